@@ -1,0 +1,218 @@
+r"""Hessian-vector products of R, R^eqv and R^aug, linearised once and checked at run time.
+
+    R      on L:  ∇²R(A)v                                         :func:`nominal_hessian`
+    R^eqv  on E:  ∇²(R∘embed)(θ)t                                 :func:`equivariant_hessian`
+    R^aug  on L:  ∇²R on the data moved by every g                :func:`augmented_hessian_from_data`, any A
+                  ∫ ρ̄(g)ᵀ ∇²R(A) ρ̄(g)v dμ                         :func:`augmented_hessian_from_group`, A in E (Prop. 2)
+
+The two routes to R^aug share nothing but the loss; tests and reports compare them. At a fixed point the
+gradient is differentiated through one retained reverse graph, applied to as many vectors as asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.func import grad, jvp
+
+from stability.errors import BadInput
+from stability.groups import Group
+from stability.problem import ParameterSpace, Problem, Samples
+
+Loss = Callable[[Tensor, Samples], Tensor]
+
+# Bytes of one activation of a batch of vectors: beyond the caches a product is memory-bound.
+WORKING_SET = 2**24
+
+
+class StaleLinearisation(ArithmeticError):
+    """A linearised product disagrees with one computed from scratch, or is not symmetric."""
+
+
+@dataclass
+class Operator:
+    """A symmetric linear map on R^dim, given by its products.
+
+    Attributes:
+        dim: the dimension it acts on.
+        apply: (k, dim) → (k, dim), row by row.
+        name: what messages call it.
+        cost: nominal Hessian-vector products that one product takes.
+        batch: rows that go through ``apply`` at once.
+        gradient: the gradient at the point, where known, (dim).
+        products: how many were taken so far.
+    """
+
+    dim: int
+    apply: Callable[[Tensor], Tensor]
+    name: str
+    cost: int = 1
+    batch: int = 64
+    gradient: Tensor | None = None
+    products: int = field(default=0, init=False)
+
+    def __call__(self, v: Tensor) -> Tensor:
+        """Hv for v of shape (dim) or (k, dim)."""
+        rows = v.reshape(-1, self.dim)
+        self.products += len(rows)
+        parts = [self.apply(rows[i : i + self.batch]) for i in range(0, len(rows), self.batch)]
+        return (parts[0] if len(parts) == 1 else torch.cat(parts)).reshape(v.shape)
+
+
+def linearise(loss: Loss, at: Tensor, samples: Samples, weight_decay: float, name: str, chunk: int) -> Operator:
+    """The Hessian of Σ_s w_s ℓ_s + μ/2‖·‖² at a point, as an operator.
+
+    Args:
+        loss: (parameters, samples) ↦ the weighted sum of losses.
+        at: the point, (dim).
+        samples: the data, cut into pieces of ``chunk`` samples, whose graphs are all kept.
+        weight_decay: μ.
+        name: for messages.
+        chunk: samples per graph.
+    """
+    point = at.detach().clone().requires_grad_()
+    gradients = [torch.autograd.grad(loss(point, part), point, create_graph=True)[0] for part in samples.chunks(chunk)]
+
+    def apply(v: Tensor) -> Tensor:
+        total = weight_decay * v
+        for gradient in gradients:
+            if gradient.requires_grad:  # a loss linear in the parameters has none
+                (product,) = torch.autograd.grad(gradient, point, v, retain_graph=True, is_grads_batched=True)
+                total = total + product
+        return total
+
+    width = max(1, samples.x.shape[-1]) * min(chunk, len(samples.x))
+    batch = int(max(1, min(256, WORKING_SET // (8 * width))))
+    total_gradient = sum(g.detach() for g in gradients) + weight_decay * point.detach()
+    return Operator(len(at), apply, name, batch=batch, gradient=total_gradient)
+
+
+def nominal_hessian(problem: Problem, at: Tensor, chunk: int = 4096) -> Operator:
+    """∇²R(A) on L."""
+    return linearise(problem.loss, at, problem.samples, problem.weight_decay, "∇²R", chunk)
+
+
+def equivariant_hessian(problem: Problem, theta: Tensor, chunk: int = 4096) -> Operator:
+    """∇²R^eqv in coordinates of E, through the equivariant layers."""
+    return linearise(problem.equivariant_loss, theta, problem.samples, problem.weight_decay, "∇²R^eqv", chunk)
+
+
+def augmented_hessian_from_data(problem: Problem, at: Tensor, chunk: int = 4096) -> Operator:
+    """∇²R^aug(A) on L at any A, from the data moved by every element of G (eq. 5)."""
+    operator = linearise(
+        problem.loss, at, problem.augmented(), problem.weight_decay, "∇²R^aug from moved data", chunk
+    )
+    operator.cost = problem.group.order
+    return operator
+
+
+def augmented_hessian_from_group(problem: Problem, nominal: Operator) -> Operator:
+    """∇²R^aug(A) = ∫ ρ̄(g)ᵀ ∇²R(A) ρ̄(g) dμ(g) for A in E (Prop. 2), by |G| nominal products."""
+    space, elements = problem.space, list(problem.group.elements())
+    inverses = [problem.group.inverse(g) for g in elements]
+
+    def apply(v: Tensor) -> Tensor:
+        total = torch.zeros_like(v)
+        for g, inverse in zip(elements, inverses, strict=True):
+            total += space.act(inverse, nominal(space.act(g, v)))
+        return total / len(elements)
+
+    return Operator(nominal.dim, apply, "∇²R^aug from the group average", cost=len(elements), batch=nominal.batch)
+
+
+def transverse(operator: Operator, space: ParameterSpace) -> Operator:
+    """(I − Π_E) H (I − Π_E) on L."""
+
+    def apply(v: Tensor) -> Tensor:
+        return space.transverse_part(operator(space.transverse_part(v)))
+
+    return Operator(operator.dim, apply, f"{operator.name} on E⊥", operator.cost, operator.batch)
+
+
+def compress(operator: Operator, space: ParameterSpace) -> Operator:
+    """embedᵀ H embed on coordinates of E."""
+
+    def apply(t: Tensor) -> Tensor:
+        return space.project(operator(space.embed(t)))
+
+    return Operator(space.dim_equivariant, apply, f"{operator.name} on E", operator.cost, operator.batch)
+
+
+def assemble(operator: Operator, like: Tensor, progress: Callable[[int], None] | None = None) -> Tensor:
+    """The matrix of an operator, (dim, dim), symmetrised.
+
+    Raises:
+        StaleLinearisation: rows and columns differ by more than rounding.
+    """
+    matrix = torch.empty(operator.dim, operator.dim, dtype=like.dtype, device=like.device)
+    for start in range(0, operator.dim, operator.batch):
+        stop = min(start + operator.batch, operator.dim)
+        unit = torch.zeros(stop - start, operator.dim, dtype=like.dtype, device=like.device)
+        unit[torch.arange(stop - start), torch.arange(start, stop)] = 1.0
+        matrix[start:stop] = operator(unit)
+        if progress:
+            progress(stop - start)
+    defect = float((matrix - matrix.mT).abs().max())
+    scale = float(matrix.abs().max())
+    if not defect <= _tolerance(like) * max(scale, torch.finfo(like.dtype).tiny):
+        raise StaleLinearisation(f"{operator.name}: the assembled matrix is not symmetric, off by {defect:.2e} of {scale:.2e}")
+    return (matrix + matrix.mT) / 2
+
+
+def group_average(matrix: Tensor, space: ParameterSpace, group: Group) -> Tensor:
+    """∫ ρ̄(g)ᵀ M ρ̄(g) dμ(g) for a dense M (dim L, dim L), the projection Π_{E⊗2} of Lemma 5.
+
+    The average over G is taken along a chain of transversals: Σ|T_i| conjugations instead of |G|.
+    """
+    permuted = all(layer.source.is_permutation and layer.target.is_permutation for layer in space.layers)
+    for part in reversed(group.transversals()):
+        total = torch.zeros_like(matrix)
+        for g in part:
+            if permuted:
+                place = space.act(g, torch.arange(space.dim, device=matrix.device))
+                total += matrix.index_select(0, place).index_select(1, place)
+            else:
+                total += space.act(g, space.act(g, matrix).mT).mT
+        matrix = total / len(part)
+    return matrix
+
+
+def check_product(operator: Operator, loss: Loss, at: Tensor, samples: Samples, weight_decay: float, seed: int) -> float:
+    """Compare a linearised product with one computed from scratch, and ⟨u, Hv⟩ with ⟨v, Hu⟩.
+
+    The fresh product is forward over reverse, the linearised one reverse over reverse.
+
+    Returns:
+        the relative mismatch ‖Hv − fresh‖/‖fresh‖.
+
+    Raises:
+        StaleLinearisation: mismatch or asymmetry beyond rounding: an error, never a warning.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    u, v = torch.randn(2, operator.dim, generator=generator, dtype=torch.float64).to(at)
+    fresh = jvp(grad(lambda a: loss(a, samples)), (at,), (v,))[1] + weight_decay * v
+    hu, hv = operator(torch.stack([u, v]))
+    scale = float(fresh.norm()) or 1.0
+    mismatch = float((hv - fresh).norm()) / scale
+    asymmetry = abs(float(u @ hv - v @ hu)) / (scale * float(u.norm()))
+    if not max(mismatch, asymmetry) <= _tolerance(at):
+        raise StaleLinearisation(
+            f"{operator.name}: a product from scratch differs by {mismatch:.2e}, symmetry fails by {asymmetry:.2e} "
+            "(relative); the automatic derivative of this loss cannot be trusted, rewrite it without in-place operations"
+        )
+    return mismatch
+
+
+def _tolerance(like: Tensor) -> float:
+    return 1e-9 if like.dtype == torch.float64 else 1e-3
+
+
+def require_enumerable(problem: Problem, limit: int) -> None:
+    """Raise BadInput when R^aug would need more than ``limit`` group elements a product."""
+    if problem.group.order > limit:
+        raise BadInput(
+            f"{problem.group.name} has {problem.group.order:,} elements; the group average is limited to {limit:,}"
+        )

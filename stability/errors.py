@@ -1,0 +1,14 @@
+"""The one exception a user should ever see."""
+
+from __future__ import annotations
+
+
+class BadInput(ValueError):
+    """What is wrong, the measured value and how to mend it, in one line.
+
+    The command line prints the message on one line of stderr and exits with 2.
+    """
+
+
+class NoStationaryPoint(RuntimeError):
+    """No start reached the tolerance; the command still writes its report and exits with 3."""

@@ -1,0 +1,5 @@
+"""Equivariant layers, one interface for every irrep."""
+
+from stability.layers.layer import Layer
+
+__all__ = ["Layer"]

@@ -1,0 +1,424 @@
+r"""Multilayer perceptrons over representations: x_{i+1} = σ_i(A_i x_i) (eq. 1).
+
+>>> import torch
+>>> from stability.groups import images, torus, trivial
+>>> G = torus(3)
+>>> net = mlp([1 * images(G, 3), 2 * images(G, 3), 4 * trivial(G)], [Pointwise("tanh"), Identity()])
+>>> net.space.dim, net.space.dim_equivariant
+(234, 26)
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from stability.errors import BadInput
+from stability.groups import Element, Representation
+from stability.layers import Layer
+from stability.problem import FlatFamily, ParameterSpace, Problem, Samples
+
+SMOOTH: dict[str, Callable[[Tensor], Tensor]] = {
+    "tanh": torch.tanh,
+    "gelu": functional.gelu,
+    "softplus": functional.softplus,
+    "sigmoid": torch.sigmoid,
+    "identity": lambda x: x,
+    "quadratic": lambda x: x + x * x,
+}
+KINKED: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": functional.relu,
+    "leaky_relu": functional.leaky_relu,
+}
+
+
+@dataclass(frozen=True)
+class Identity:
+    """σ(x) = x."""
+
+    name = "identity"
+
+    def __call__(self, x: Tensor, space: Representation) -> Tensor:
+        return x
+
+
+@dataclass(frozen=True)
+class Pointwise:
+    """σ applied to every coordinate, which commutes with permutation representations.
+
+    Raises:
+        BadInput: an unknown σ.
+    """
+
+    name: str
+
+    def __post_init__(self) -> None:
+        known = SMOOTH | KINKED
+        if self.name not in known:
+            raise BadInput(f"activation {self.name!r} is unknown; choose from {', '.join(known)}")
+
+    @property
+    def kinked(self) -> bool:
+        return self.name in KINKED
+
+    def __call__(self, x: Tensor, space: Representation) -> Tensor:
+        return (SMOOTH | KINKED)[self.name](x)
+
+
+@dataclass(frozen=True)
+class LayerNorm:
+    """(x − mean)/√(var + ε) over the channels at every point of a space c·ρ, without affine part.
+
+    Args:
+        epsilon: part of the problem's specification; scale invariance is exact only at ε = 0.
+    """
+
+    epsilon: float
+
+    @property
+    def name(self) -> str:
+        return f"LayerNorm(ε={self.epsilon:g})"
+
+    def __call__(self, x: Tensor, space: Representation) -> Tensor:
+        ((channels, base),) = space.blocks
+        z = x.unflatten(-1, (channels, base.dim))
+        z = z - z.mean(-2, keepdim=True)
+        return (z * torch.rsqrt((z * z).mean(-2, keepdim=True) + self.epsilon)).flatten(-2)
+
+
+@dataclass(frozen=True)
+class Chain:
+    """One nonlinearity after the other."""
+
+    parts: tuple[Pointwise | LayerNorm | Identity, ...]
+
+    @property
+    def name(self) -> str:
+        return ", ".join(part.name for part in self.parts)
+
+    def __call__(self, x: Tensor, space: Representation) -> Tensor:
+        for part in self.parts:
+            x = part(x, space)
+        return x
+
+
+Nonlinearity = Identity | Pointwise | LayerNorm | Chain
+
+
+def _parts(sigma: Nonlinearity) -> tuple[Pointwise | LayerNorm | Identity, ...]:
+    return sigma.parts if isinstance(sigma, Chain) else (sigma,)
+
+
+@dataclass(frozen=True)
+class MLP:
+    """Layers A_i: X_i → X_{i+1} and the σ_i that follow them."""
+
+    space: ParameterSpace
+    nonlinearities: tuple[Nonlinearity, ...]
+
+    @property
+    def input(self) -> Representation:
+        return self.space.layers[0].source
+
+    @property
+    def output(self) -> Representation:
+        return self.space.layers[-1].target
+
+    def preactivations(self, parameters: Tensor, x: Tensor) -> list[Tensor]:
+        """A_i x_i for every layer."""
+        found = []
+        for layer, weight, sigma in zip(
+            self.space.layers, self.space.split(parameters), self.nonlinearities, strict=True
+        ):
+            found.append(x @ weight.mT)
+            x = sigma(found[-1], layer.target)
+        return found
+
+    def predict(self, parameters: Tensor, x: Tensor) -> Tensor:
+        """Φ_A(x), shape (n, dim Y)."""
+        last = self.preactivations(parameters, x)[-1]
+        return self.nonlinearities[-1](last, self.output)
+
+    def predict_equivariant(self, theta: Tensor, x: Tensor) -> Tensor:
+        """Φ_A(x) at the point of E with coordinates θ, through the layers' own arithmetic."""
+        for layer, t, sigma in zip(
+            self.space.layers, self.space.split_coordinates(theta), self.nonlinearities, strict=True
+        ):
+            x = sigma(layer.apply(t, x).squeeze(0), layer.target)
+        return x
+
+    def kink_margin(self, parameters: Tensor, x: Tensor) -> float | None:
+        """min |pre-activation| / root mean square, over the kinked σ; None when there is none."""
+        margins = [
+            float(z.abs().min() / z.square().mean().sqrt())
+            for z, sigma in zip(self.preactivations(parameters, x), self.nonlinearities, strict=True)
+            if any(isinstance(part, Pointwise) and part.kinked for part in _parts(sigma))
+        ]
+        return min(margins) if margins else None
+
+    def describe(self) -> str:
+        """Spaces and nonlinearities on one line."""
+        steps = [self.input.name]
+        for layer, sigma in zip(self.space.layers, self.nonlinearities, strict=True):
+            steps.append(layer.target.name if sigma.name == "identity" else f"{layer.target.name} [{sigma.name}]")
+        return " → ".join(steps)
+
+
+def mlp(spaces: Sequence[Representation], nonlinearities: Sequence[Nonlinearity]) -> MLP:
+    """The network with X_i = spaces[i] and σ_i = nonlinearities[i].
+
+    Raises:
+        BadInput: numbers that do not fit, or representations of different groups.
+    """
+    if len(spaces) != len(nonlinearities) + 1:
+        raise BadInput(
+            f"network: {len(spaces)} spaces need {len(spaces) - 1} nonlinearities, not {len(nonlinearities)}"
+        )
+    layers = tuple(Layer(f"A_{i}", a, b) for i, (a, b) in enumerate(itertools.pairwise(spaces)))
+    return MLP(ParameterSpace(layers), tuple(nonlinearities))
+
+
+def random_start(network: MLP, seed: int) -> Tensor:
+    """Coordinates θ of Gaussian matrices projected onto E, then scaled to keep activations of order one.
+
+    Entries of an unprojected layer would have variance 1/columns. The projection keeps dim E_i of dim L_i
+    directions and so shrinks the norm by √(dim E_i/dim L_i); the scale undoes it (DESIGN 3).
+    """
+    generator = torch.Generator().manual_seed(seed)
+    parts = []
+    for layer in network.space.layers:
+        size = layer.size()
+        # The projection of a standard Gaussian matrix has standard Gaussian coordinates.
+        scale = (layer.dim / max(size, 1)) ** 0.5 / layer.shape[1] ** 0.5
+        parts.append(scale * torch.randn(size, generator=generator, dtype=torch.float64))
+    return torch.cat(parts)
+
+
+# Losses, sample by sample: (prediction (n, dim Y), target) → (n).
+
+
+def squared(prediction: Tensor, y: Tensor) -> Tensor:
+    """½|prediction − y|²."""
+    return 0.5 * (prediction - y).square().sum(-1)
+
+
+def cross_entropy(prediction: Tensor, y: Tensor) -> Tensor:
+    """−log softmax(prediction)_y for classes y (n)."""
+    return functional.cross_entropy(prediction, y, reduction="none")
+
+
+def logistic(prediction: Tensor, y: Tensor) -> Tensor:
+    """Binary cross-entropy of logits, in the softplus form, averaged over dim Y.
+
+    softplus(z) − y z; ``binary_cross_entropy_with_logits`` goes wrong under torch.func.linearize (DESIGN 6).
+    """
+    target = y.to(prediction.dtype).reshape(prediction.shape)
+    return (functional.softplus(prediction) - target * prediction).mean(-1)
+
+
+def two_masks(prediction: Tensor, y: Tensor) -> Tensor:
+    """Sum of two binary cross-entropies, each averaged over the pixels of its mask."""
+    return 2 * logistic(prediction, y)
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """An MLP with a loss: the model of a supervised problem.
+
+    Args:
+        network: Φ.
+        loss: ℓ, one of the functions above or a user's own.
+        target: the representation on targets; None when they are labels that G does not move.
+    """
+
+    network: MLP
+    loss: Callable[[Tensor, Tensor], Tensor]
+    target: Representation | None = None
+
+    @property
+    def input(self) -> Representation:
+        return self.network.input
+
+    @property
+    def output(self) -> Representation:
+        return self.network.output
+
+    def predict(self, parameters: Tensor, x: Tensor) -> Tensor:
+        return self.network.predict(parameters, x)
+
+    def predict_equivariant(self, theta: Tensor, x: Tensor) -> Tensor:
+        return self.network.predict_equivariant(theta, x)
+
+    def losses(self, prediction: Tensor, y: Tensor) -> Tensor:
+        return self.loss(prediction, y)
+
+    def move_target(self, g: Element, y: Tensor) -> Tensor:
+        return y if self.target is None else self.target.act(g, y)
+
+    def hits(self, prediction: Tensor, y: Tensor) -> Tensor:
+        """Share of right decisions, sample by sample: classes by arg max, masks and yes/no by the logit's sign."""
+        if y.ndim == 1 and prediction.shape[-1] > 1:
+            return (prediction.argmax(-1) == y).to(prediction.dtype)
+        return ((prediction > 0) == (y.reshape(prediction.shape) > 0.5)).to(prediction.dtype).mean(-1)
+
+    def constant(self, y: Tensor) -> Tensor:
+        """The logits of the best predictor that ignores its input, estimated from targets y."""
+        if y.ndim == 1 and self.output.dim > 1:
+            counts = torch.bincount(y, minlength=self.output.dim).to(torch.float64)
+            return torch.log((counts / counts.sum()).clamp_min(1e-12))
+        # One logit for each channel: an equivariant constant cannot tell the points of an orbit apart.
+        share = y.to(torch.float64).reshape(len(y), -1)
+        ((channels, base),) = self.output.blocks
+        share = share.unflatten(-1, (channels, base.dim)).mean((0, -1)).clamp(1e-12, 1 - 1e-12)
+        return torch.logit(share).repeat_interleave(base.dim)
+
+
+def supervised(
+    name: str,
+    model: Classifier,
+    train: Samples,
+    test: Samples | None = None,
+    weight_decay: float = 0.0,
+    facts: Sequence[tuple[str, str]] = (),
+) -> Problem:
+    """The problem of fitting ``model`` to ``train``: risk, action on data, start, metrics, flat directions."""
+    network = model.network
+
+    def loss(parameters: Tensor, samples: Samples) -> Tensor:
+        return samples.weight @ model.losses(model.predict(parameters, samples.x), samples.y)
+
+    def transform(g: Element, samples: Samples) -> Samples:
+        return Samples(model.input.act(g, samples.x), model.move_target(g, samples.y), samples.weight)
+
+    def metric(parameters: Tensor, which: str) -> dict[str, float]:
+        data = test if which == "test" and test is not None else train
+        with torch.no_grad():
+            if which == "constant":
+                prediction = model.constant(train.y).to(data.x).expand(len(data.x), -1)
+            else:
+                prediction = model.predict(parameters, data.x)
+            return {
+                "accuracy": float(data.weight @ model.hits(prediction, data.y)),
+                "loss": float(data.weight @ model.losses(prediction, data.y)),
+            }
+
+    has_kink = any(isinstance(p, Pointwise) and p.kinked for s in network.nonlinearities for p in _parts(s))
+    return Problem(
+        name=name,
+        space=network.space,
+        samples=train,
+        loss=loss,
+        weight_decay=weight_decay,
+        transform=transform,
+        model=model,
+        flat=known_flat_families(model, train.x),
+        initial=lambda seed: random_start(network, seed).to(train.x),
+        metric=metric,
+        assumptions=lambda seed: check_assumptions(model, train, seed),
+        kink_margin=(lambda a: network.kink_margin(a, train.x)) if has_kink else None,
+        facts=(("network", network.describe()), *facts),
+    )
+
+
+def _channel_mean(space: Representation, like: Tensor) -> Tensor | None:
+    """The projection (1/c)11ᵀ ⊗ I onto what is constant over the channels of c·ρ."""
+    if len(space.blocks) != 1:
+        return None
+    ((channels, base),) = space.blocks
+    return torch.kron(torch.full((channels, channels), 1 / channels), torch.eye(base.dim)).to(like)
+
+
+def unseen_inputs(x: Tensor, rho: Representation | None = None) -> Tensor | None:
+    """Projection onto the orthogonal complement of span{x} or, with ρ, of the G-span of the data; None if zero."""
+    gram = x.mT @ x / len(x)
+    if rho is not None:
+        # The G-span is the smallest subspace that holds the data and is fixed by the generators.
+        basis, rank = _range(gram), -1
+        while basis.shape[1] > rank and rank < gram.shape[0]:
+            rank = basis.shape[1]
+            moved = [basis] + [rho.act(g, basis, 0) for g in rho.group.generators]
+            stacked = torch.cat(moved, dim=1)
+            basis = _range(stacked @ stacked.mT)
+    else:
+        basis = _range(gram)
+    if basis.shape[1] == gram.shape[0]:
+        return None
+    return torch.eye(gram.shape[0], dtype=x.dtype, device=x.device) - basis @ basis.mT
+
+
+def _range(gram: Tensor) -> Tensor:
+    values, vectors = torch.linalg.eigh(gram)
+    return vectors[:, values > 1e-12 * values[-1]]
+
+
+def known_flat_families(model: Classifier, x: Tensor) -> tuple[FlatFamily, ...]:
+    """The additive flat directions of DESIGN 2 that the architecture and the inputs tell in advance."""
+    layers, sigmas = model.network.space.layers, model.network.nonlinearities
+    families = []
+    if model.loss is cross_entropy:
+        shift = torch.full((layers[-1].shape[0],) * 2, 1 / layers[-1].shape[0]).to(x)
+        families.append(FlatFamily("softmax shift 1⊗v", len(layers) - 1, shift, None))
+    for i, (layer, sigma) in enumerate(zip(layers, sigmas, strict=True)):
+        first, last = _parts(sigma)[0], _parts(sigma)[-1]
+        if isinstance(first, LayerNorm):
+            families.append(FlatFamily("1⊗v before LayerNorm", i, _channel_mean(layer.target, x), None))
+        if isinstance(last, LayerNorm) and i + 1 < len(layers):
+            families.append(FlatFamily("w⊗1 after LayerNorm", i + 1, None, _channel_mean(layer.target, x)))
+    unseen = unseen_inputs(x, model.input)
+    if unseen is not None:
+        families.append(FlatFamily("inputs unseen on the whole orbit of the data", 0, None, unseen))
+    return tuple(families)
+
+
+def check_assumptions(model: Classifier, data: Samples, seed: int) -> dict[str, tuple[float, str]]:
+    """Measured violations of Assumptions 1–3 and of ρ(gh) = ρ(g)ρ(h), each with where it is largest.
+
+    Returns:
+        name → (max absolute violation, where); matrices and samples are random, group elements the
+        generators and two Haar samples.
+    """
+    network = model.network
+    group = network.space.group
+    rng = np.random.default_rng(seed)
+    torch_rng = torch.Generator().manual_seed(seed)
+    probes = [*group.generators, group.sample(rng), group.sample(rng)]
+    spaces = [network.input] + [layer.target for layer in network.space.layers]
+    worst = dict.fromkeys(("orthogonal", "homomorphism", "equivariant_nonlinearities", "invariant_loss"), (0.0, ""))
+
+    def record(key: str, difference: Tensor, where: str) -> None:
+        error = float(difference.abs().max())
+        if not error <= worst[key][0]:  # a NaN is a violation
+            worst[key] = (error, where)
+
+    def gaussian(space: Representation, scale: float = 1.0) -> Tensor:
+        return scale * torch.randn(4, space.dim, generator=torch_rng, dtype=torch.float64)
+
+    for i, space in enumerate(spaces):
+        x, y = gaussian(space), gaussian(space)
+        for g in probes:
+            moved = space.act(g, x)
+            where = f"X_{i} = {space.name}, g = {g}"
+            record("orthogonal", moved @ space.act(g, y).mT - x @ y.mT, where)
+            for h in probes:
+                record(
+                    "homomorphism", space.act(group.multiply(g, h), x) - space.act(g, space.act(h, x)), f"{where}, h = {h}"
+                )
+            if i > 0:
+                sigma = network.nonlinearities[i - 1]
+                record(
+                    "equivariant_nonlinearities",
+                    sigma(moved, space) - space.act(g, sigma(x, space)),
+                    f"σ_{i - 1} = {sigma.name}, g = {g}",
+                )
+    y = data.y[: min(8, len(data.y))]
+    prediction = torch.randn(len(y), model.output.dim, generator=torch_rng, dtype=torch.float64).to(data.x)
+    for g in probes:
+        moved_loss = model.losses(model.output.act(g, prediction), model.move_target(g, y))
+        record("invariant_loss", moved_loss - model.losses(prediction, y), f"loss, g = {g}")
+    return worst

@@ -1,0 +1,221 @@
+r"""A risk on a parameter space with an orthogonal group action: all that the spectral engine sees.
+
+    R(A) = Σ_s w_s ℓ_s(A) + μ/2 ‖A‖²,   R^eqv(A) = R(Π_E A),   R^aug(A) = ∫ R(ρ̄(g)A) dμ(g)
+
+A parameter is a flat vector A of length dim L; it is the concatenation of the layers' weights, row by row. A
+point of E is a vector θ of length dim E: coordinates in an orthonormal basis, so gradients and eigenvalues on
+E are those of L restricted. Both come with any number of leading batch axes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from stability.errors import BadInput
+from stability.groups import Element, Group, Representation
+from stability.layers import Layer
+
+
+class Samples(NamedTuple):
+    """Inputs (n, dim X), targets (n, …) and weights (n), which sum to one over the whole data set."""
+
+    x: Tensor
+    y: Tensor
+    weight: Tensor
+
+    def __len__(self) -> int:  # type: ignore[override]
+        return self.x.shape[0]
+
+    def chunks(self, size: int) -> Iterator[Samples]:
+        """Consecutive pieces of at most ``size`` samples; their losses add up."""
+        for start in range(0, self.x.shape[0], size):
+            yield Samples(*(part[start : start + size] for part in self))
+
+
+@dataclass(frozen=True)
+class ParameterSpace:
+    """L = ⊕ Hom(X_i, X_{i+1}) with its group action and the equivariant subspace E.
+
+    Args:
+        layers: in the order of the flat vector.
+    """
+
+    layers: tuple[Layer, ...]
+
+    def __post_init__(self) -> None:
+        if not self.layers:
+            raise BadInput("parameter space: no layers; give at least one")
+        if any(layer.source.group != self.group or layer.target.group != self.group for layer in self.layers):
+            raise BadInput(f"parameter space: the layers represent different groups; all must be of {self.group.name}")
+
+    @property
+    def group(self) -> Group:
+        return self.layers[0].source.group
+
+    @property
+    def dim(self) -> int:
+        """dim L."""
+        return sum(layer.dim for layer in self.layers)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """dim Hom_G(X_i, X_{i+1}) layer by layer."""
+        return tuple(layer.size() for layer in self.layers)
+
+    @property
+    def dim_equivariant(self) -> int:
+        """dim E."""
+        return sum(self.sizes)
+
+    def split(self, v: Tensor) -> tuple[Tensor, ...]:
+        """(…, dim L) → one (…, rows, columns) for each layer."""
+        parts = v.split([layer.dim for layer in self.layers], dim=-1)
+        return tuple(part.unflatten(-1, layer.shape) for part, layer in zip(parts, self.layers, strict=True))
+
+    def join(self, weights: tuple[Tensor, ...] | list[Tensor]) -> Tensor:
+        """The inverse of ``split``."""
+        return torch.cat([w.flatten(-2) for w in weights], dim=-1)
+
+    def split_coordinates(self, theta: Tensor) -> tuple[Tensor, ...]:
+        """(…, dim E) → one (…, size) for each layer."""
+        return theta.split(list(self.sizes), dim=-1)
+
+    def act(self, g: Element, v: Tensor) -> Tensor:
+        """ρ̄(g)v, (…, dim L)."""
+        return self.join([layer.act(g, w) for layer, w in zip(self.layers, self.split(v), strict=True)])
+
+    def embed(self, theta: Tensor) -> Tensor:
+        """The isometry (…, dim E) → (…, dim L) onto E."""
+        parts = zip(self.layers, self.split_coordinates(theta), strict=True)
+        return self.join([layer.embed(t).squeeze(-3) for layer, t in parts])
+
+    def project(self, v: Tensor) -> Tensor:
+        """Its adjoint, (…, dim L) → (…, dim E): coordinates of the orthogonal projection."""
+        parts = zip(self.layers, self.split(v), strict=True)
+        return torch.cat([layer.adjoint_embed(w.unsqueeze(-3)) for layer, w in parts], dim=-1)
+
+    def equivariant_part(self, v: Tensor) -> Tensor:
+        """Π_E v = ∫ ρ̄(g)v dμ(g) (Lemma 2), without the integral."""
+        return self.embed(self.project(v))
+
+    def transverse_part(self, v: Tensor) -> Tensor:
+        """v − Π_E v, the component on E⊥."""
+        return v - self.equivariant_part(v)
+
+
+class Model(Protocol):
+    """What a supervised problem knows beyond its risk: predictions and the group's action on data."""
+
+    input: Representation
+    output: Representation
+
+    def predict(self, parameters: Tensor, x: Tensor) -> Tensor:
+        """Φ_A(x), (n, dim Y)."""
+
+    def predict_equivariant(self, theta: Tensor, x: Tensor) -> Tensor:
+        """Φ_A(x) at the point of E with coordinates θ."""
+
+    def losses(self, prediction: Tensor, y: Tensor) -> Tensor:
+        """ℓ(prediction, y) sample by sample, (n)."""
+
+    def move_target(self, g: Element, y: Tensor) -> Tensor:
+        """ρ_Y(g)y for targets."""
+
+
+@dataclass(frozen=True)
+class FlatFamily:
+    """Directions W ↦ P_left W P_right in one layer that leave the data term unchanged at every A.
+
+    Args:
+        name: what reports call it.
+        layer: which layer it lives in.
+        left: orthogonal projection (rows, rows), or None for the identity.
+        right: orthogonal projection (columns, columns), or None for the identity.
+        reach: the risks it is flat for: "all", or "nominal" where the projection is not G-invariant.
+    """
+
+    name: str
+    layer: int
+    left: Tensor | None
+    right: Tensor | None
+    reach: str = "all"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A risk R on L with everything needed to judge the points of E.
+
+    Args:
+        name: what reports print.
+        space: L, its group action and E.
+        samples: the data, weights summing to one.
+        loss: (A, samples) ↦ Σ_s w_s ℓ_s(A), twice differentiable with torch.func.
+        weight_decay: μ in μ/2‖A‖².
+        transform: (g, samples) ↦ samples moved by (ρ_X(g), ρ_Y(g)); None when only ρ̄ is known.
+        model: predictions, where there are any.
+        flat: directions known to be flat, checked before they are used.
+        initial: seeded start in E, as coordinates θ.
+        metric: (A, "train" | "test") ↦ accuracy and loss, and of the constant predictor ("constant").
+        kink_margin: A ↦ smallest |pre-activation| at a kink relative to its scale; None for smooth σ.
+        facts: what a report's first screen says about network and data.
+    """
+
+    name: str
+    space: ParameterSpace
+    samples: Samples
+    loss: Callable[[Tensor, Samples], Tensor]
+    weight_decay: float = 0.0
+    transform: Callable[[Element, Samples], Samples] | None = None
+    model: Model | None = None
+    flat: tuple[FlatFamily, ...] = ()
+    initial: Callable[[int], Tensor] | None = None
+    metric: Callable[[Tensor, str], dict[str, float]] | None = None
+    assumptions: Callable[[int], dict[str, tuple[float, str]]] | None = None
+    kink_margin: Callable[[Tensor], float] | None = None
+    facts: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def group(self) -> Group:
+        return self.space.group
+
+    def penalty(self, v: Tensor) -> Tensor:
+        """μ/2 ‖v‖²."""
+        return 0.5 * self.weight_decay * (v * v).sum()
+
+    def risk(self, parameters: Tensor) -> Tensor:
+        """R(A), the nominal risk (eq. 2 plus the regulariser)."""
+        return self.loss(parameters, self.samples) + self.penalty(parameters)
+
+    def equivariant_loss(self, theta: Tensor, samples: Samples) -> Tensor:
+        """Σ_s w_s ℓ_s at the point of E with coordinates θ, through the equivariant layers."""
+        if self.model is None:
+            return self.loss(self.space.embed(theta), samples)
+        return samples.weight @ self.model.losses(self.model.predict_equivariant(theta, samples.x), samples.y)
+
+    def equivariant_risk(self, theta: Tensor) -> Tensor:
+        """R restricted to E, which is R^eqv (eq. 4) in coordinates."""
+        return self.equivariant_loss(theta, self.samples) + self.penalty(theta)
+
+    def augmented(self) -> Samples:
+        """The data moved by every element of G, weights divided by |G|: R on it is R^aug (eq. 5).
+
+        Raises:
+            BadInput: a problem without an action on its data.
+        """
+        if self.transform is None:
+            raise BadInput(f"{self.name}: no action on the data is known; give Problem(transform=…)")
+        moved = [self.transform(g, self.samples) for g in self.group.elements()]
+        x, y, weight = (torch.cat(parts) for parts in zip(*moved, strict=True))
+        return Samples(x, y, weight / self.group.order)
+
+    def augmented_risk(self, parameters: Tensor) -> Tensor:
+        """R^aug(A) from moved data (eq. 5), one group element at a time."""
+        if self.transform is None:
+            raise BadInput(f"{self.name}: no action on the data is known; give Problem(transform=…)")
+        total = sum(self.loss(parameters, self.transform(g, self.samples)) for g in self.group.elements())
+        return total / self.group.order + self.penalty(parameters)

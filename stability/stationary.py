@@ -1,0 +1,228 @@
+r"""Equivariant stationary points: ∇(R∘embed)(θ) = 0 on E, to rounding.
+
+L-BFGS gets near, trust-region Newton on E gets there, plain Newton steps (kept while the gradient shrinks) end
+at rounding level. Saddles are zeros of the gradient found by least squares on ∇R, kept only if the gradient
+vanishes: a minimum of ‖∇R‖² where it does not is a gradient-flat point and is thrown away.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.optimize import least_squares, minimize
+from scipy.sparse.linalg import LinearOperator, minres
+from threadpoolctl import threadpool_limits
+from torch import Tensor
+from tqdm import tqdm
+
+from stability.curvature import assemble, equivariant_hessian
+from stability.errors import BadInput
+from stability.problem import Problem
+
+DENSE_NEWTON = 2500
+SADDLE_LIMIT = 400
+
+
+@dataclass(frozen=True)
+class StationaryPoint:
+    """A point of E and how stationary it is.
+
+    Attributes:
+        kind: "minimum", "saddle", "origin", or how the point was given.
+        theta: coordinates on E.
+        risk: R at the point.
+        gradient_norm: ‖∇R^eqv‖.
+        tolerance: what the gradient norm had to reach.
+        newton_decrement: √(gᵀ|H|⁺g) on E; None when E is too large for a dense Hessian.
+        index: negative eigenvalues of the Hessian on E; None likewise.
+        eigenvalues: of the Hessian on E, ascending; None likewise.
+        start: which seed led here.
+    """
+
+    kind: str
+    theta: Tensor
+    risk: float
+    gradient_norm: float
+    tolerance: float
+    newton_decrement: float | None = None
+    index: int | None = None
+    eigenvalues: tuple[float, ...] | None = None
+    start: int | None = None
+
+    @property
+    def converged(self) -> bool:
+        return self.gradient_norm <= self.tolerance
+
+
+class _OnE:
+    """R∘embed with gradients and Hessians as numpy sees them."""
+
+    def __init__(self, problem: Problem, like: Tensor) -> None:
+        self.problem, self.like = problem, like
+
+    def tensor(self, theta: np.ndarray) -> Tensor:
+        return torch.as_tensor(np.array(theta, dtype=float)).to(self.like)
+
+    def value_and_gradient(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
+        at = self.tensor(theta).requires_grad_()
+        value = self.problem.equivariant_risk(at)
+        (gradient,) = torch.autograd.grad(value, at)
+        return float(value.detach()), gradient.cpu().double().numpy()
+
+    def gradient(self, theta: np.ndarray) -> np.ndarray:
+        return self.value_and_gradient(theta)[1]
+
+    def hessian(self, theta: np.ndarray) -> np.ndarray:
+        at = self.tensor(theta)
+        return assemble(equivariant_hessian(self.problem, at), at).cpu().double().numpy()
+
+    def product(self, theta: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+        operator = equivariant_hessian(self.problem, self.tensor(theta))
+        return lambda v: operator(self.tensor(v)).cpu().double().numpy()
+
+
+def gradient_scale(problem: Problem, seed: int) -> float:
+    """‖∇R^eqv‖ at the seeded random start: what "small" is measured against."""
+    theta = _start(problem, seed)
+    return float(np.linalg.norm(_OnE(problem, theta).gradient(theta.cpu().double().numpy()))) or 1.0
+
+
+def _start(problem: Problem, seed: int) -> Tensor:
+    if problem.initial is None:
+        raise BadInput(f"{problem.name}: no starting point; give Problem(initial=…) or a point to analyse")
+    return problem.initial(seed)
+
+
+def describe_point(problem: Problem, theta: Tensor, kind: str, tolerance: float, start: int | None = None) -> StationaryPoint:
+    """Risk, gradient, Newton decrement and index on E of any point of E."""
+    on_e = _OnE(problem, theta)
+    x = theta.detach().cpu().double().numpy()
+    risk, gradient = on_e.value_and_gradient(x)
+    decrement = index = eigenvalues = None
+    if len(theta) <= DENSE_NEWTON:
+        values, vectors = np.linalg.eigh(on_e.hessian(x))
+        noise = 1e-12 * np.abs(values).max(initial=0.0)
+        weights = vectors.T @ gradient
+        sure = np.abs(values) > noise
+        decrement = math.sqrt(float(np.sum(weights[sure] ** 2 / np.abs(values[sure]))))
+        index, eigenvalues = int((values < -noise).sum()), tuple(values.tolist())
+        if kind in ("minimum", "saddle"):
+            kind = "saddle" if index else "minimum"
+    return StationaryPoint(
+        kind, theta.detach(), risk, float(np.linalg.norm(gradient)), tolerance, decrement, index, eigenvalues, start
+    )
+
+
+def polish(problem: Problem, theta: Tensor, steps: int = 12) -> Tensor:
+    """Plain Newton steps on E, each kept only if it shrinks the gradient: any index is preserved nearby."""
+    on_e = _OnE(problem, theta)
+    x = theta.detach().cpu().double().numpy()
+    gradient = on_e.gradient(x)
+    for _ in range(steps):
+        if len(x) <= DENSE_NEWTON:
+            values, vectors = np.linalg.eigh(on_e.hessian(x))
+            keep = np.abs(values) > 1e-11 * np.abs(values).max(initial=1e-300)
+            step = -vectors[:, keep] @ ((vectors[:, keep].T @ gradient) / values[keep])
+        else:
+            product = LinearOperator((len(x), len(x)), matvec=on_e.product(x), dtype=float)
+            step = -minres(product, gradient, rtol=1e-10, maxiter=2000)[0]
+        trial = on_e.gradient(x + step)
+        if not np.linalg.norm(trial) < 0.9 * np.linalg.norm(gradient):
+            # At rounding level progress is noise; a last small gain is still taken.
+            if np.linalg.norm(trial) < np.linalg.norm(gradient):
+                x = x + step
+            break
+        x, gradient = x + step, trial
+    return on_e.tensor(x)
+
+
+def minimise(problem: Problem, theta: Tensor, tolerance: float, iterations: int = 4000) -> Tensor:
+    """A minimum of R on E: L-BFGS, then trust-region Newton, then Newton steps to rounding level."""
+    on_e = _OnE(problem, theta)
+    x = theta.detach().cpu().double().numpy()
+    # OpenBLAS threads spinning between scipy's tiny products starve torch's: five times slower on two cores.
+    with threadpool_limits(1, user_api="blas"):
+        near = minimize(
+            on_e.value_and_gradient,
+            x,
+            jac=True,
+            method="L-BFGS-B",
+            options={"maxiter": iterations, "maxfun": 2 * iterations, "maxcor": 30, "ftol": 0.0, "gtol": 0.01 * tolerance},
+        )
+    x = near.x
+    if np.linalg.norm(on_e.gradient(x)) > tolerance:
+        dense = len(x) <= DENSE_NEWTON
+        second_order = (
+            {"method": "trust-exact", "hess": on_e.hessian}
+            if dense
+            else {"method": "trust-krylov", "hessp": lambda t, v: on_e.product(t)(v)}
+        )
+        x = minimize(
+            on_e.value_and_gradient, x, jac=True, options={"gtol": tolerance, "maxiter": 200 if dense else 50}, **second_order
+        ).x
+    return polish(problem, on_e.tensor(x))
+
+
+def find_saddle(problem: Problem, theta: Tensor, evaluations: int = 60) -> Tensor:
+    """A zero of the gradient, of any index, by least squares on ∇R with the exact Hessian as Jacobian."""
+    on_e = _OnE(problem, theta)
+    x = theta.detach().cpu().double().numpy()
+    found = least_squares(on_e.gradient, x, jac=on_e.hessian, method="trf", max_nfev=evaluations, gtol=1e-15, ftol=1e-15, xtol=1e-15)
+    return polish(problem, on_e.tensor(found.x))
+
+
+def find_points(
+    problem: Problem,
+    starts: int,
+    seed: int,
+    tolerance: float | None = None,
+    saddles: int = 0,
+    iterations: int = 4000,
+) -> list[StationaryPoint]:
+    """Distinct equivariant stationary points, best (lowest risk) first; points that missed the tolerance last.
+
+    Args:
+        problem: the risk.
+        starts: how many seeded random starts are minimised.
+        seed: the first of them.
+        tolerance: bound on ‖∇R^eqv‖; by default 1e-9 of the gradient at the first start.
+        saddles: how many starts are also searched for saddles (E of at most 400 dimensions).
+        iterations: L-BFGS iterations for each start.
+    """
+    tolerance = tolerance if tolerance is not None else 1e-9 * gradient_scale(problem, seed)
+    found: list[StationaryPoint] = []
+    small = problem.space.dim_equivariant <= SADDLE_LIMIT
+    jobs = [("minimum", seed + i) for i in range(starts)] + [("saddle", seed + i) for i in range(saddles if small else 0)]
+    for kind, s in tqdm(jobs, desc="stationary points on E", disable=None, leave=False):
+        theta = _start(problem, s)
+        at = minimise(problem, theta, tolerance, iterations) if kind == "minimum" else find_saddle(problem, theta)
+        point = describe_point(problem, at, kind, tolerance, s)
+        # A minimum that fell short is still worth reporting; a failed saddle search is a gradient-flat point.
+        if point.converged or kind == "minimum":
+            found.append(point)
+    origin = torch.zeros_like(_start(problem, seed))
+    if float(np.linalg.norm(_OnE(problem, origin).gradient(origin.cpu().double().numpy()))) <= tolerance:
+        found.append(describe_point(problem, origin, "origin", tolerance))
+    return distinct(sorted(found, key=lambda p: (not p.converged, p.risk)))
+
+
+def distinct(points: Sequence[StationaryPoint]) -> list[StationaryPoint]:
+    """Drop points with the risk and the spectrum on E of an earlier one (the same up to symmetries of the network)."""
+    kept: list[StationaryPoint] = []
+    for p in points:
+        if not any(_same(p, q) for q in kept):
+            kept.append(p)
+    return kept
+
+
+def _same(p: StationaryPoint, q: StationaryPoint) -> bool:
+    if abs(p.risk - q.risk) > 1e-9 * max(abs(p.risk), abs(q.risk), 1e-300):
+        return False
+    if p.eigenvalues is None or q.eigenvalues is None:
+        return float((p.theta - q.theta).norm()) <= 1e-6 * float(q.theta.norm())
+    a, b = np.array(p.eigenvalues), np.array(q.eigenvalues)
+    return bool(np.abs(a - b).max() <= 1e-6 * max(np.abs(b).max(), 1e-300))

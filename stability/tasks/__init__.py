@@ -1,0 +1,63 @@
+"""The paper's tasks and the counterexamples: data + network + group, each one page."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from stability.errors import BadInput
+from stability.problem import Problem
+from stability.tasks.counterexample import TARGETS, counterexample
+from stability.tasks.options import TaskOptions
+from stability.tasks.perm import perm
+from stability.tasks.rot import rot
+from stability.tasks.trans import trans
+
+TASKS: dict[str, Callable[[TaskOptions], Problem]] = {
+    "trans": trans,
+    "perm": perm,
+    "rot": rot,
+    **{name: partial(counterexample, name) for name in TARGETS},
+}
+
+
+def load(task: str, options: TaskOptions) -> Problem:
+    """The problem a name stands for, or that FILE.py:FACTORY returns.
+
+    Raises:
+        BadInput: an unknown name, a missing file or factory, or a factory that returns no Problem.
+    """
+    if task in TASKS:
+        return TASKS[task](options)
+    path, colon, factory = task.rpartition(":")
+    if not colon or not path.endswith(".py"):
+        raise BadInput(f"--task {task!r} is unknown; choose from {', '.join(TASKS)}, or give FILE.py:FACTORY")
+    if not Path(path).is_file():
+        raise BadInput(f"--task: there is no file {path!r}; check the path before the colon")
+    spec = importlib.util.spec_from_file_location("stability_user_task", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BadInput:
+        raise
+    except Exception as error:
+        raise BadInput(f"--task: {path} fails on import with {type(error).__name__}: {error}; mend the file") from error
+    make = getattr(module, factory, None)
+    if not callable(make):
+        raise BadInput(f"--task: {path} defines no function {factory!r}; it must return a stability.Problem")
+    try:
+        problem = make()
+    except BadInput:
+        raise
+    except Exception as error:
+        raise BadInput(f"--task: {factory}() fails with {type(error).__name__}: {error}; mend the factory") from error
+    if not isinstance(problem, Problem):
+        raise BadInput(f"--task: {factory}() returned {type(problem).__name__}, not a stability.Problem")
+    return problem
+
+
+__all__ = ["TASKS", "TaskOptions", "load"]

@@ -1,0 +1,57 @@
+"""ROT: segment a triangle or a pentagon; quarter turns of the image turn the masks (paper, section 5)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from stability.data import shapes
+from stability.groups import Cyclic, Dihedral, images, rotations
+from stability.networks import Classifier, Identity, LayerNorm, Pointwise, mlp, supervised, two_masks
+from stability.problem import Problem
+from stability.tasks.options import TEST_SAMPLES, TaskOptions, choose_group, prepare
+
+
+@dataclass(frozen=True)
+class Size:
+    """Images of side × side pixels, hidden channels on ρ, training samples."""
+
+    side: int
+    channels: tuple[int, ...]
+    samples: int
+
+
+SIZES = {
+    "small": Size(4, (4, 4), 300),
+    "medium": Size(8, (8, 8), 500),
+    "paper": Size(14, (32, 32, 16), 3000),
+}
+WEIGHT_DECAY = 1e-3
+
+
+def rot(options: TaskOptions) -> Problem:
+    """1 → … → 2 channels on ρ, one logit for each mask and pixel, sum of two binary cross-entropies.
+
+    The published head, LayerNorm over the two channels, is nearly a sign with no gradient; the smooth
+    variant leaves it out (DESIGN 3).
+    """
+    size = SIZES[options.size]
+    n = size.side
+    known = {"rotations": lambda: Cyclic(4), "dihedral": lambda: Dihedral(4)}
+    name, group = choose_group(options.group, known, "rot")
+    train = options.samples or size.samples
+    data = shapes(n, train + TEST_SAMPLES, options.seed)
+    rho = rotations(group, n) if name == "rotations" else images(group, n)
+    head = LayerNorm(options.epsilon) if options.variant == "published" else Identity()
+    network = mlp(
+        [1 * rho, *(c * rho for c in size.channels), 2 * rho],
+        [*(Pointwise(options.sigma) for _ in size.channels), head],
+    )
+    samples, test = prepare(data, train, options)
+    return supervised(
+        "rot",
+        Classifier(network, two_masks, target=2 * rho),
+        samples,
+        test,
+        options.decay(WEIGHT_DECAY),
+        [("data", data.source), ("digest", data.digest)],
+    )

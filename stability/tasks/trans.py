@@ -1,0 +1,60 @@
+"""TRANS: the class of a digit, which cyclic shifts of the image do not change (paper, section 5)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from stability.data import digits
+from stability.groups import Cyclic, Group, images, rotations, roto_translations, torus, trivial
+from stability.networks import Chain, Classifier, Identity, LayerNorm, Pointwise, cross_entropy, mlp, supervised
+from stability.problem import Problem
+from stability.tasks.options import TEST_SAMPLES, TaskOptions, choose_group, prepare
+
+
+@dataclass(frozen=True)
+class Size:
+    """Images of side × side pixels, channels on ρ, features behind the invariant layer, training samples."""
+
+    side: int
+    channels: tuple[int, int]
+    features: int
+    samples: int
+
+
+SIZES = {
+    "small": Size(5, (2, 2), 8, 400),
+    "medium": Size(7, (4, 4), 16, 1000),
+    "paper": Size(14, (32, 32), 32, 4000),
+}
+WEIGHT_DECAY = 3e-3
+
+
+def trans(options: TaskOptions) -> Problem:
+    """1 → c → c channels on ρ, then c → f trivial with tanh and LayerNorm(f), then f → 10, cross-entropy."""
+    size = SIZES[options.size]
+    n = size.side
+    known = {
+        "torus": lambda: torus(n),
+        "rotations": lambda: Cyclic(4),
+        "rows": lambda: Cyclic(n),
+        "roto-translations": lambda: roto_translations(n),
+    }
+    group_name, group = choose_group(options.group, known, "trans")
+    train = options.samples or size.samples
+    data = digits(n, train + TEST_SAMPLES, options.seed, options.data_dir)
+    rho, one = pixels(group_name, group, n), trivial(group)
+    c1, c2 = size.channels
+    sigma = Pointwise(options.sigma)
+    network = mlp(
+        [1 * rho, c1 * rho, c2 * rho, size.features * one, 10 * one],
+        [sigma, sigma, Chain((Pointwise("tanh"), LayerNorm(options.epsilon))), Identity()],
+    )
+    samples, test = prepare(data, train, options)
+    return supervised(
+        "trans", Classifier(network, cross_entropy), samples, test, options.decay(WEIGHT_DECAY), [("data", data.source), ("digest", data.digest)]
+    )
+
+
+def pixels(name: str, group: Group, n: int):  # noqa: ANN201
+    """The action of the named group on n × n images."""
+    return rotations(group, n) if name == "rotations" else images(group, n)

@@ -1,0 +1,166 @@
+r"""One loop for four strategies: NOM, AUG, EQUI and AUG with a penalty on A_{E⊥}.
+
+    A ← A − τ·gradient(A)
+
+    NOM   ∇R(A)                                           full batch, gathered over mini-batches
+    AUG   mean over N_aug passes, each mini-batch of each pass moved by its own Haar element;
+          or the exact Haar average, ∇R^aug(A)
+    EQUI  Π_E ∇R(A)
+    + γ A_{E⊥}                                            the penalty γ/2‖A_{E⊥}‖²
+
+A strategy is a function (A, rng) ↦ gradient; the loop neither knows nor cares which one it runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.optimize import minimize
+from torch import Tensor
+from torch.func import grad
+from tqdm import tqdm
+
+from stability.errors import BadInput
+from stability.problem import Problem, Samples
+
+Strategy = Callable[[Tensor, np.random.Generator], Tensor]
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """What one run records after every epoch, the start included.
+
+    Attributes:
+        travelled: ‖A − A⁰‖.
+        off_equivariance: ‖A_{E⊥}‖.
+        gradient_norm: ‖gradient of the strategy‖ that led to this epoch (first entry: at the start).
+        final: A after the last epoch.
+    """
+
+    strategy: str
+    step: float
+    travelled: tuple[float, ...]
+    off_equivariance: tuple[float, ...]
+    gradient_norm: tuple[float, ...]
+    final: Tensor
+
+
+def _gathered(problem: Problem, at: Tensor, batch: int, move: Callable[[Samples], Samples]) -> Tensor:
+    gradient = grad(problem.loss)
+    return sum((gradient(at, move(part)) for part in problem.samples.chunks(batch)), torch.zeros_like(at))
+
+
+def nominal(problem: Problem, batch: int = 4096) -> Strategy:
+    """∇R, gathered over mini-batches."""
+
+    def gradient(at: Tensor, rng: np.random.Generator) -> Tensor:
+        return _gathered(problem, at, batch, lambda part: part) + problem.weight_decay * at
+
+    return gradient
+
+
+def sampled_augmentation(problem: Problem, passes: int = 25, batch: int = 4096) -> Strategy:
+    """The mean over passes, every mini-batch of every pass moved by its own Haar element."""
+    transform = _transform(problem)
+
+    def gradient(at: Tensor, rng: np.random.Generator) -> Tensor:
+        total = torch.zeros_like(at)
+        for _ in range(passes):
+            total += _gathered(problem, at, batch, lambda part: transform(problem.group.sample(rng), part))
+        return total / passes + problem.weight_decay * at
+
+    return gradient
+
+
+def exact_augmentation(problem: Problem, batch: int = 4096) -> Strategy:
+    """∇R^aug with the exact Haar average over the enumerated group."""
+    transform = _transform(problem)
+
+    def gradient(at: Tensor, rng: np.random.Generator) -> Tensor:
+        total = torch.zeros_like(at)
+        for g in problem.group.elements():
+            total += _gathered(problem, at, batch, lambda part, g=g: transform(g, part))
+        return total / problem.group.order + problem.weight_decay * at
+
+    return gradient
+
+
+def equivariant(problem: Problem, batch: int = 4096) -> Strategy:
+    """Π_E ∇R."""
+    unconstrained = nominal(problem, batch)
+    return lambda at, rng: problem.space.equivariant_part(unconstrained(at, rng))
+
+
+def penalised(problem: Problem, strategy: Strategy, gamma: float) -> Strategy:
+    """strategy + γ A_{E⊥}."""
+    return lambda at, rng: strategy(at, rng) + gamma * problem.space.transverse_part(at)
+
+
+def _transform(problem: Problem) -> Callable:
+    if problem.transform is None:
+        raise BadInput(f"{problem.name}: augmentation needs an action on the data; give Problem(transform=…)")
+    return problem.transform
+
+
+def descend(
+    problem: Problem,
+    start: Tensor,
+    strategy: Strategy,
+    step: float,
+    epochs: int,
+    name: str,
+    seed: int = 0,
+    on_epoch: Callable[[int, Tensor], None] | None = None,
+) -> Trajectory:
+    """``epochs`` steps of size ``step`` from ``start`` (dim L).
+
+    Raises:
+        BadInput: the run left the finite numbers; the message says at which epoch.
+    """
+    rng = np.random.default_rng(seed)
+    at, space = start.clone(), problem.space
+    travelled, off, norms = [0.0], [float(space.transverse_part(at).norm())], [float("nan")]
+    for epoch in tqdm(range(epochs), desc=name, disable=None, leave=False):
+        gradient = strategy(at, rng)
+        at = at - step * gradient
+        if not torch.isfinite(at).all():
+            raise BadInput(f"{name}: weights stopped being finite at epoch {epoch + 1}; use a step below {step:g}")
+        travelled.append(float((at - start).norm()))
+        off.append(float(space.transverse_part(at).norm()))
+        norms.append(float(gradient.norm()))
+        if on_epoch:
+            on_epoch(epoch + 1, at)
+    norms[0] = norms[1] if epochs else float("nan")
+    return Trajectory(name, step, tuple(travelled), tuple(off), tuple(norms), at)
+
+
+def minimise_augmented(problem: Problem, start: Tensor, iterations: int) -> tuple[Tensor, float]:
+    """Exact augmented descent by L-BFGS from ``start``: where an instability ends.
+
+    Returns:
+        the last point and R^aug there; R^aug never rises along the way.
+    """
+    data = problem.augmented()
+
+    def value_and_gradient(a: np.ndarray) -> tuple[float, np.ndarray]:
+        at = torch.as_tensor(a).to(start).requires_grad_()
+        value = torch.zeros((), dtype=start.dtype, device=start.device)
+        total = torch.zeros_like(at)
+        for part in data.chunks(4096):
+            piece = problem.loss(at, part)
+            total += torch.autograd.grad(piece, at)[0]
+            value = value + piece.detach()
+        at = at.detach()
+        return float(value + problem.penalty(at)), (total + problem.weight_decay * at).cpu().double().numpy()
+
+    found = minimize(
+        value_and_gradient,
+        start.cpu().double().numpy(),
+        jac=True,
+        method="L-BFGS-B",
+        options={"maxiter": iterations, "maxfun": 2 * iterations, "maxcor": 20, "ftol": 0.0, "gtol": 1e-10},
+    )
+    return torch.as_tensor(found.x).to(start), float(found.fun)

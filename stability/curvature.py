@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from torch.func import grad, jvp
+from torch.func import grad, jvp, vmap
 
 from stability.errors import BadInput
 from stability.groups import Group
@@ -25,7 +25,7 @@ from stability.problem import ParameterSpace, Problem, Samples
 Loss = Callable[[Tensor, Samples], Tensor]
 
 # Bytes of one activation of a batch of vectors: beyond the caches a product is memory-bound.
-WORKING_SET = 2**24
+WORKING_SET = 2**22
 
 
 class StaleLinearisation(ArithmeticError):
@@ -62,7 +62,9 @@ class Operator:
         return (parts[0] if len(parts) == 1 else torch.cat(parts)).reshape(v.shape)
 
 
-def linearise(loss: Loss, at: Tensor, samples: Samples, weight_decay: float, name: str, chunk: int) -> Operator:
+def linearise(
+    loss: Loss, at: Tensor, samples: Samples, weight_decay: float, name: str, chunk: int, width: int
+) -> Operator:
     """The Hessian of Σ_s w_s ℓ_s + μ/2‖·‖² at a point, as an operator.
 
     Args:
@@ -72,6 +74,7 @@ def linearise(loss: Loss, at: Tensor, samples: Samples, weight_decay: float, nam
         weight_decay: μ.
         name: for messages.
         chunk: samples per graph.
+        width: coordinates of the widest activation, from which the batch follows.
     """
     point = at.detach().clone().requires_grad_()
     gradients = [torch.autograd.grad(loss(point, part), point, create_graph=True)[0] for part in samples.chunks(chunk)]
@@ -84,29 +87,46 @@ def linearise(loss: Loss, at: Tensor, samples: Samples, weight_decay: float, nam
                 total = total + product
         return total
 
-    width = max(1, samples.x.shape[-1]) * min(chunk, len(samples.x))
-    batch = int(max(1, min(256, WORKING_SET // (8 * width))))
+    batch = max(1, min(256, WORKING_SET // (8 * width * min(chunk, len(samples.x)))))
     total_gradient = sum(g.detach() for g in gradients) + weight_decay * point.detach()
     return Operator(len(at), apply, name, batch=batch, gradient=total_gradient)
 
 
+def _width(problem: Problem) -> int:
+    return max(max(layer.shape) for layer in problem.space.layers)
+
+
 def nominal_hessian(problem: Problem, at: Tensor, chunk: int = 4096) -> Operator:
     """∇²R(A) on L."""
-    return linearise(problem.loss, at, problem.samples, problem.weight_decay, "∇²R", chunk)
+    return linearise(problem.loss, at, problem.samples, problem.weight_decay, "∇²R", chunk, _width(problem))
 
 
 def equivariant_hessian(problem: Problem, theta: Tensor, chunk: int = 4096) -> Operator:
     """∇²R^eqv in coordinates of E, through the equivariant layers."""
-    return linearise(problem.equivariant_loss, theta, problem.samples, problem.weight_decay, "∇²R^eqv", chunk)
+    return linearise(
+        problem.equivariant_loss, theta, problem.samples, problem.weight_decay, "∇²R^eqv", chunk, _width(problem)
+    )
 
 
 def augmented_hessian_from_data(problem: Problem, at: Tensor, chunk: int = 4096) -> Operator:
-    """∇²R^aug(A) on L at any A, from the data moved by every element of G (eq. 5)."""
-    operator = linearise(
-        problem.loss, at, problem.augmented(), problem.weight_decay, "∇²R^aug from moved data", chunk
-    )
-    operator.cost = problem.group.order
-    return operator
+    """∇²R^aug(A) on L at any A, from the data moved by one element of G after the other (eq. 5).
+
+    Forward over reverse and recomputed every time, so it shares no derivative with the linearised route.
+    """
+    if problem.transform is None:
+        raise BadInput(f"{problem.name}: no action on the data is known; give Problem(transform=…)")
+    point, order = at.detach(), problem.group.order
+
+    def apply(v: Tensor) -> Tensor:
+        total = problem.weight_decay * v
+        for g in problem.group.elements():
+            for part in problem.transform(g, problem.samples).chunks(chunk):
+                gradient = grad(lambda a, part=part: problem.loss(a, part))
+                total = total + vmap(lambda t, f=gradient: jvp(f, (point,), (t,))[1])(v) / order
+        return total
+
+    batch = max(1, min(256, WORKING_SET // (8 * _width(problem) * min(chunk, len(problem.samples.x)))))
+    return Operator(len(at), apply, "∇²R^aug from moved data", order, batch)
 
 
 def augmented_hessian_from_group(problem: Problem, nominal: Operator) -> Operator:
@@ -208,11 +228,3 @@ def check_product(operator: Operator, loss: Loss, at: Tensor, samples: Samples, 
 
 def _tolerance(like: Tensor) -> float:
     return 1e-9 if like.dtype == torch.float64 else 1e-3
-
-
-def require_enumerable(problem: Problem, limit: int) -> None:
-    """Raise BadInput when R^aug would need more than ``limit`` group elements a product."""
-    if problem.group.order > limit:
-        raise BadInput(
-            f"{problem.group.name} has {problem.group.order:,} elements; the group average is limited to {limit:,}"
-        )

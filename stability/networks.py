@@ -235,11 +235,13 @@ class Classifier:
         network: Φ.
         loss: ℓ, one of the functions above or a user's own.
         target: the representation on targets; None when they are labels that G does not move.
+        decides: True when predictions are logits of decisions, whose accuracy is the score; else the loss is.
     """
 
     network: MLP
     loss: Callable[[Tensor, Tensor], Tensor]
     target: Representation | None = None
+    decides: bool = True
 
     @property
     def input(self) -> Representation:
@@ -268,7 +270,9 @@ class Classifier:
         return ((prediction > 0) == (y.reshape(prediction.shape) > 0.5)).to(prediction.dtype).mean(-1)
 
     def constant(self, y: Tensor) -> Tensor:
-        """The logits of the best predictor that ignores its input, estimated from targets y."""
+        """The best predictor that ignores its input (logits, for decisions), estimated from targets y."""
+        if not self.decides:
+            return y.mean(0)
         if y.ndim == 1 and self.output.dim > 1:
             counts = torch.bincount(y, minlength=self.output.dim).to(torch.float64)
             return torch.log((counts / counts.sum()).clamp_min(1e-12))
@@ -297,16 +301,18 @@ def supervised(
         return Samples(model.input.act(g, samples.x), model.move_target(g, samples.y), samples.weight)
 
     def metric(parameters: Tensor, which: str) -> dict[str, float]:
-        data = test if which == "test" and test is not None else train
+        if which == "test" and test is None:
+            return {}
+        data = test if which == "test" else train
         with torch.no_grad():
             if which == "constant":
                 prediction = model.constant(train.y).to(data.x).expand(len(data.x), -1)
             else:
                 prediction = model.predict(parameters, data.x)
-            return {
-                "accuracy": float(data.weight @ model.hits(prediction, data.y)),
-                "loss": float(data.weight @ model.losses(prediction, data.y)),
-            }
+            scores = {"loss": float(data.weight @ model.losses(prediction, data.y))}
+            if model.decides:
+                scores = {"accuracy": float(data.weight @ model.hits(prediction, data.y)), **scores}
+            return scores
 
     has_kink = any(isinstance(p, Pointwise) and p.kinked for s in network.nonlinearities for p in _parts(s))
     return Problem(

@@ -160,7 +160,8 @@ class Problem:
         model: predictions, where there are any.
         flat: directions known to be flat, checked before they are used.
         initial: seeded start in E, as coordinates θ.
-        metric: (A, "train" | "test") ↦ accuracy and loss, and of the constant predictor ("constant").
+        metric: (A, "train" | "test" | "constant") ↦ scores by name, the first being the one that counts; "constant"
+            is the best predictor that ignores its input, on the training data; empty when there is no such data.
         kink_margin: A ↦ smallest |pre-activation| at a kink relative to its scale; None for smooth σ.
         facts: what a report's first screen says about network and data.
     """

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from scipy.optimize import minimize
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 from torch.func import grad
 from tqdm import tqdm
@@ -137,11 +138,11 @@ def descend(
     return Trajectory(name, step, tuple(travelled), tuple(off), tuple(norms), at)
 
 
-def minimise_augmented(problem: Problem, start: Tensor, iterations: int) -> tuple[Tensor, float]:
+def minimise_augmented(problem: Problem, start: Tensor, iterations: int) -> tuple[Tensor, float, int]:
     """Exact augmented descent by L-BFGS from ``start``: where an instability ends.
 
     Returns:
-        the last point and R^aug there; R^aug never rises along the way.
+        the last point, R^aug there (it never rises along the way) and the iterations taken.
     """
     data = problem.augmented()
 
@@ -156,11 +157,12 @@ def minimise_augmented(problem: Problem, start: Tensor, iterations: int) -> tupl
         at = at.detach()
         return float(value + problem.penalty(at)), (total + problem.weight_decay * at).cpu().double().numpy()
 
-    found = minimize(
-        value_and_gradient,
-        start.cpu().double().numpy(),
-        jac=True,
-        method="L-BFGS-B",
-        options={"maxiter": iterations, "maxfun": 2 * iterations, "maxcor": 20, "ftol": 0.0, "gtol": 1e-10},
-    )
-    return torch.as_tensor(found.x).to(start), float(found.fun)
+    with threadpool_limits(1, user_api="blas"):  # see stationary.minimise
+        found = minimize(
+            value_and_gradient,
+            start.cpu().double().numpy(),
+            jac=True,
+            method="L-BFGS-B",
+            options={"maxiter": iterations, "maxfun": 2 * iterations, "maxcor": 20, "ftol": 0.0, "gtol": 1e-10},
+        )
+    return torch.as_tensor(found.x).to(start), float(found.fun), int(found.nit)

@@ -49,7 +49,7 @@ def counterexample(name: str, options: TaskOptions) -> Problem:
     loss = squared if name == "counterexample-nominal" else squared_sum
     return supervised(
         name,
-        Classifier(network, loss, target=1 * pair),
+        Classifier(network, loss, target=1 * pair, decides=False),
         samples,
         weight_decay=options.weight_decay or 0.0,
         facts=[("data", "two samples, stated in full in stability/tasks/counterexample.py")],

@@ -1,0 +1,613 @@
+r"""The whole chain: problem → points → curvature → eigenvalues → verdict, stage by stage.
+
+Every stage hands the analysis so far to ``on_stage``, so an interrupted run has a valid partial result.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import resource
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import scipy
+import torch
+from torch import Tensor
+from torch.func import grad
+from tqdm import tqdm
+
+import stability
+from stability import flat, identities
+from stability.curvature import (
+    Operator,
+    assemble,
+    augmented_hessian_from_data,
+    augmented_hessian_from_group,
+    check_product,
+    compress,
+    equivariant_hessian,
+    group_average,
+    nominal_hessian,
+    transverse,
+)
+from stability.eigen import LanczosState, Solution, Spectrum, dense_spectrum, lanczos, lanczos_spectrum, ritz
+from stability.errors import BadInput
+from stability.problem import FlatFamily, Problem
+from stability.results import Analysis, Escape, PointReport, Verdicts
+from stability.stationary import StationaryPoint, describe_point, find_points, gradient_scale
+from stability.storage import Checkpoint
+from stability.training import descend, equivariant, minimise_augmented
+from stability.verdict import Block, judge, proposition_3
+
+GROUP_LIMIT = 5040
+DENSE_LIMIT = 8000
+DENSE_E_LIMIT = 2500
+LANCZOS_STEPS = 400
+SECONDS_PER_SPECTRUM = 3600.0
+ASSUMPTION_TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How an analysis is run; what is analysed is the problem's business.
+
+    Attributes:
+        seed: of starts and probes.
+        at: "point", "init", "trained", or a tensor θ.
+        points: starts of the search.
+        saddles: starts searched for saddles too.
+        eigenvalues: distinct eigenvalues reported at each end.
+        memory_gb: what the run may use.
+        escape_iterations: L-BFGS steps of exact augmented descent from an unstable point; 0 leaves it out.
+    """
+
+    seed: int = 0
+    at: str | Tensor = "point"
+    points: int = 2
+    saddles: int = 0
+    eigenvalues: int = 10
+    memory_gb: float = 16.0
+    escape_iterations: int = 300
+    distance_to_e: float = 0.0
+    epochs: int = 50
+    trained_step: float | None = None
+
+
+@dataclass
+class Outcome:
+    """An analysis with the tensors that JSON does not hold."""
+
+    analysis: Analysis
+    theta: Tensor | None = None
+    directions: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C: the partial outcome is kept."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__()
+        self.outcome = outcome
+
+
+@contextlib.contextmanager
+def _stage(name: str) -> Iterator[None]:
+    """A line on stderr while a stage runs, where stderr is a terminal."""
+    with tqdm(total=1, desc=name, disable=None, leave=False, bar_format="{desc} … {elapsed}") as bar:
+        yield
+        bar.update(1)
+
+
+def analyse(
+    problem: Problem,
+    settings: Settings | None = None,
+    header: dict | None = None,
+    checkpoint: Checkpoint | None = None,
+    on_stage: Callable[[Outcome], None] = lambda outcome: None,
+) -> Outcome:
+    """Points, spectra, identities and verdicts of a problem.
+
+    Args:
+        problem: the risk with its group action.
+        settings: how to run; see :class:`Settings`.
+        header: keys of the analysis that only the caller knows (task, size, options, …).
+        checkpoint: where intermediate tensors go.
+        on_stage: called with the outcome so far after every stage.
+
+    Raises:
+        BadInput: an assumption fails, or the problem does not fit the memory.
+        Interrupted: on Ctrl-C, with the outcome so far.
+    """
+    settings = settings or Settings()
+    run = _Run(problem, settings, header or {}, checkpoint or Checkpoint(None, {}, False), on_stage)
+    try:
+        return run.all()
+    except KeyboardInterrupt:
+        raise Interrupted(run.outcome) from None
+
+
+class _Run:
+    """State of one analysis; each method is a stage."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        settings: Settings,
+        header: dict,
+        checkpoint: Checkpoint,
+        on_stage: Callable[[Outcome], None],
+    ) -> None:
+        self.problem, self.settings, self.checkpoint, self.on_stage = problem, settings, checkpoint, on_stage
+        self.started = time.perf_counter()
+        self.hvps = 0
+        self.space, self.group = problem.space, problem.group
+        self.like = problem.samples.x
+        self.outcome = Outcome(_header(problem, settings, header))
+
+    def all(self) -> Outcome:
+        self.check_memory()
+        self.check_assumptions()
+        points = self.find_points()
+        self.theta = points[0].theta
+        self.outcome.theta = self.theta
+        self.at = self.space.embed(self.theta)
+        self.report_points(points)
+        spectra = self.spectra(points[0])
+        self.identities()
+        self.verdicts(points[0], spectra)
+        self.escape(spectra)
+        self.keep(complete=True)
+        return self.outcome
+
+    def keep(self, **changes: object) -> None:
+        usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        cost = {"hvps": self.hvps, "seconds": time.perf_counter() - self.started, "peak_memory_mb": usage}
+        self.outcome.analysis = replace(self.outcome.analysis, cost=cost, **changes)
+        self.on_stage(self.outcome)
+
+    # -- stages ------------------------------------------------------------------------------------
+
+    def check_memory(self) -> None:
+        """Refuse what cannot fit: weights, gradients and the graph of one linearised gradient."""
+        widths = self.space.layers[0].shape[1] + sum(layer.shape[0] for layer in self.space.layers)
+        item = self.like.element_size()
+        need = item * (12 * self.space.dim + 10 * widths * min(len(self.like), 4096)) / 1e9 + 0.5
+        if need > self.settings.memory_gb:
+            raise BadInput(
+                f"{self.problem.name} with {self.space.dim:,} weights and {len(self.like):,} samples needs about "
+                f"{need:.1f} GB, more than --memory-gb {self.settings.memory_gb:g}; use a smaller --size, fewer --samples "
+                "or more memory"
+            )
+
+    def check_assumptions(self) -> None:
+        if not torch.isfinite(self.problem.samples.x).all():
+            bad = int((~torch.isfinite(self.problem.samples.x)).sum())
+            raise BadInput(f"{self.problem.name}: {bad} input values are not finite; clean the data")
+        if self.problem.assumptions is None:
+            return
+        with _stage("assumptions"):
+            measured = self.problem.assumptions(self.settings.seed)
+        limit = ASSUMPTION_TOLERANCE[self.like.dtype]
+        mend = {
+            "orthogonal": "change the inner product so that ρ is orthogonal",
+            "homomorphism": "give matrices or permutations with ρ(gh) = ρ(g)ρ(h)",
+            "equivariant_nonlinearities": "use a σ that commutes with ρ, such as a norm nonlinearity",
+            "invariant_loss": "use a loss with ℓ(ρ(g)y, ρ(g)y') = ℓ(y, y')",
+        }
+        for name, (violation, where) in measured.items():
+            if not violation <= limit:
+                raise BadInput(f"assumption {name} fails by {violation:.2e} at {where}; {mend.get(name, 'mend it')}")
+        self.keep(assumptions={name: violation for name, (violation, _) in measured.items()})
+
+    def find_points(self) -> list[StationaryPoint]:
+        settings = self.settings
+        stored = self.checkpoint.load("points")
+        scale = gradient_scale(self.problem, settings.seed) if self.problem.initial else 1.0
+        self.scale = scale
+        tolerance = (1e-9 if self.like.dtype == torch.float64 else 1e-4) * scale
+        if stored is not None:
+            kinds = stored[1]["kinds"].split()
+            starts = [None if s == "-" else int(s) for s in stored[1]["starts"].split()]
+            return [
+                describe_point(self.problem, stored[0][str(i)].to(self.like), kind, tolerance, start)
+                for i, (kind, start) in enumerate(zip(kinds, starts, strict=True))
+            ]
+        if isinstance(settings.at, Tensor):
+            points = [describe_point(self.problem, settings.at, "file", tolerance)]
+        elif settings.at == "point":
+            points = find_points(self.problem, settings.points, settings.seed, tolerance, settings.saddles)
+        else:
+            if self.problem.initial is None:
+                raise BadInput(f"{self.problem.name}: --at {settings.at} needs Problem(initial=…)")
+            theta = self.problem.initial(settings.seed)
+            if settings.at == "trained":
+                theta = self.train(theta)
+            points = [describe_point(self.problem, theta, settings.at, tolerance, settings.seed)]
+        self.checkpoint.save(
+            "points",
+            {str(i): p.theta for i, p in enumerate(points)},
+            kinds=" ".join(p.kind for p in points),
+            starts=" ".join("-" if p.start is None else str(p.start) for p in points),
+        )
+        return points
+
+    def train(self, theta: Tensor) -> Tensor:
+        """EQUI from the start; by default half the critical step on E there, so that every epoch descends."""
+        step = self.settings.trained_step
+        if step is None:
+            operator = equivariant_hessian(self.problem, theta)
+            generator = torch.Generator().manual_seed(self.settings.seed)
+            start = torch.randn(len(theta), generator=generator, dtype=torch.float64).to(theta)
+            step = 1.0 / float(ritz(lanczos(operator, start, min(30, len(theta))))[0][-1])
+        run = descend(
+            self.problem, self.space.embed(theta), equivariant(self.problem), step, self.settings.epochs, "EQUI"
+        )
+        facts = {**self.outcome.analysis.facts, "training": f"{self.settings.epochs} EQUI epochs, step {step:.3g}"}
+        self.keep(facts=facts)
+        return self.space.project(run.final)
+
+    def report_points(self, points: list[StationaryPoint]) -> None:
+        with _stage("points"):
+            reports = tuple(self.describe(p) for p in points)
+        self.keep(point=reports[0], points=reports)
+
+    def describe(self, point: StationaryPoint) -> PointReport:
+        problem, at = self.problem, self.space.embed(point.theta)
+        nominal = grad(problem.risk)(at)
+        # By Prop. 1 the gradient of R^aug is Π_E∇R; the identities measure it independently.
+        aug = float(self.space.project(nominal).norm())
+        return PointReport(
+            kind=point.kind,
+            risk={"nominal": point.risk, "eqv": point.risk, "aug": self.augmented_risk(at)},
+            grad_norm={"nominal": float(nominal.norm()), "eqv": point.gradient_norm, "aug": aug},
+            tolerance=point.tolerance,
+            newton_decrement=point.newton_decrement,
+            index_E=point.index,
+            kink_margin=problem.kink_margin(at) if problem.kink_margin else None,
+            distance_to_E=self.settings.distance_to_e if point.kind == "file" else 0.0,
+            metrics=self.scores(at),
+            equivariance_error=self.equivariance_error(at),
+            start=point.start,
+            converged=point.converged,
+        )
+
+    def scores(self, at: Tensor) -> dict:
+        """train, test, constant: the score that counts, named; the losses beside it."""
+        metrics: dict = {"name": None, "train": None, "test": None, "constant": None}
+        if self.problem.metric is not None:
+            for which in ("train", "test", "constant"):
+                found = self.problem.metric(at, which)
+                for name, value in list(found.items())[:1]:
+                    metrics |= {"name": name, which: value}
+                metrics[f"loss_{which}"] = found.get("loss")
+        return metrics
+
+    def augmented_risk(self, at: Tensor) -> float | None:
+        if self.problem.transform is None or self.group.order > GROUP_LIMIT:
+            return None
+        with torch.no_grad():
+            return float(self.problem.augmented_risk(at))
+
+    def equivariance_error(self, at: Tensor) -> float | None:
+        """max |Φ(ρ_X(g)x) − ρ_Y(g)Φ(x)| over generators and a Haar sample, relative to max |Φ(x)|."""
+        model = self.problem.model
+        if model is None:
+            return None
+        x = self.like[:64]
+        rng = np.random.default_rng(self.settings.seed)
+        with torch.no_grad():
+            plain = model.predict(at, x)
+            scale = float(plain.abs().max()) or 1.0
+            worst = 0.0
+            for g in [*self.group.generators, self.group.sample(rng)]:
+                moved = model.predict(at, model.input.act(g, x))
+                worst = max(worst, float((moved - model.output.act(g, plain)).abs().max()))
+        return worst / scale
+
+    def spectra(self, point: StationaryPoint) -> dict[str, Solution]:
+        """R^eqv on E, R^aug on E and on E⊥, R on L; dense where it fits, Lanczos otherwise."""
+        problem, settings = self.problem, self.settings
+        nominal = nominal_hessian(problem, self.at)
+        self.nominal = nominal
+        n, n_e = self.space.dim, self.space.dim_equivariant
+        dense = n <= min(DENSE_LIMIT, (settings.memory_gb * 1e9 / (6 * 8)) ** 0.5)
+        on_e = equivariant_hessian(problem, self.theta)
+        solutions: dict[str, Solution] = {}
+        solutions["eqv.E"] = self.solve(on_e, on_e, n_e, "eqv-E")
+        check_product(on_e, problem.equivariant_loss, self.theta, problem.samples, problem.weight_decay, settings.seed)
+
+        data_route = problem.transform is not None
+        self.families: tuple[FlatFamily, ...] = ()
+        scale = max(abs(solutions["eqv.E"].spectrum.highest[0].value), problem.weight_decay, 1e-300)
+        self.families, listed = flat.verify(
+            problem.flat, nominal, self.space, problem.weight_decay, scale, settings.seed
+        )
+        self.keep(flat_directions=listed)
+        enumerable = self.group.order <= GROUP_LIMIT
+        if dense:
+            with tqdm(total=n, desc="∇²R, dense", disable=None, leave=False) as bar:
+                matrix = assemble(nominal, self.at, bar.update)
+            with _stage("group average"):
+                averaged = group_average(matrix, self.space, self.group)
+            fresh = (
+                augmented_hessian_from_data(problem, self.at)
+                if data_route and enumerable
+                else augmented_hessian_from_group(problem, nominal)
+                if enumerable
+                else Operator(n, lambda v: v @ averaged, "∇²R^aug, dense")
+            )
+            basis = self.space.embed(torch.eye(n_e, dtype=self.like.dtype, device=self.like.device))
+            with _stage("spectrum of R^aug on E"):
+                block = basis @ averaged @ basis.mT
+                solutions["aug.E"] = dense_spectrum(block, compress(fresh, self.space), settings.eigenvalues)
+            with _stage("spectrum of R^aug on E⊥"):
+                solutions["aug.E_perp"] = dense_spectrum(
+                    averaged, transverse(fresh, self.space), settings.eigenvalues, basis
+                )
+            self.hvps += fresh.products * fresh.cost
+            self.publish(solutions)
+            with _stage("spectrum of R on L"):
+                # Off stationarity no verdict rests on R's spectrum: its ends are enough, and far cheaper.
+                decides = float(nominal.gradient.norm()) <= point.tolerance or n <= 1000
+                solutions["nominal.L"] = (
+                    dense_spectrum(matrix, nominal, settings.eigenvalues)
+                    if decides
+                    else self.krylov(Operator(n, lambda v: v @ matrix, "∇²R, dense"), nominal, n, "nominal-L", None)
+                )
+        else:
+            solutions["nominal.L"] = self.krylov(nominal, nominal, n, "nominal-L", None)
+            solutions["aug.E"] = self.solve(compress(nominal, self.space), compress(nominal, self.space), n_e, "aug-E")
+            self.publish(solutions)
+            average = augmented_hessian_from_group(problem, nominal) if enumerable else None
+            affordable = average is not None and self.affordable(nominal)
+            if affordable:
+                known = self.families
+
+                def search(v: Tensor) -> Tensor:
+                    return flat.complement(known, self.space, self.space.transverse_part(v))
+
+                count = n - n_e - flat.count(known, self.space)[1]
+                fresh = augmented_hessian_from_data(problem, self.at) if data_route else average
+                solutions["aug.E_perp"] = self.krylov(average, fresh, count, "aug-E_perp", search)
+                self.hvps += average.products * average.cost
+            else:
+                why = (
+                    f"{self.group.name} has {self.group.order:,} elements, and the group average takes as many nominal "
+                    "products each step; a smaller --size or a smaller --group would give it"
+                )
+                solutions["aug.E_perp"] = Solution(
+                    Spectrum(n - n_e, (), (), None, None, f"not computed: {why}", 0, 0.0), self.at[:0], self.at[:0]
+                )
+        with _stage("checking the products"):
+            check_product(nominal, problem.loss, self.at, problem.samples, problem.weight_decay, settings.seed + 1)
+        self.hvps += nominal.products + on_e.products
+        self.publish(solutions)
+        self.outcome.directions = {
+            "E_perp.values": solutions["aug.E_perp"].values,
+            "E_perp.vectors": solutions["aug.E_perp"].vectors,
+        }
+        return solutions
+
+    def affordable(self, nominal: Operator) -> bool:
+        began = time.perf_counter()
+        nominal(self.at)
+        return (time.perf_counter() - began) * self.group.order * LANCZOS_STEPS <= SECONDS_PER_SPECTRUM
+
+    def publish(self, solutions: dict[str, Solution]) -> None:
+        spectra: dict[str, dict[str, Spectrum]] = {}
+        for key, solution in solutions.items():
+            risk, where = key.split(".")
+            spectra.setdefault(risk, {})[where] = solution.spectrum
+        self.keep(spectra=spectra)
+
+    def solve(self, operator: Operator, fresh: Operator, n: int, name: str) -> Solution:
+        """Dense up to a few thousand dimensions, Lanczos beyond."""
+        if n <= DENSE_E_LIMIT:
+            with _stage(f"spectrum {name}"):
+                return dense_spectrum(assemble(operator, self.like), fresh, self.settings.eigenvalues)
+        return self.krylov(operator, fresh, n, name, None)
+
+    def krylov(
+        self, operator: Operator, fresh: Operator, n: int, name: str, project: Callable[[Tensor], Tensor] | None
+    ) -> Solution:
+        """One resumable Lanczos run for both ends, within the memory allowed."""
+        k, began = self.settings.eigenvalues, time.perf_counter()
+        room = int(0.6 * self.settings.memory_gb * 1e9 / (self.like.element_size() * operator.dim)) - 3 * k
+        steps = min(LANCZOS_STEPS, n, room)
+        if steps < 3 * k and steps < n:
+            raise BadInput(
+                f"{name}: --memory-gb {self.settings.memory_gb:g} holds only {max(room, 0)} vectors of "
+                f"{operator.dim:,} numbers, too few for a spectrum; allow more memory or use a smaller --size"
+            )
+        generator = torch.Generator().manual_seed(self.settings.seed)
+        start = torch.randn(operator.dim, generator=generator, dtype=torch.float64).to(self.like)
+        stored = self.checkpoint.load(f"lanczos-{name}")
+        state = None
+        spent = 0.0
+        if stored is not None:
+            tensors, metadata = stored
+            state = LanczosState(tensors["basis"].to(self.like), tensors["alphas"].tolist(), tensors["betas"].tolist())
+            spent = float(metadata["seconds"])
+        saved = time.perf_counter()
+        bar = tqdm(total=steps, initial=state.steps if state else 0, desc=f"Lanczos {name}", disable=None, leave=False)
+
+        def seconds() -> float:
+            return spent + time.perf_counter() - began
+
+        def keep(current: LanczosState) -> None:
+            self.checkpoint.save(
+                f"lanczos-{name}",
+                {
+                    "basis": current.basis[: current.steps + 1],
+                    "alphas": torch.tensor(current.alphas, dtype=torch.float64),
+                    "betas": torch.tensor(current.betas, dtype=torch.float64),
+                },
+                seconds=str(seconds()),
+            )
+
+        def on_step(current: LanczosState) -> bool:
+            nonlocal saved
+            bar.update(1)
+            if time.perf_counter() - saved > 60:
+                keep(current)
+                saved = time.perf_counter()
+            if current.steps % 10 or current.steps < 4 * k:
+                return False
+            values, _, estimates = ritz(current)
+            ends = np.r_[estimates[:k], estimates[-k:]]
+            return bool(ends.max() <= 1e-9 * (values[-1] - values[0]))
+
+        state = lanczos(operator, start, steps, project, state, on_step)
+        bar.close()
+        keep(state)
+
+        def product(v: Tensor) -> Tensor:
+            return fresh(v) if project is None else project(fresh(v))
+
+        return lanczos_spectrum(product, n, state, k, seconds())
+
+    def identities(self) -> None:
+        affordable = self.group.order * len(self.like) <= 2_000_000
+        with _stage("identities"):
+            measured = identities.measure(
+                self.problem, self.theta, self.settings.seed, GROUP_LIMIT if affordable else 1, self.scale
+            )
+        self.keep(identities={**measured.errors, "reasons": measured.reasons})
+
+    def verdicts(self, point: StationaryPoint, solutions: dict[str, Solution]) -> None:
+        problem, report = self.problem, self.outcome.analysis.point
+        on_e, on_perp = flat.count(self.families, self.space)
+        if problem.weight_decay > 0:  # then a flat direction has eigenvalue μ, not zero
+            on_e = on_perp = 0
+        shift_e, shift_perp = self.newton_shifts(solutions)
+        e_aug = Block("E", solutions["aug.E"].spectrum, on_e, shift_e)
+        e_eqv = Block("E", solutions["eqv.E"].spectrum, on_e, shift_e)
+        perp_spectrum = solutions["aug.E_perp"].spectrum
+        perp = Block("E⊥", perp_spectrum, on_perp, shift_perp, perp_spectrum.method)
+        whole = Block("L", solutions["nominal.L"].spectrum, on_e + on_perp)
+        kink = report.kink_margin
+        eqv = judge([e_eqv], report.grad_norm["eqv"], point.tolerance, kink)
+        aug = judge([e_aug, perp], report.grad_norm["aug"], point.tolerance, kink)
+        nominal = judge([whole], report.grad_norm["nominal"], point.tolerance, kink)
+        # The block on E⊥ alone is a statement about A itself: no Newton step enters.
+        across = judge([replace(perp, newton_shift=0.0)], kink_margin=kink)
+        lowest, highest = perp_spectrum.smallest, perp_spectrum.largest
+        top = solutions["eqv.E"].spectrum.largest
+        self.keep(
+            verdict=Verdicts(
+                eqv=eqv,
+                aug=aug,
+                nominal=nominal,
+                transverse=across,
+                proposition_3=proposition_3(nominal, aug, eqv),
+                critical_penalty=max(0.0, -lowest.value) if lowest else None,
+                growth_rate=max(0.0, -lowest.value) if lowest else None,
+                critical_step={
+                    "E": 2 / top.value if top and top.value > 0 else None,
+                    "E_perp": 2 / highest.value if highest and highest.value > 0 else None,
+                },
+            )
+        )
+
+    def newton_shifts(self, solutions: dict[str, Solution]) -> tuple[float, float]:
+        """How much the lowest quotients on E and on E⊥ change after one more Newton step on E."""
+        values = self.newton_step()
+        if values is None:
+            return 0.0, 0.0
+        moved = self.space.embed(self.theta + values)
+        nominal = nominal_hessian(self.problem, moved)
+        shifts = []
+        for key, operator in (("aug.E", compress(nominal, self.space)), ("aug.E_perp", None)):
+            solution = solutions[key]
+            if not len(solution.values):
+                shifts.append(0.0)
+                continue
+            if operator is None:
+                operator = augmented_hessian_from_group(self.problem, nominal)
+            v = solution.lowest_vector
+            shifts.append(abs(float(v @ operator(v)) - float(solution.values.min())))
+        self.hvps += nominal.products
+        return shifts[0], shifts[1]
+
+    def newton_step(self) -> Tensor | None:
+        """−H_E⁺g in coordinates of E, where E is small enough for a dense Hessian."""
+        if self.space.dim_equivariant > DENSE_E_LIMIT:
+            return None
+        operator = equivariant_hessian(self.problem, self.theta)
+        values, vectors = torch.linalg.eigh(assemble(operator, self.like))
+        sure = values.abs() > 1e-12 * values.abs().max()
+        weights = vectors[:, sure].mT @ operator.gradient
+        return -(vectors[:, sure] @ (weights / values[sure]))
+
+    def escape(self, solutions: dict[str, Solution]) -> None:
+        """From an unstable point: a push along the most negative direction, then exact augmented descent."""
+        verdict = self.outcome.analysis.verdict
+        lowest = solutions["aug.E_perp"]
+        work = self.group.order * len(self.like) * self.space.dim
+        if (
+            verdict.aug.status != "unstable"
+            or not len(lowest.values)
+            or self.problem.transform is None
+            or self.settings.escape_iterations < 1
+            or work > 1e9
+        ):
+            return
+        with _stage("following the instability"):
+            push = 1e-2 * float(self.at.norm())
+            direction = lowest.lowest_vector
+            end, risk, iterations = minimise_augmented(
+                self.problem, self.at + push * direction, self.settings.escape_iterations
+            )
+        report = self.outcome.analysis.point
+        self.outcome.directions["escape.end"] = end
+        self.keep(
+            escape=Escape(
+                risk_start=report.risk["aug"],
+                risk_end=risk,
+                metrics_start=report.metrics,
+                metrics_end=self.scores(end),
+                push=push,
+                off_equivariance=float(self.space.transverse_part(end).norm()),
+                travelled=float((end - self.at).norm()),
+                iterations=iterations,
+            )
+        )
+
+
+def _header(problem: Problem, settings: Settings, header: dict) -> Analysis:
+    space = problem.space
+    versions = {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "scipy": scipy.__version__,
+        "numpy": np.__version__,
+        "stability": stability.__version__,
+    }
+    layers = tuple(
+        {"name": layer.name, "source": layer.source.name, "target": layer.target.name, "dim": layer.dim, "dim_E": size}
+        for layer, size in zip(space.layers, space.sizes, strict=True)
+    )
+    plain = {
+        "task": problem.name,
+        "size": "custom",
+        "seed": settings.seed,
+        "dtype": str(problem.samples.x.dtype).removeprefix("torch."),
+        "activation": "custom",
+        "weight_decay": problem.weight_decay,
+        "samples": len(problem.samples.x),
+        "versions": versions,
+        "group": {"name": problem.group.name, "order": problem.group.order},
+        "dims": {"L": space.dim, "E": space.dim_equivariant, "E_perp": space.dim - space.dim_equivariant},
+        "facts": dict(problem.facts),
+        "layers": layers,
+    }
+    return Analysis(**(plain | header))
+
+
+def output_folder(task: str, size: str, seed: int) -> Path:
+    """Where a run writes by default."""
+    return Path("reports") / f"{Path(task.split(':')[0]).stem}-{size}-seed{seed}"

@@ -1,0 +1,150 @@
+"""What an analysis returns: frozen dataclasses that round-trip through JSON (schema 1, DESIGN 4)."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Any
+
+from stability.eigen import Spectrum
+from stability.flat import FlatDirections
+from stability.verdict import Verdict
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class PointReport:
+    """A point of E and what is known of it; keys as in DESIGN 4."""
+
+    kind: str
+    risk: dict[str, float | None]
+    grad_norm: dict[str, float | None]
+    tolerance: float
+    newton_decrement: float | None
+    index_E: int | None  # noqa: N815 — a key of the schema
+    kink_margin: float | None
+    distance_to_E: float  # noqa: N815
+    metrics: dict[str, Any]
+    equivariance_error: float | None
+    start: int | None = None
+    converged: bool = True
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """The four verdicts and the numbers that follow from them."""
+
+    eqv: Verdict
+    aug: Verdict
+    nominal: Verdict
+    transverse: Verdict
+    proposition_3: dict[str, str]
+    critical_penalty: float | None
+    growth_rate: float | None
+    critical_step: dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class Escape:
+    """Exact augmented descent along ± the most negative direction, to its end."""
+
+    risk_start: float
+    risk_end: float
+    metrics_start: dict[str, Any]
+    metrics_end: dict[str, Any]
+    push: float
+    off_equivariance: float
+    travelled: float
+    iterations: int
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """One run. ``complete`` is False for a partial result, which names the stages it has."""
+
+    task: str
+    size: str
+    seed: int
+    dtype: str
+    activation: str
+    weight_decay: float
+    samples: int
+    versions: dict[str, str]
+    group: dict[str, Any]
+    dims: dict[str, int]
+    facts: dict[str, str] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+    layers: tuple[dict[str, Any], ...] = ()
+    assumptions: dict[str, float] | None = None
+    identities: dict[str, Any] | None = None
+    point: PointReport | None = None
+    points: tuple[PointReport, ...] = ()
+    spectra: dict[str, dict[str, Spectrum]] | None = None
+    sectors: tuple[dict[str, Any], ...] = ()
+    flat_directions: tuple[FlatDirections, ...] = ()
+    verdict: Verdicts | None = None
+    escape: Escape | None = None
+    cost: dict[str, float | None] | None = None
+    complete: bool = False
+    schema: int = SCHEMA
+
+    def to_json(self) -> str:
+        """Strict JSON; a number that is not finite becomes null."""
+        return json.dumps(_plain(self), indent=1, ensure_ascii=False, allow_nan=False)
+
+    @staticmethod
+    def from_json(text: str) -> Analysis:
+        """The inverse of :meth:`to_json`; keys that this version does not know are ignored.
+
+        Raises:
+            ValueError: text that is no analysis of schema 1.
+        """
+        data = json.loads(text)
+        if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+            raise ValueError(f"not a spectrum.json of schema {SCHEMA}")
+        return _build(Analysis, data)
+
+    def summary(self) -> str:
+        """``verdict: eqv=… aug=… nominal=… transverse=…``."""
+        if self.verdict is None:
+            return "verdict: none"
+        v = self.verdict
+        return (
+            f"verdict: eqv={v.eqv.status} aug={v.aug.status} nominal={v.nominal.status} transverse={v.transverse.status}"
+        )
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _build(kind: Any, data: Any) -> Any:
+    """Rebuild a value of an annotated type from plain JSON."""
+    if data is None:
+        return None
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (types.UnionType, typing.Union):
+        (inner,) = [a for a in arguments if a is not type(None)] or [Any]
+        return _build(inner, data)
+    if origin is tuple:
+        return tuple(_build(arguments[0], item) for item in data)
+    if origin is dict:
+        return {k: _build(arguments[1], v) for k, v in data.items()}
+    if dataclasses.is_dataclass(kind):
+        hints = typing.get_type_hints(kind)
+        known = {f.name for f in dataclasses.fields(kind)}
+        return kind(**{k: _build(hints[k], v) for k, v in data.items() if k in known})
+    return data

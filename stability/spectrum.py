@@ -1,0 +1,188 @@
+"""The command: ``python -m stability.spectrum [--task …] [--size …] …`` (DESIGN 4).
+
+Exit status: 0 when the analysis completed, whatever the verdict; 2 for bad input, with one line on stderr;
+3 when no point reached the tolerance (the report is still written); 130 after Ctrl-C (a partial result stays).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import torch
+
+from stability import report
+from stability.analysis import Interrupted, Outcome, Settings, analyse, output_folder
+from stability.errors import BadInput
+from stability.problem import Problem
+from stability.results import Analysis
+from stability.storage import Checkpoint, data_digest, load_point, prepare_folder, save_point, write, write_tensors
+from stability.tasks import TASKS, TaskOptions, load
+
+DTYPES = {"float64": torch.float64, "float32": torch.float32}
+DIRECTIONS_LIMIT_BYTES = 64e6
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise BadInput(f"{message}; see python -m stability.spectrum --help")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options, as DESIGN 4 lists them."""
+    p = _Parser(
+        prog="python -m stability.spectrum",
+        description="Eigen-spectra that decide whether equivariant networks are stable under augmented training.",
+    )
+    p.add_argument("--task", default="trans", help=f"{', '.join(TASKS)}, or FILE.py:FACTORY")
+    p.add_argument("--size", default="small", help="small (a minute), medium (ten minutes), paper")
+    p.add_argument("--variant", default="smooth", help="smooth (for spectra) or published (the paper's network)")
+    p.add_argument("--group", help="the symmetry group, by the task's names; an unknown name lists them")
+    p.add_argument(
+        "--at", default="point", help="point (search stationary points), init, trained, or FILE.safetensors"
+    )
+    p.add_argument("--seed", type=int, default=0, help="of data, starts and probes")
+    p.add_argument("--activation", help="tanh, gelu, softplus, sigmoid, leaky_relu, relu, …")
+    p.add_argument("--weight-decay", type=float, help="μ in μ/2‖A‖²")
+    p.add_argument("--points", type=int, default=2, help="random starts of the search")
+    p.add_argument("--saddles", type=int, default=0, help="starts searched for saddles of R on E too")
+    p.add_argument("--eigenvalues", type=int, default=10, help="distinct eigenvalues reported at each end")
+    p.add_argument("--sectors", default="none", help="none; all and NAMES once sectors are resolved")
+    p.add_argument("--samples", type=int, help="training samples")
+    p.add_argument("--data-dir", type=Path, help="folder with the original MNIST IDX files")
+    p.add_argument("--memory-gb", type=float, help="memory the run may use; by default 80 %% of what is free")
+    p.add_argument("--resume", action="store_true", help="continue an interrupted run in the same folder")
+    p.add_argument("--device", default="cpu", help="cpu or cuda")
+    p.add_argument("--dtype", default="float64", help="float64 or float32 (never decides a lower bound)")
+    p.add_argument("--out", type=Path, help="output folder; default reports/<task>-<size>-seed<N>/")
+    return p
+
+
+def free_memory_gb() -> float:
+    """80 % of the memory that the machine has free now."""
+    pages = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:  # caches count as free
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        pages = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        pass
+    return 0.8 * pages / 1e9
+
+
+def check_options(options: argparse.Namespace) -> None:
+    """Raise BadInput for values that no run could use."""
+    for name, least in (("points", 1), ("eigenvalues", 1), ("saddles", 0), ("seed", 0)):
+        value = getattr(options, name)
+        if value < least:
+            raise BadInput(f"--{name} {value}: give a number ≥ {least}")
+    if options.memory_gb is not None and not options.memory_gb > 0:
+        raise BadInput(f"--memory-gb {options.memory_gb:g}: give a positive number")
+    if options.dtype not in DTYPES:
+        raise BadInput(f"--dtype {options.dtype!r} is unknown; choose from {', '.join(DTYPES)}")
+    if options.device not in ("cpu", "cuda"):
+        raise BadInput(f"--device {options.device!r} is unknown; choose from cpu, cuda")
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise BadInput("--device cuda: this machine shows torch no GPU; use --device cpu")
+    if options.sectors != "none":
+        raise BadInput(f"--sectors {options.sectors!r}: sectors are not resolved yet; use --sectors none")
+
+
+def run(options: argparse.Namespace, command: str) -> int:
+    """Load, analyse, write; the exit status."""
+    check_options(options)
+    task_options = TaskOptions(
+        size=options.size,
+        variant=options.variant,
+        group=options.group,
+        activation=options.activation,
+        weight_decay=options.weight_decay,
+        samples=options.samples,
+        seed=options.seed,
+        data_dir=options.data_dir,
+        dtype=DTYPES[options.dtype],
+        device=options.device,
+    )
+    problem = load(options.task, task_options)
+    named = options.task in TASKS
+    at, distance = options.at, 0.0
+    if at not in ("point", "init", "trained"):
+        at, distance = load_point(Path(at), problem.space, problem.samples.x)
+    folder = prepare_folder(options.out or output_folder(options.task, options.size if named else "custom", options.seed))
+    shown = {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items() if k not in ("resume", "out")}
+    checkpoint = Checkpoint(folder / "state", {**shown, "data": data_digest(problem)}, options.resume)
+    settings = Settings(
+        seed=options.seed,
+        at=at,
+        points=options.points,
+        saddles=options.saddles,
+        eigenvalues=options.eigenvalues,
+        memory_gb=options.memory_gb or free_memory_gb(),
+        distance_to_e=distance,
+        trained_step=5e-5 if options.variant == "published" else None,
+    )
+    header = {
+        "task": problem.name,
+        "size": options.size if named else "custom",
+        "activation": task_options.sigma if named else "custom",
+        "options": {**shown, "command": command},
+    }
+    if options.task.startswith("counterexample"):
+        header |= {"activation": options.activation or "quadratic"}
+    try:
+        outcome = analyse(
+            problem, settings, header, checkpoint, lambda o: write(folder / "spectrum.json", o.analysis.to_json())
+        )
+    except Interrupted as stop:
+        save(problem, stop.outcome, folder)
+        print(f"interrupted; what was computed is in {folder}, continue with --resume", file=sys.stderr)
+        return 130
+    save(problem, outcome, folder)
+    checkpoint.clear()
+    print(report.table(outcome.analysis))
+    print(f"report: {folder / 'report.html'}")
+    print(outcome.analysis.summary())
+    reached = outcome.analysis.point.converged or options.at != "point"
+    return 0 if reached else 3
+
+
+def save(problem: Problem, outcome: Outcome, folder: Path) -> None:
+    """JSON, tensors, figures and report of an outcome, complete or not."""
+    analysis: Analysis = outcome.analysis
+    write(folder / "spectrum.json", analysis.to_json())
+    if outcome.theta is not None:
+        save_point(folder / "point.safetensors", problem, outcome.theta, {"size": analysis.size, "seed": str(analysis.seed)})
+    if outcome.directions:
+        tensors = outcome.directions
+        if sum(t.numel() * t.element_size() for t in tensors.values()) > DIRECTIONS_LIMIT_BYTES:
+            keep = max(1, int(DIRECTIONS_LIMIT_BYTES / (8 * problem.space.dim)))
+            tensors = {k: v[:keep] if v.ndim == 2 else v for k, v in tensors.items()}
+        write_tensors(folder / "directions.safetensors", tensors, {"task": analysis.task, "order": "rows are unit vectors in L"})
+    if analysis.complete:
+        report.render(analysis, folder)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command's entry; returns the exit status."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return run(parser().parse_args(arguments), shlex.join(["python", "-m", "stability.spectrum", *arguments]))
+    except BadInput as error:
+        print(f"stability.spectrum: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except torch.OutOfMemoryError as error:
+        print(f"stability.spectrum: out of memory ({str(error).splitlines()[0]}); use a smaller --size", file=sys.stderr)
+        return 2
+    except MemoryError:
+        print("stability.spectrum: out of memory; use a smaller --size or fewer --samples", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -40,10 +40,11 @@ from stability.problem import FlatFamily, Problem
 from stability.results import Analysis, Escape, PointReport, Verdicts
 from stability.stationary import StationaryPoint, describe_point, find_points, gradient_scale
 from stability.storage import Checkpoint
-from stability.training import descend, equivariant, minimise_augmented
+from stability.training import descend, equivariant, exact_augmentation, minimise_augmented
 from stability.verdict import Block, judge, proposition_3
 
 GROUP_LIMIT = 5040
+MOVED_SAMPLES = 2_000_000
 DENSE_LIMIT = 8000
 DENSE_E_LIMIT = 2500
 LANCZOS_STEPS = 400
@@ -147,6 +148,8 @@ class _Run:
         self.space, self.group = problem.space, problem.group
         self.like = problem.samples.x
         self.outcome = Outcome(_header(problem, settings, header))
+        moved = problem.group.order * len(self.like)
+        self.augmentable = problem.transform is not None and moved <= MOVED_SAMPLES
 
     def all(self) -> Outcome:
         self.check_memory()
@@ -179,8 +182,8 @@ class _Run:
         if need > self.settings.memory_gb:
             raise BadInput(
                 f"{self.problem.name} with {self.space.dim:,} weights and {len(self.like):,} samples needs about "
-                f"{need:.1f} GB, more than --memory-gb {self.settings.memory_gb:g}; use a smaller --size, fewer --samples "
-                "or more memory"
+                f"{need:.1f} GB, more than --memory-gb {self.settings.memory_gb:g}; use a smaller --size, "
+                "fewer --samples or more memory"
             )
 
     def check_assumptions(self) -> None:
@@ -258,8 +261,10 @@ class _Run:
     def describe(self, point: StationaryPoint) -> PointReport:
         problem, at = self.problem, self.space.embed(point.theta)
         nominal = grad(problem.risk)(at)
-        # By Prop. 1 the gradient of R^aug is Π_E∇R; the identities measure it independently.
-        aug = float(self.space.project(nominal).norm())
+        if self.augmentable:
+            aug = float(exact_augmentation(problem)(at, np.random.default_rng(0)).norm())
+        else:  # Prop. 1: ∇R^aug = Π_E∇R on E
+            aug = float(self.space.project(nominal).norm())
         return PointReport(
             kind=point.kind,
             risk={"nominal": point.risk, "eqv": point.risk, "aug": self.augmented_risk(at)},
@@ -287,7 +292,7 @@ class _Run:
         return metrics
 
     def augmented_risk(self, at: Tensor) -> float | None:
-        if self.problem.transform is None or self.group.order > GROUP_LIMIT:
+        if not self.augmentable:
             return None
         with torch.no_grad():
             return float(self.problem.augmented_risk(at))
@@ -471,11 +476,9 @@ class _Run:
         return lanczos_spectrum(product, n, state, k, seconds())
 
     def identities(self) -> None:
-        affordable = self.group.order * len(self.like) <= 2_000_000
+        limit = GROUP_LIMIT if self.group.order * len(self.like) <= MOVED_SAMPLES else 1
         with _stage("identities"):
-            measured = identities.measure(
-                self.problem, self.theta, self.settings.seed, GROUP_LIMIT if affordable else 1, self.scale
-            )
+            measured = identities.measure(self.problem, self.theta, self.settings.seed, limit, self.scale)
         self.keep(identities={**measured.errors, "reasons": measured.reasons})
 
     def verdicts(self, point: StationaryPoint, solutions: dict[str, Solution]) -> None:

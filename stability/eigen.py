@@ -340,9 +340,7 @@ def lanczos_spectrum(
     images = product(vectors)
     quotients = (vectors * images).sum(1)
     residuals = (images - quotients[:, None] * vectors).norm(dim=1)
-    found = {
-        int(i): Eigenvalue(float(q), float(r)) for i, q, r in zip(chosen, quotients, residuals, strict=True)
-    }
+    found = {int(i): Eigenvalue(float(q), float(r)) for i, q, r in zip(chosen, quotients, residuals, strict=True)}
     spread = float(values[-1] - values[0])
     exhausted = state.betas[-1] == 0.0
     epsilon = bound_epsilon(dim, state.steps, 1e-6)

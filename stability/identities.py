@@ -146,7 +146,7 @@ def measure(problem: Problem, theta: Tensor, seed: int, group_limit: int, scale:
     # Well below the critical step, and short enough to stay near where the curvature was measured.
     probe = hv[0]
     for _ in range(8):
-        probe = from_data(probe / probe.norm())
+        probe = nominal(probe / probe.norm())  # ‖∇²R^aug‖ ≤ ‖∇²R‖
     step = min(0.5 / float(probe.norm()), 0.1 * float(on.norm() / augmented.norm().clamp_min(1e-300)))
     run = training.descend(problem, on, training.exact_augmentation(problem), step, COR1_STEPS, "Corollary 1")
     errors["cor1"] = run.off_equivariance[-1] / float(run.final.norm())

@@ -413,7 +413,9 @@ def check_assumptions(model: Classifier, data: Samples, seed: int) -> dict[str, 
             record("orthogonal", moved @ space.act(g, y).mT - x @ y.mT, where)
             for h in probes:
                 record(
-                    "homomorphism", space.act(group.multiply(g, h), x) - space.act(g, space.act(h, x)), f"{where}, h = {h}"
+                    "homomorphism",
+                    space.act(group.multiply(g, h), x) - space.act(g, space.act(h, x)),
+                    f"{where}, h = {h}",
                 )
             if i > 0:
                 sigma = network.nonlinearities[i - 1]

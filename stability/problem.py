@@ -202,21 +202,31 @@ class Problem:
         """R restricted to E, which is R^eqv (eq. 4) in coordinates."""
         return self.equivariant_loss(theta, self.samples) + self.penalty(theta)
 
-    def augmented(self) -> Samples:
-        """The data moved by every element of G, weights divided by |G|: R on it is R^aug (eq. 5).
+    def moved(self) -> Iterator[Samples]:
+        """The data moved by one element of G after the other, weights divided by |G|.
 
         Raises:
             BadInput: a problem without an action on its data.
         """
         if self.transform is None:
             raise BadInput(f"{self.name}: no action on the data is known; give Problem(transform=…)")
-        moved = [self.transform(g, self.samples) for g in self.group.elements()]
-        x, y, weight = (torch.cat(parts) for parts in zip(*moved, strict=True))
-        return Samples(x, y, weight / self.group.order)
+        for g in self.group.elements():
+            x, y, weight = self.transform(g, self.samples)
+            yield Samples(x, y, weight / self.group.order)
+
+    def augmented(self) -> Samples:
+        """The data moved by every element of G, equal samples merged: R on it is R^aug (eq. 5).
+
+        Merging changes no risk and pays where orbits meet: 300 graphs of 5 nodes under S_5 make at most 1,024.
+        """
+        x, y, weight = (torch.cat(parts) for parts in zip(*self.moved(), strict=True))
+        rows = torch.cat([x, y.reshape(len(x), -1).to(x.dtype)], dim=1)
+        _, inverse = torch.unique(rows, dim=0, return_inverse=True)
+        merged = weight.new_zeros(int(inverse.max()) + 1).index_add(0, inverse, weight)
+        first = torch.full_like(merged, len(x), dtype=torch.int64)
+        first = first.scatter_reduce(0, inverse, torch.arange(len(x), device=x.device), "amin")
+        return Samples(x[first], y[first], merged)
 
     def augmented_risk(self, parameters: Tensor) -> Tensor:
         """R^aug(A) from moved data (eq. 5), one group element at a time."""
-        if self.transform is None:
-            raise BadInput(f"{self.name}: no action on the data is known; give Problem(transform=…)")
-        total = sum(self.loss(parameters, self.transform(g, self.samples)) for g in self.group.elements())
-        return total / self.group.order + self.penalty(parameters)
+        return sum(self.loss(parameters, samples) for samples in self.moved()) + self.penalty(parameters)

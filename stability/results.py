@@ -26,9 +26,9 @@ class PointReport:
     grad_norm: dict[str, float | None]
     tolerance: float
     newton_decrement: float | None
-    index_E: int | None  # noqa: N815 — a key of the schema
+    index_E: int | None
     kink_margin: float | None
-    distance_to_E: float  # noqa: N815
+    distance_to_E: float
     metrics: dict[str, Any]
     equivariance_error: float | None
     start: int | None = None
@@ -114,9 +114,8 @@ class Analysis:
         if self.verdict is None:
             return "verdict: none"
         v = self.verdict
-        return (
-            f"verdict: eqv={v.eqv.status} aug={v.aug.status} nominal={v.nominal.status} transverse={v.transverse.status}"
-        )
+        named = {"eqv": v.eqv, "aug": v.aug, "nominal": v.nominal, "transverse": v.transverse}
+        return "verdict: " + " ".join(f"{name}={one.status}" for name, one in named.items())
 
 
 def _plain(value: Any) -> Any:

@@ -45,9 +45,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--size", default="small", help="small (a minute), medium (ten minutes), paper")
     p.add_argument("--variant", default="smooth", help="smooth (for spectra) or published (the paper's network)")
     p.add_argument("--group", help="the symmetry group, by the task's names; an unknown name lists them")
-    p.add_argument(
-        "--at", default="point", help="point (search stationary points), init, trained, or FILE.safetensors"
-    )
+    p.add_argument("--at", default="point", help="point (search stationary points), init, trained, or FILE.safetensors")
     p.add_argument("--seed", type=int, default=0, help="of data, starts and probes")
     p.add_argument("--activation", help="tanh, gelu, softplus, sigmoid, leaky_relu, relu, …")
     p.add_argument("--weight-decay", type=float, help="μ in μ/2‖A‖²")
@@ -114,7 +112,9 @@ def run(options: argparse.Namespace, command: str) -> int:
     at, distance = options.at, 0.0
     if at not in ("point", "init", "trained"):
         at, distance = load_point(Path(at), problem.space, problem.samples.x)
-    folder = prepare_folder(options.out or output_folder(options.task, options.size if named else "custom", options.seed))
+    folder = prepare_folder(
+        options.out or output_folder(options.task, options.size if named else "custom", options.seed)
+    )
     shown = {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items() if k not in ("resume", "out")}
     checkpoint = Checkpoint(folder / "state", {**shown, "data": data_digest(problem)}, options.resume)
     settings = Settings(
@@ -157,13 +157,17 @@ def save(problem: Problem, outcome: Outcome, folder: Path) -> None:
     analysis: Analysis = outcome.analysis
     write(folder / "spectrum.json", analysis.to_json())
     if outcome.theta is not None:
-        save_point(folder / "point.safetensors", problem, outcome.theta, {"size": analysis.size, "seed": str(analysis.seed)})
+        save_point(
+            folder / "point.safetensors", problem, outcome.theta, {"size": analysis.size, "seed": str(analysis.seed)}
+        )
     if outcome.directions:
         tensors = outcome.directions
         if sum(t.numel() * t.element_size() for t in tensors.values()) > DIRECTIONS_LIMIT_BYTES:
             keep = max(1, int(DIRECTIONS_LIMIT_BYTES / (8 * problem.space.dim)))
             tensors = {k: v[:keep] if v.ndim == 2 else v for k, v in tensors.items()}
-        write_tensors(folder / "directions.safetensors", tensors, {"task": analysis.task, "order": "rows are unit vectors in L"})
+        write_tensors(
+            folder / "directions.safetensors", tensors, {"task": analysis.task, "order": "rows are unit vectors in L"}
+        )
     if analysis.complete:
         report.render(analysis, folder)
 
@@ -177,7 +181,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"stability.spectrum: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except torch.OutOfMemoryError as error:
-        print(f"stability.spectrum: out of memory ({str(error).splitlines()[0]}); use a smaller --size", file=sys.stderr)
+        print(
+            f"stability.spectrum: out of memory ({str(error).splitlines()[0]}); use a smaller --size", file=sys.stderr
+        )
         return 2
     except MemoryError:
         print("stability.spectrum: out of memory; use a smaller --size or fewer --samples", file=sys.stderr)

@@ -97,7 +97,9 @@ def _start(problem: Problem, seed: int) -> Tensor:
     return problem.initial(seed)
 
 
-def describe_point(problem: Problem, theta: Tensor, kind: str, tolerance: float, start: int | None = None) -> StationaryPoint:
+def describe_point(
+    problem: Problem, theta: Tensor, kind: str, tolerance: float, start: int | None = None
+) -> StationaryPoint:
     """Risk, gradient, Newton decrement and index on E of any point of E."""
     on_e = _OnE(problem, theta)
     x = theta.detach().cpu().double().numpy()
@@ -140,7 +142,7 @@ def polish(problem: Problem, theta: Tensor, steps: int = 12) -> Tensor:
     return on_e.tensor(x)
 
 
-def minimise(problem: Problem, theta: Tensor, tolerance: float, iterations: int = 4000) -> Tensor:
+def minimise(problem: Problem, theta: Tensor, tolerance: float, iterations: int = 2000) -> Tensor:
     """A minimum of R on E: L-BFGS, then trust-region Newton, then Newton steps to rounding level."""
     on_e = _OnE(problem, theta)
     x = theta.detach().cpu().double().numpy()
@@ -151,7 +153,13 @@ def minimise(problem: Problem, theta: Tensor, tolerance: float, iterations: int 
             x,
             jac=True,
             method="L-BFGS-B",
-            options={"maxiter": iterations, "maxfun": 2 * iterations, "maxcor": 30, "ftol": 0.0, "gtol": 0.01 * tolerance},
+            options={
+                "maxiter": iterations,
+                "maxfun": 2 * iterations,
+                "maxcor": 30,
+                "ftol": 0.0,
+                "gtol": 0.01 * tolerance,
+            },
         )
     x = near.x
     if np.linalg.norm(on_e.gradient(x)) > tolerance:
@@ -162,7 +170,11 @@ def minimise(problem: Problem, theta: Tensor, tolerance: float, iterations: int 
             else {"method": "trust-krylov", "hessp": lambda t, v: on_e.product(t)(v)}
         )
         x = minimize(
-            on_e.value_and_gradient, x, jac=True, options={"gtol": tolerance, "maxiter": 200 if dense else 50}, **second_order
+            on_e.value_and_gradient,
+            x,
+            jac=True,
+            options={"gtol": tolerance, "maxiter": 200 if dense else 50},
+            **second_order,
         ).x
     return polish(problem, on_e.tensor(x))
 
@@ -171,7 +183,9 @@ def find_saddle(problem: Problem, theta: Tensor, evaluations: int = 60) -> Tenso
     """A zero of the gradient, of any index, by least squares on ∇R with the exact Hessian as Jacobian."""
     on_e = _OnE(problem, theta)
     x = theta.detach().cpu().double().numpy()
-    found = least_squares(on_e.gradient, x, jac=on_e.hessian, method="trf", max_nfev=evaluations, gtol=1e-15, ftol=1e-15, xtol=1e-15)
+    found = least_squares(
+        on_e.gradient, x, jac=on_e.hessian, method="trf", max_nfev=evaluations, gtol=1e-15, ftol=1e-15, xtol=1e-15
+    )
     return polish(problem, on_e.tensor(found.x))
 
 
@@ -181,7 +195,7 @@ def find_points(
     seed: int,
     tolerance: float | None = None,
     saddles: int = 0,
-    iterations: int = 4000,
+    iterations: int = 2000,
 ) -> list[StationaryPoint]:
     """Distinct equivariant stationary points, best (lowest risk) first; points that missed the tolerance last.
 
@@ -196,7 +210,9 @@ def find_points(
     tolerance = tolerance if tolerance is not None else 1e-9 * gradient_scale(problem, seed)
     found: list[StationaryPoint] = []
     small = problem.space.dim_equivariant <= SADDLE_LIMIT
-    jobs = [("minimum", seed + i) for i in range(starts)] + [("saddle", seed + i) for i in range(saddles if small else 0)]
+    jobs = [("minimum", seed + i) for i in range(starts)] + [
+        ("saddle", seed + i) for i in range(saddles if small else 0)
+    ]
     for kind, s in tqdm(jobs, desc="stationary points on E", disable=None, leave=False):
         theta = _start(problem, s)
         at = minimise(problem, theta, tolerance, iterations) if kind == "minimum" else find_saddle(problem, theta)

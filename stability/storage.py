@@ -106,7 +106,9 @@ def load_point(path: Path, space: ParameterSpace, like: Tensor) -> tuple[Tensor,
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
             bad = int((~torch.isfinite(tensor)).sum())
-            raise BadInput(f"--at: tensor {name!r} of {path.name} holds {bad} values that are not finite; repair the file")
+            raise BadInput(
+                f"--at: tensor {name!r} of {path.name} holds {bad} values that are not finite; repair the file"
+            )
     if set(tensors) == {"theta"}:
         theta = tensors["theta"]
         if theta.shape != (space.dim_equivariant,):

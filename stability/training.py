@@ -49,9 +49,15 @@ class Trajectory:
     final: Tensor
 
 
-def _gathered(problem: Problem, at: Tensor, batch: int, move: Callable[[Samples], Samples]) -> Tensor:
-    gradient = grad(problem.loss)
-    return sum((gradient(at, move(part)) for part in problem.samples.chunks(batch)), torch.zeros_like(at))
+def _gathered(
+    problem: Problem,
+    at: Tensor,
+    batch: int,
+    move: Callable[[Samples], Samples],
+    data: Samples | None = None,
+) -> Tensor:
+    gradient, data = grad(problem.loss), problem.samples if data is None else data
+    return sum((gradient(at, move(part)) for part in data.chunks(batch)), torch.zeros_like(at))
 
 
 def nominal(problem: Problem, batch: int = 4096) -> Strategy:
@@ -77,14 +83,11 @@ def sampled_augmentation(problem: Problem, passes: int = 25, batch: int = 4096) 
 
 
 def exact_augmentation(problem: Problem, batch: int = 4096) -> Strategy:
-    """∇R^aug with the exact Haar average over the enumerated group."""
-    transform = _transform(problem)
+    """∇R^aug with the exact Haar average: the data moved by every element, equal samples merged."""
+    data = problem.augmented()
 
     def gradient(at: Tensor, rng: np.random.Generator) -> Tensor:
-        total = torch.zeros_like(at)
-        for g in problem.group.elements():
-            total += _gathered(problem, at, batch, lambda part, g=g: transform(g, part))
-        return total / problem.group.order + problem.weight_decay * at
+        return _gathered(problem, at, batch, lambda part: part, data) + problem.weight_decay * at
 
     return gradient
 

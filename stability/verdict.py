@@ -74,7 +74,9 @@ def judge(
     """
     if gradient_norm is not None and not gradient_norm <= tolerance:
         return Verdict(
-            "not_stationary", gradient_norm, f"the gradient norm is {gradient_norm:.2e}, above the tolerance {tolerance:.2e}"
+            "not_stationary",
+            gradient_norm,
+            f"the gradient norm is {gradient_norm:.2e}, above the tolerance {tolerance:.2e}",
         )
     if kink_margin is not None and kink_margin < 1e-6:
         return Verdict(
@@ -137,8 +139,8 @@ def _needs_bound(block: Block) -> Verdict:
         "undecided",
         None,
         f"on {block.name} the lowest Ritz value is {spectrum.lowest[0].value:.3e} (residual "
-        f"{spectrum.lowest[0].residual:.1e}), which bounds λ_min from above only; a dense spectrum (a smaller size or a "
-        "larger --memory-gb) or more products would decide it",
+        f"{spectrum.lowest[0].residual:.1e}), which bounds λ_min from above only; a dense spectrum (a smaller size or "
+        "a larger --memory-gb) or more products would decide it",
     )
 
 

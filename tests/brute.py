@@ -58,7 +58,7 @@ from stability.networks import (
 from stability.problem import Problem, Samples
 
 
-def bad(message: str):  # noqa: ANN201
+def bad(message: str):
     """A BadInput of one line that contains `message`, a regular expression."""
     return pytest.raises(BadInput, match=rf"\A[^\n]*{message}[^\n]*\Z")
 
@@ -369,18 +369,18 @@ def problem(name: str) -> Problem:
     elif name.startswith("C_4 ⋉ Z_2²"):
         rho = points("C_4 ⋉ Z_2²")
         model = Classifier(
-            mlp([2 * rho, 3 * rho, 1 * rho], [Pointwise("tanh"), Pointwise("quadratic")]), squared, 1 * rho
+            mlp([2 * rho, 3 * rho, 1 * rho], [Pointwise("tanh"), Pointwise("quadratic")]), squared, 1 * rho, False
         )
         y = gaussian(n, 4, seed=2)
     elif name.startswith("A_4"):
         rho, one = points("A_4"), trivial(GROUPS["A_4"])
         model = Classifier(
-            mlp([2 * rho, rho + 2 * one, one + rho], [Pointwise("sigmoid"), Identity()]), squared, one + rho
+            mlp([2 * rho, rho + 2 * one, one + rho], [Pointwise("sigmoid"), Identity()]), squared, one + rho, False
         )
         y = gaussian(n, 5, seed=3)
     else:  # Q_8: neither input nor output is a permutation representation
         v, hidden = defining(GROUPS["Q_8"]), points("Q_8")
-        model = Classifier(mlp([1 * v, 1 * hidden, 1 * v], [Pointwise("tanh"), Identity()]), squared, 1 * v)
+        model = Classifier(mlp([1 * v, 1 * hidden, 1 * v], [Pointwise("tanh"), Identity()]), squared, 1 * v, False)
         y = gaussian(n, 4, seed=4)
     return supervised(name, model, _samples(n, model.input, y, seed=5), weight_decay=0.05)
 

@@ -256,7 +256,9 @@ class DirectProduct(Group):
     def transversals(self) -> list[list[tuple[Element, ...]]]:
         one = self.identity
         return [
-            [(*one[:i], t, *one[i + 1 :]) for t in part] for i, f in enumerate(self.factors) for part in f.transversals()
+            [(*one[:i], t, *one[i + 1 :]) for t in part]
+            for i, f in enumerate(self.factors)
+            for part in f.transversals()
         ]
 
     def sample(self, rng: np.random.Generator) -> tuple[Element, ...]:
@@ -392,7 +394,7 @@ class PermutationGroup(_Closure):
         self.name = name or f"⟨{len(generators)} permutations of {degree}⟩"
 
     @cached_property
-    def _schreier_sims(self):  # noqa: ANN202 — sympy has no types
+    def _schreier_sims(self):
         from sympy.combinatorics import Permutation
         from sympy.combinatorics import PermutationGroup as SympyGroup
 

@@ -113,9 +113,7 @@ def intertwiners(source: Representation, target: Representation) -> IntertwinerB
 def _orbit_basis(source: Representation, target: Representation) -> OrbitBasis:
     rows, columns = target.dim, source.dim
     pairs = np.arange(rows * columns)
-    edges = [
-        (target.index(g)[:, None] * columns + source.index(g)[None, :]).ravel() for g in source.group.generators
-    ]
+    edges = [(target.index(g)[:, None] * columns + source.index(g)[None, :]).ravel() for g in source.group.generators]
     if not edges:
         labels = pairs
     else:

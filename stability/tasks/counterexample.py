@@ -31,7 +31,7 @@ def squared_sum(prediction: Tensor, y: Tensor) -> Tensor:
     return 0.5 * (prediction.sum(-1) - y.sum(-1)).square()
 
 
-def _swap(g: int):  # noqa: ANN202
+def _swap(g: int) -> list[int]:
     return [0, 1] if g == 0 else [1, 0]
 
 

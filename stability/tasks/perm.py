@@ -57,7 +57,12 @@ def perm(options: TaskOptions) -> Problem:
     )
     samples, test = prepare(data, train, options)
     return supervised(
-        "perm", Classifier(network, logistic), samples, test, options.decay(WEIGHT_DECAY), [("data", data.source), ("digest", data.digest)]
+        "perm",
+        Classifier(network, logistic),
+        samples,
+        test,
+        options.decay(WEIGHT_DECAY),
+        [("data", data.source), ("digest", data.digest)],
     )
 
 

@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from stability.data import digits
-from stability.groups import Cyclic, Group, images, rotations, roto_translations, torus, trivial
+from stability.groups import (
+    Cyclic,
+    Group,
+    PermutationRepresentation,
+    images,
+    rotations,
+    roto_translations,
+    torus,
+    trivial,
+)
 from stability.networks import Chain, Classifier, Identity, LayerNorm, Pointwise, cross_entropy, mlp, supervised
 from stability.problem import Problem
 from stability.tasks.options import TEST_SAMPLES, TaskOptions, choose_group, prepare
@@ -51,10 +60,15 @@ def trans(options: TaskOptions) -> Problem:
     )
     samples, test = prepare(data, train, options)
     return supervised(
-        "trans", Classifier(network, cross_entropy), samples, test, options.decay(WEIGHT_DECAY), [("data", data.source), ("digest", data.digest)]
+        "trans",
+        Classifier(network, cross_entropy),
+        samples,
+        test,
+        options.decay(WEIGHT_DECAY),
+        [("data", data.source), ("digest", data.digest)],
     )
 
 
-def pixels(name: str, group: Group, n: int):  # noqa: ANN201
+def pixels(name: str, group: Group, n: int) -> PermutationRepresentation:
     """The action of the named group on n × n images."""
     return rotations(group, n) if name == "rotations" else images(group, n)

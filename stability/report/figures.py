@@ -1,0 +1,243 @@
+"""Analysis → matplotlib figures, drawn from the JSON alone; deterministic, no pyplot state.
+
+Colours are of seaborn's colour-blind palette; sign is also told by marker and hatch, so that grey prints read.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from textwrap import fill
+
+import matplotlib
+import numpy as np
+import seaborn
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullFormatter, SymmetricalLogLocator
+
+from stability.eigen import Spectrum
+from stability.report import words
+from stability.report.words import number, part
+from stability.results import Analysis
+
+BLUE, ORANGE, GREEN, RED, GREY = (seaborn.color_palette("colorblind").as_hex()[i] for i in (0, 1, 2, 3, 7))
+SIGNS = (("negative", "v", RED), ("zero within the error", "s", GREY), ("positive", "o", BLUE))
+KINDS = {"minimum": ("o", BLUE), "saddle": ("D", RED), "origin": ("s", GREY)}
+PANELS = (("E", "$E$"), ("E_perp", r"$E^\perp$"))
+EIGENVALUE = r"eigenvalue of $\nabla^2R^{\mathrm{aug}}$ (per unit of squared weight)"
+STYLE = seaborn.axes_style("whitegrid") | {
+    "font.size": 12,
+    "axes.titlesize": 12,
+    "axes.edgecolor": "0.3",
+    "grid.color": "0.9",
+    "hatch.color": "0.8",
+    "hatch.linewidth": 0.6,
+    "font.family": "DejaVu Sans",  # ships with matplotlib: the same picture everywhere
+}
+
+
+@contextmanager
+def _panels(columns: int, height: float = 4.4, **options: object) -> Iterator[tuple[Figure, list[Axes]]]:
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(9, height), layout="constrained")
+        yield figure, list(figure.subplots(1, columns, squeeze=False, **options)[0])
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as a PNG file."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=150)
+    return stream.getvalue()
+
+
+def measure(spectrum: Spectrum | None) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct values and multiplicities (all one for Ritz values, of which none is known), ascending."""
+    if spectrum is None or spectrum.density is None:
+        return np.empty(0), np.empty(0, dtype=int)
+    values = np.array(spectrum.density.values)
+    if spectrum.density.method != "exact":
+        return values, np.ones(len(values), dtype=int)
+    return values, np.rint(np.array(spectrum.density.weights) * spectrum.dim).astype(int)
+
+
+def linear_threshold(panels: list[np.ndarray], error: float) -> float:
+    """A power of ten below 99 % of all magnitudes and below each panel's lowest, the one that decides; ≥ the error."""
+    sizes = np.abs(np.concatenate(panels))
+    sizes = sizes[sizes > error]
+    if not len(sizes):
+        return max(error, 1.0)
+    deciding = [abs(values.min()) for values in panels if len(values) and abs(values.min()) > error]
+    wanted = min([float(np.quantile(sizes, 0.01, method="lower")), *deciding])
+    return max(10.0 ** math.floor(math.log10(wanted)), error)
+
+
+def _signs(values: np.ndarray, error: float) -> Iterator[tuple[np.ndarray, str, str, str]]:
+    """Masks of negative, zero and positive values with the name, marker and colour of each."""
+    masks = (values < -error, np.abs(values) <= error, values > error)
+    yield from ((mask, *sign) for mask, sign in zip(masks, SIGNS, strict=True) if mask.any())
+
+
+def _below_zero(axes: Axes, low: float) -> None:
+    """The zero line, and hatching where R^aug descends."""
+    axes.axhline(0.0, color="black", linewidth=2.0, gid="zero", zorder=2)
+    axes.axhspan(low, 0.0, facecolor="none", edgecolor="0.8", hatch="///", linewidth=0, zorder=0)
+
+
+def _decay(axes: Axes, analysis: Analysis) -> None:
+    """The weight decay: the eigenvalue of every direction in which the data term is flat."""
+    if analysis.weight_decay > 0:
+        label = f"weight decay {number(analysis.weight_decay)}"
+        axes.axhline(analysis.weight_decay, color="0.3", linestyle="--", linewidth=1.2, label=label, zorder=1)
+
+
+def _absent(axes: Axes, analysis: Analysis, where: str, name: str) -> None:
+    """Say in the panel why it is empty."""
+    axes.set_title(f"on {name}")
+    spectrum = (analysis.spectra or {}).get("aug", {}).get(where)
+    text = "not computed" if spectrum is None else spectrum.method if spectrum.dim else "this space is {0}"
+    axes.text(0.5, 0.5, fill(text, 36), ha="center", va="center", transform=axes.transAxes, fontsize=10)
+    axes.set_xticks([])
+
+
+def spectrum(analysis: Analysis) -> Figure | None:
+    """Every eigenvalue of ∇²R^aug against its rank, on E and on E⊥; symlog, one scale for both."""
+    if analysis.spectra is None:
+        return None
+    spectra = [part(analysis, "aug", where) for where, _ in PANELS]
+    error = max((s.error for s in spectra if s), default=0.0)
+    values = [measure(s)[0] for s in spectra]
+    threshold = linear_threshold(values, error)
+    low = min([-threshold, *(3 * v.min() for v in values if len(v))])
+    high = max([threshold, *(3 * v.max() for v in values if len(v))])
+    with _panels(2, 4.8, sharey=True) as (figure, panels):
+        for axes, (where, name), found in zip(panels, PANELS, spectra, strict=True):
+            if found is None:
+                _absent(axes, analysis, where, name)
+            else:
+                values, counts = measure(found)
+                first = np.cumsum(counts) - counts + 1
+                colours = np.select([values < -found.error, values > found.error], [RED, BLUE], GREY)
+                axes.hlines(values, first, first + counts - 1, colors=colours, linewidth=2.5, gid=f"ticks {where}")
+                for mask, label, marker, colour in _signs(values, found.error):
+                    shown = axes.scatter(first[mask], values[mask], s=22, marker=marker, color=colour, label=label)
+                    shown.set(gid=f"values {where}", linewidth=0)
+                axes.set_xscale("log")
+                axes.set_xlim(0.7, max(1.5 * first[-1], 3))
+                axes.xaxis.set_major_formatter("{x:,.0f}")
+                axes.xaxis.set_minor_formatter(NullFormatter())
+                axes.set_title(f"on {name}, dim {found.dim:,}: {words.below_zero(found)}")
+                _decay(axes, analysis)
+                axes.set_xlabel("rank, counted with multiplicity" if found.complete else "rank among the Ritz values")
+                axes.legend(loc="upper left", framealpha=1, fontsize=10)
+            _below_zero(axes, low)
+        panels[0].set_yscale("symlog", linthresh=threshold)
+        locator = SymmetricalLogLocator(base=10, linthresh=threshold)
+        locator.set_params(numticks=12)
+        panels[0].yaxis.set_major_locator(locator)
+        panels[0].set_ylim(low, high)
+        panels[0].set_ylabel(EIGENVALUE)
+    return figure
+
+
+def lowest(analysis: Analysis) -> Figure | None:
+    """The lowest distinct eigenvalues of ∇²R^aug on E and on E⊥ with residuals and multiplicities."""
+    if analysis.spectra is None:
+        return None
+    with _panels(2) as (figure, panels):
+        for axes, (where, name) in zip(panels, PANELS, strict=True):
+            found = part(analysis, "aug", where)
+            if found is None:
+                _absent(axes, analysis, where, name)
+                axes.set_yticks([])
+                continue
+            ends = found.lowest[:10]
+            values, residuals = np.array([e.value for e in ends]), np.array([e.residual for e in ends])
+            rank = np.arange(1, len(ends) + 1)
+            axes.errorbar(rank, values, yerr=residuals, fmt="none", ecolor="black", linewidth=2, zorder=3)
+            for mask, label, marker, colour in _signs(values, found.error):
+                shown = axes.scatter(rank[mask], values[mask], s=60, marker=marker, color=colour, label=label, zorder=4)
+                shown.set_gid(f"values {where}")
+            for x, e in zip(rank, ends, strict=True):
+                note = " ".join(filter(None, [f"×{e.multiplicity}" if e.multiplicity else "", e.irrep]))
+                axes.annotate(note, (x, e.value), (0, 7), textcoords="offset points", ha="center", fontsize=9, zorder=5)
+            _decay(axes, analysis)
+            reach = max(np.abs(values).max(), analysis.weight_decay, found.error) or 1.0
+            low, high = min(values.min(), 0.0), max(values.max(), analysis.weight_decay, 0.0)
+            low, high = low - 0.12 * reach, high + 0.15 * reach
+            _below_zero(axes, low)
+            axes.set(ylim=(low, high), xlim=(0.4, max(len(ends), 2) + 0.6))
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.ticklabel_format(axis="y", scilimits=(-2, 4))
+            axes.set_title(f"on {name}: lowest {number(values[0])}, residuals ≤ {number(residuals.max(), 2)}")
+            axes.set_xlabel("rank among distinct eigenvalues")
+            axes.legend(loc="best", framealpha=1, fontsize=10)
+        panels[0].set_ylabel(r"eigenvalue of $\nabla^2R^{\mathrm{aug}}$")
+    return figure
+
+
+def points(analysis: Analysis) -> Figure | None:
+    """Gradient norm on E against risk for every point found, with the tolerance; None without points."""
+    found = [p for p in analysis.points if p.grad_norm.get("eqv") is not None]
+    if not found:
+        return None
+    norms = [p.grad_norm["eqv"] for p in found]
+    tolerance = found[0].tolerance
+    positive = [x for x in [*norms, tolerance] if x > 0]
+    floor = 10.0 ** (math.floor(math.log10(min(positive, default=1e-16))) - 1)
+    with _panels(1, 4.0) as (figure, (axes,)):
+        for i, (p, norm) in enumerate(zip(found, norms, strict=True), 1):
+            marker, colour = KINDS.get(p.kind, ("^", GREEN))
+            risk = p.risk["aug"] if p.risk.get("aug") is not None else p.risk["nominal"]
+            name, score = p.metrics.get("name"), p.metrics.get("train")
+            label = f"{i}  {p.kind}" + ("" if p.index_E is None else f", index {p.index_E}")
+            label += "" if None in (name, score) else f", {name} {number(score)}"
+            face = colour if i == 1 else "white"
+            drawn = axes.scatter([risk], [max(norm, floor)], s=90, marker=marker, facecolor=face, label=label, zorder=3)
+            drawn.set(edgecolor=colour, linewidth=2, gid="point", clip_on=False)  # a zero sits on the lower edge
+            place = {"xytext": (0, 10 if i % 2 else -18), "textcoords": "offset points", "ha": "center"}
+            axes.annotate(f"{i}" if norm else f"{i} (zero)", (risk, max(norm, floor)), **place)
+        axes.axhline(tolerance, color="0.3", linestyle="--", linewidth=1.5, label=f"tolerance {number(tolerance)}")
+        axes.set_yscale("log")
+        axes.set_ylim(floor, max(positive, default=1.0) * 10)
+        axes.margins(x=0.15)
+        axes.set(xlabel=r"risk $R^{\mathrm{aug}}$", ylabel=r"gradient norm $\|\nabla R^{\mathrm{eqv}}\|$")
+        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=10, title="filled: the point judged")
+    return figure
+
+
+def escape(analysis: Analysis) -> Figure | None:
+    """R^aug and the score before and after following the instability; None where nothing was followed."""
+    e = analysis.escape
+    if e is None:
+        return None
+    name = e.metrics_start.get("name")
+    known = [w for w in ("train", "test") if name and None not in (e.metrics_start.get(w), e.metrics_end.get(w))]
+    groups = [(r"risk $R^{\mathrm{aug}}$", [""], [e.risk_start], [e.risk_end])]
+    if known:
+        groups.append((name, known, [e.metrics_start[w] for w in known], [e.metrics_end[w] for w in known]))
+    with _panels(len(groups), 3.2) as (figure, panels):
+        for axes, (title, labels, before, after) in zip(panels, groups, strict=True):
+            at = np.arange(len(labels))
+            for shift, heights, colour, hatch, label in (
+                (-0.2, before, BLUE, None, "before, on E"),
+                (0.2, after, ORANGE, "//", "after"),
+            ):
+                bars = axes.bar(at + shift, heights, 0.38, color=colour, hatch=hatch, edgecolor="white", label=label)
+                axes.bar_label(bars, [number(h) for h in heights], padding=2, fontsize=11)
+            axes.set_xticks(at, labels)
+            axes.set_title(title)
+            axes.grid(axis="x", visible=False)
+            axes.margins(y=0.2)
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", fontsize=10)
+    return figure
+
+
+FIGURES: dict[str, Callable[[Analysis], Figure | None]] = {
+    "spectrum": spectrum,
+    "lowest": lowest,
+    "points": points,
+    "escape": escape,
+}

@@ -1,0 +1,60 @@
+"""Analysis → spectrum.png, lowest.png, points.png, escape.png and report.html, one file that needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+import re
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from stability.report import words
+from stability.report.tables import tables
+from stability.results import Analysis
+from stability.storage import write
+
+MARKS = (
+    (re.compile(r"\^(aug|eqv)\b|\^\{([^{}<>&]+)\}"), r"<sup>\1\2</sup>"),
+    (re.compile(r"(?<=[λΠA])_(?:(min|max|E)\b|\{([^{}<>&]+)\})|(?<=\b[A-Z])_(\d+)(?![A-Za-z_])"), r"<sub>\1\2\3</sub>"),
+    (re.compile(r"(?<![\w.&#;-])(-?)(\d[\d,.]*\d(?:e-?\d+)?|\d(?:e-?\d+)?)(?![\w#])"), r'<span class="n">\1\2</span>'),
+)
+
+
+def pretty(text: object) -> Markup:
+    """Escaped text with R^aug raised, λ_min lowered and numbers kept on one line with a true minus."""
+    safe = str(escape(str(text)))
+    for pattern, replacement in MARKS:
+        safe = pattern.sub(replacement, safe)
+    return Markup(safe.replace('<span class="n">-', '<span class="n">−'))
+
+
+def render(analysis: Analysis, folder: Path) -> None:
+    """Write the figures and the page into ``folder``, each file whole or not at all."""
+    from stability.report import figures  # matplotlib and seaborn load for seconds, which a table need not pay
+
+    pictures = {}
+    for name, draw in figures.FIGURES.items():
+        figure = draw(analysis)
+        if figure is None:
+            (folder / f"{name}.png").unlink(missing_ok=True)  # of an earlier run in the same folder
+            continue
+        image = figures.png(figure)
+        write(folder / f"{name}.png", image)
+        pictures[name] = base64.b64encode(image).decode()
+    write(folder / "report.html", page(analysis, pictures))
+
+
+def page(analysis: Analysis, pictures: dict[str, str]) -> str:
+    """The HTML of an analysis with its pictures, PNGs in base64 by name."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["pretty"] = pretty
+    return environment.get_template("template.html.j2").render(
+        a=analysis, words=words, pictures=pictures, tables=tables(analysis)
+    )

@@ -1,0 +1,270 @@
+"""Analysis → plain words: the setting, the headline, why it holds, what to do about it, what a picture says."""
+
+from __future__ import annotations
+
+import math
+
+from stability.eigen import Spectrum
+from stability.results import Analysis
+
+SPACES = {"E": "E", "E_perp": "E⊥", "L": "L"}
+GIVEN = ("init", "trained", "file")
+
+
+def number(x: float | None, digits: int = 3) -> str:
+    """``digits`` significant digits, written out from 0.01 to 99999 and as 1.23e-4 beyond; a dash for none.
+
+    >>> number(-7.5768e-3), number(0.8275), number(None), number(0.0), number(2e-13, 2)
+    ('-7.58e-3', '0.828', '–', '0', '2.0e-13')
+    """
+    if x is None or not math.isfinite(x):
+        return "–"
+    if x == 0 or isinstance(x, int):
+        return f"{x:,.0f}"
+    mantissa, power = f"{x:.{digits - 1}e}".split("e")
+    if -2 <= int(power) < 5:
+        return f"{x:,.{max(digits - 1 - int(power), 0)}f}"
+    return f"{mantissa}e{int(power)}"
+
+
+def part(analysis: Analysis, risk: str, where: str) -> Spectrum | None:
+    """A spectrum with at least one eigenvalue; None when it was not computed or its space is {0}."""
+    spectrum = (analysis.spectra or {}).get(risk, {}).get(where)
+    return spectrum if spectrum and spectrum.lowest else None
+
+
+def below_zero(spectrum: Spectrum) -> str:
+    """``30 below zero``."""
+    count = spectrum.negative_count
+    return "count below zero unknown" if count is None else f"{f'{count:,}' if count else 'none'} below zero"
+
+
+def plain(status: str) -> str:
+    return status.replace("_", " ")
+
+
+def stationary(analysis: Analysis) -> bool:
+    """Whether the point itself is judged, and not E at that point alone."""
+    v = analysis.verdict
+    return v is not None and "not_stationary" not in (v.eqv.status, v.aug.status)
+
+
+def tone(analysis: Analysis) -> str:
+    """The status that the headline is about."""
+    v = analysis.verdict
+    return "" if v is None else v.aug.status if stationary(analysis) else v.transverse.status
+
+
+def group(analysis: Analysis) -> str:
+    """``Z_5² (25 elements)``."""
+    order = analysis.group.get("order")
+    return f"{analysis.group['name']} ({'infinite' if order is None else f'{order:,} elements'})"
+
+
+def scores(metrics: dict) -> str:
+    """``accuracy 0.828 train, 0.619 test, 0.118 constant predictor; loss 0.590 train, …``, as far as known."""
+    texts = []
+    for name, prefix in {metrics.get("name"): "", "loss": "loss_"}.items():
+        known = {"train": "train", "test": "test", "constant": "constant predictor"}
+        cells = [f"{number(x)} {of}" for which, of in known.items() if (x := metrics.get(prefix + which)) is not None]
+        texts += [f"{name} {', '.join(cells)}"] if name and cells else []
+    return "; ".join(texts)
+
+
+def setting(analysis: Analysis) -> list[tuple[str, str]]:
+    """Which group, which network on which data, at which point, how good."""
+    a, p = analysis, analysis.point
+    dims = f"{a.dims['L']:,} weights, dim E = {a.dims['E']:,}, dim E⊥ = {a.dims['E_perp']:,}"
+    rows = [("Group", f"{group(a)}; {dims}")]
+    rows += [("Network", a.facts["network"])] if "network" in a.facts else []
+    rows.append(("Data", f"{a.facts.get('data', a.task)}; {a.samples:,} samples to train on"))
+    if p:
+        found = f" found from start {p.start}" if p.start is not None and p.kind not in GIVEN else ""
+        norm = f"gradient norm on E {number(p.grad_norm.get('eqv'), 2)} (tolerance {number(p.tolerance, 2)})"
+        rows.append(("Point", f"{p.kind}{found}; R^aug = {number(p.risk.get('aug'), 4)}, {norm}"))
+        rows.append(("How good", scores(p.metrics) or "no score is defined for this task"))
+    return rows
+
+
+def alerts(analysis: Analysis) -> list[str]:
+    """What must be known before anything else is read."""
+    found, p = [], analysis.point
+    if not analysis.complete:
+        found.append("Partial result: the run was interrupted; what it had not reached is missing below.")
+    if p and not p.converged and p.kind in GIVEN:
+        found.append(f"The point was taken as given ({p.kind}); as it is not stationary, only E is judged at it.")
+    elif p and not p.converged:
+        found.append(
+            f"No point reached the tolerance: the gradient norm on E is {number(p.grad_norm.get('eqv'))}, above "
+            f"{number(p.tolerance)}. What follows describes the point where the search stopped; more starts (--points) "
+            "or a larger --weight-decay may give a stationary one."
+        )
+    if p and p.distance_to_E:
+        found.append(f"The weights given were {number(p.distance_to_E)} away from E and were projected onto it.")
+    loss, constant = (p.metrics.get(k) if p else None for k in ("loss_train", "loss_constant"))
+    if None not in (loss, constant) and loss >= constant * (1 - 1e-9):
+        found.append("On its training data the network is no better than the constant predictor.")
+    return found
+
+
+def descent(analysis: Analysis) -> str:
+    """How many directions descend and how steeply: out of E, or else inside it."""
+    outward = analysis.verdict.transverse.status == "unstable"
+    spectrum, where = part(analysis, "aug", "E_perp" if outward else "E"), "out of E" if outward else "inside E"
+    if spectrum is None:
+        return f"at least one direction {where} descends"
+    first, count = spectrum.lowest[0], spectrum.negative_count
+    curvature = number(first.value) + (f" (sector {first.irrep})" if first.irrep else "")
+    if count == 1:
+        return f"one direction {where} descends, with curvature {curvature}"
+    many = f"{count:,} directions {where} descend" if count else f"at least one direction {where} descends"
+    return f"{many}, the steepest with curvature {curvature}"
+
+
+def headline(analysis: Analysis) -> str:
+    """The verdict as one sentence."""
+    v = analysis.verdict
+    if v is None:
+        return "No verdict: the run ended before one was reached."
+    if not stationary(analysis):
+        tail = {
+            "stable": "E is stable here: augmented training that strays from E falls back to it",
+            "unstable": f"E is unstable here for augmented training: {descent(analysis)}",
+            "degenerate": "across E it is degenerate: curvature alone does not say whether augmented training leaves E",
+            "undecided": "whether augmented training leaves E here is undecided",
+        }[v.transverse.status]
+        return f"Not a stationary point, so E itself is judged: {tail}."
+    modulo = " modulo the flat directions listed" if _flat(analysis, ("E",)) else ""
+    first = {
+        "stable": f"A strict minimum{modulo} among equivariant networks",
+        "degenerate": "A degenerate point among equivariant networks (flat beyond what is known in advance)",
+        "unstable": "An unstable point already among equivariant networks",
+        "undecided": "Undecided whether a minimum among equivariant networks",
+    }[v.eqv.status]
+    second = {
+        "stable": "stable for augmented training",
+        "degenerate": "degenerate for augmented training: curvature vanishes along directions not known in advance",
+        "unstable": f"unstable for augmented training: {descent(analysis)}",
+        "undecided": "undecided for augmented training",
+    }[v.aug.status]
+    return f"{first}, {'and' if v.eqv.status == v.aug.status else 'but'} {second}."
+
+
+def why(analysis: Analysis) -> list[tuple[str, str, str, str]]:
+    """(question, status, margin, evidence) of the four verdicts; the deciding one first."""
+    v = analysis.verdict
+    if v is None:
+        return []
+    rows = {
+        "eqv": ("Equivariant training: R^eqv on E", v.eqv),
+        "aug": ("Augmented training: R^aug on L", v.aug),
+        "transverse": ("Does augmented training leave E: R^aug on E⊥", v.transverse),
+        "nominal": ("No augmentation: R on L", v.nominal),
+    }
+    chosen = [rows[k] for k in (rows if stationary(analysis) else ("transverse", "eqv", "aug", "nominal"))]
+    empty = "nothing to judge: the space is {0}"
+    return [(question, plain(w.status), number(w.margin), w.evidence or empty) for question, w in chosen]
+
+
+def advice(analysis: Analysis) -> list[tuple[str, str]]:
+    """(what, sentence): what holds the point, how fast it falls, how large a step may be, where it leads."""
+    v = analysis.verdict
+    if v is None:
+        return []
+    items: list[tuple[str, str]] = []
+    at_rest, across, perp = stationary(analysis), v.transverse.status, part(analysis, "aug", "E_perp")
+    if {across} | ({v.eqv.status, v.aug.status} if at_rest else set()) == {"stable"}:
+        modulo = ", modulo the flat directions listed" if _flat(analysis, ("E", "E_perp")) else ""
+        kept = "the point" if at_rest else "E"
+        items.append(("Nothing is needed", f"augmented training keeps {kept}{modulo}; no penalty has to hold it."))
+    if across == "unstable":
+        items.append(("What holds it", _penalty(analysis)))
+        items += [("How fast it falls", _growth(analysis))] if v.growth_rate else []
+    elif across == "degenerate":
+        text = "any γ > 0 in γ/2 ‖A_{E⊥}‖² makes E strictly attracting; without it terms of higher order decide."
+        items.append(("What holds it", text))
+    elif across == "undecided" and perp and perp.lower_bound is not None:
+        items.append(("What holds it", f"γ/2 ‖A_{{E⊥}}‖² with {_enough(perp)}."))
+    if at_rest and v.aug.status == "unstable" and across != "unstable":
+        text = "the descent lies inside E: equivariant training follows it too, and no penalty on E⊥ prevents it."
+        items.append(("Leave the point", text))
+    if at_rest and "degenerate" in (v.eqv.status, v.aug.status):
+        text = "terms of higher order decide along the zero modes; --weight-decay lifts them but moves the point."
+        items.append(("What would decide it", text))
+    undecided = {w.evidence for w in (v.eqv, v.aug, v.transverse) if w.status == "undecided"}
+    items += [("What would decide it", f"{evidence}.") for evidence in sorted(undecided)]
+    if not at_rest and analysis.point and analysis.point.kind in GIVEN:
+        items.append(("To judge a point", "--at point searches a stationary one, where every verdict has a meaning."))
+    steps = {"E": v.critical_step.get("E"), "E⊥": v.critical_step.get("E_perp")}
+    known = {name: step for name, step in steps.items() if step}
+    if known:
+        limits = " and ".join(f"{number(step)} on {name}" for name, step in known.items())
+        first = f"; {min(known, key=known.get)} gives way first" if len(known) == 2 else ""
+        text = f"gradient descent with a fixed step overshoots above 2/λ_max, which is {limits}{first}."
+        items.append(("How large a step may be", text))
+    if analysis.escape:
+        items.append(("Where the instability leads", escape(analysis)))
+    return items
+
+
+def _flat(analysis: Analysis, spaces: tuple[str, ...]) -> bool:
+    """Whether known directions of eigenvalue zero lie there; with decay their eigenvalue is μ, which is strict."""
+    return analysis.weight_decay == 0 and any(f.space in spaces for f in analysis.flat_directions)
+
+
+def _enough(perp: Spectrum) -> str:
+    odds = f" with probability {1 - perp.failure_probability:.6f}" if perp.failure_probability else ""
+    return f"γ above {number(max(0.0, -perp.lower_bound))} is enough{odds}"
+
+
+def _penalty(analysis: Analysis) -> str:
+    v, perp = analysis.verdict, part(analysis, "aug", "E_perp")
+    text = f"add γ/2 ‖A_{{E⊥}}‖² to the risk with γ above γ* = {number(v.critical_penalty)}"
+    if perp and not perp.complete:
+        text += ", or more: γ* is known from below only"
+        text += f"; {_enough(perp)}" if perp.lower_bound is not None else ""
+    if stationary(analysis) and v.eqv.status != "stable":
+        text += ". That holds E, inside which the point is not known to be a minimum"
+    return text + "."
+
+
+def _growth(analysis: Analysis) -> str:
+    rate = analysis.verdict.growth_rate
+    text = f"a small deviation from E grows e-fold within 1/{number(rate)} = {number(1 / rate)} units of flow time"
+    steps = [step for step in analysis.verdict.critical_step.values() if step]
+    if steps:
+        text += f" (step × steps): {math.ceil(1 / (rate * min(steps))):,} steps of the largest size before overshooting"
+    return text + "."
+
+
+def escape(analysis: Analysis) -> str:
+    """Risk and scores before and after the instability was followed."""
+    e = analysis.escape
+    changes = [f"R^aug {number(e.risk_start)} → {number(e.risk_end)}"]
+    for which in ("train", "test"):
+        before, after = e.metrics_start.get(which), e.metrics_end.get(which)
+        if None not in (before, after, name := e.metrics_start.get("name")):
+            changes.append(f"{which} {name} {number(before)} → {number(after)}")
+    return (
+        f"after a push of {number(e.push)} along the steepest direction and {e.iterations} L-BFGS iterations on R^aug: "
+        f"{', '.join(changes)}. The end lies {number(e.off_equivariance)} away from E."
+    )
+
+
+def message(analysis: Analysis, picture: str) -> str:
+    """What a picture says, for those who do not see it."""
+    if picture == "escape":
+        return f"Bars, {escape(analysis)}"
+    if picture == "points":
+        below = sum(p.converged for p in analysis.points)
+        return f"Points found: {len(analysis.points)}, of which {below} have a gradient norm below the tolerance."
+    ends = []
+    for where in ("E", "E_perp"):
+        s = part(analysis, "aug", where)
+        if s is None:
+            ends.append(f"on {SPACES[where]} there is none")
+            continue
+        reach = f"from {number(s.lowest[0].value)} to {number(s.highest[0].value)}"
+        ends.append(f"on {SPACES[where]} {reach}, {below_zero(s)}")
+    which = "Lowest eigenvalues" if picture == "lowest" else "Eigenvalues"
+    return f"{which} of the augmented Hessian. Spectrum: {'; '.join(ends)}."

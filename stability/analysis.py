@@ -560,7 +560,7 @@ class _Run:
         ):
             return
         with _stage("following the instability"):
-            push = 1e-2 * float(self.at.norm())
+            push = 1e-2 * max(float(self.at.norm()), 1.0)
             direction = lowest.lowest_vector
             end, risk, iterations = minimise_augmented(
                 self.problem, self.at + push * direction, self.settings.escape_iterations

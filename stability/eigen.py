@@ -235,15 +235,23 @@ def _norm_estimate(matrix: Tensor, steps: int = 20) -> float:
 
 
 def _tridiagonal_values(diagonal: np.ndarray, off: np.ndarray) -> np.ndarray:
-    return np.sort(eigh_tridiagonal(diagonal, off, eigvals_only=True)) if len(diagonal) > 1 else diagonal.copy()
+    """All eigenvalues, ascending, by QR without square roots (LAPACK dsterf)."""
+    if len(diagonal) == 1:
+        return diagonal.copy()
+    return np.sort(eigh_tridiagonal(diagonal, off, eigvals_only=True, lapack_driver="sterf"))
 
 
 def _tridiagonal_vectors(diagonal: np.ndarray, off: np.ndarray, start: int, stop: int) -> np.ndarray:
-    """Eigenvectors number start … stop − 1, as columns."""
+    """Eigenvectors number start … stop − 1, as columns, by bisection and inverse iteration (dstebz, dstein).
+
+    MRRR (dstemr) fails on matrices with a thousandfold eigenvalue, which flat directions under decay make.
+    """
     if len(diagonal) == 1:
         return np.ones((1, 1))
-    _, z = eigh_tridiagonal(diagonal, off, select="i", select_range=(start, stop - 1), lapack_driver="stemr")
-    return z
+    try:
+        return eigh_tridiagonal(diagonal, off, select="i", select_range=(start, stop - 1), lapack_driver="stebz")[1]
+    except np.linalg.LinAlgError:  # slow and sure
+        return eigh_tridiagonal(diagonal, off, lapack_driver="stev")[1][:, start:stop]
 
 
 @dataclass

@@ -1,4 +1,4 @@
-r"""The identities of the paper, measured on random probes at the problem at hand (DESIGN 2).
+r"""The identities of the paper, measured on random probes at the problem at hand (docs/mathematics.md).
 
 Each entry is a relative error unless its name says otherwise; ``feature_average_gap`` is no error but the
 non-negative gap R^aug − E ℓ(Φ^FA) at a random A off E (Remark 2, logits averaged). What cannot be measured is

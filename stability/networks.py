@@ -188,7 +188,7 @@ def random_start(network: MLP, seed: int) -> Tensor:
     """Coordinates θ of Gaussian matrices projected onto E, then scaled to keep activations of order one.
 
     Entries of an unprojected layer would have variance 1/columns. The projection keeps dim E_i of dim L_i
-    directions and so shrinks the norm by √(dim E_i/dim L_i); the scale undoes it (DESIGN 3).
+    directions and so shrinks the norm by √(dim E_i/dim L_i); the scale undoes it.
     """
     generator = torch.Generator().manual_seed(seed)
     parts = []
@@ -216,7 +216,7 @@ def cross_entropy(prediction: Tensor, y: Tensor) -> Tensor:
 def logistic(prediction: Tensor, y: Tensor) -> Tensor:
     """Binary cross-entropy of logits, in the softplus form, averaged over dim Y.
 
-    softplus(z) − y z; ``binary_cross_entropy_with_logits`` goes wrong under torch.func.linearize (DESIGN 6).
+    softplus(z) − y z; ``binary_cross_entropy_with_logits`` goes wrong under torch.func.linearize.
     """
     target = y.to(prediction.dtype).reshape(prediction.shape)
     return (functional.softplus(prediction) - target * prediction).mean(-1)
@@ -291,8 +291,15 @@ def supervised(
     weight_decay: float = 0.0,
     facts: Sequence[tuple[str, str]] = (),
 ) -> Problem:
-    """The problem of fitting ``model`` to ``train``: risk, action on data, start, metrics, flat directions."""
+    """The problem of fitting ``model`` to ``train``: risk, action on data, start, metrics, flat directions.
+
+    Raises:
+        BadInput: inputs that are not finite.
+    """
     network = model.network
+    if not torch.isfinite(train.x).all():
+        bad = int((~torch.isfinite(train.x)).sum())
+        raise BadInput(f"{name}: {bad} input values are not finite; clean the data")
 
     def loss(parameters: Tensor, samples: Samples) -> Tensor:
         return samples.weight @ model.losses(model.predict(parameters, samples.x), samples.y)
@@ -364,7 +371,7 @@ def _range(gram: Tensor) -> Tensor:
 
 
 def known_flat_families(model: Classifier, x: Tensor) -> tuple[FlatFamily, ...]:
-    """The additive flat directions of DESIGN 2 that the architecture and the inputs tell in advance."""
+    """The additive flat directions (docs/mathematics.md) that the architecture and the inputs tell in advance."""
     layers, sigmas = model.network.space.layers, model.network.nonlinearities
     families = []
     if model.loss is cross_entropy:

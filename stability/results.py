@@ -1,4 +1,4 @@
-"""What an analysis returns: frozen dataclasses that round-trip through JSON (schema 1, DESIGN 4)."""
+"""What an analysis returns: frozen dataclasses that round-trip through JSON (schema 1)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class PointReport:
-    """A point of E and what is known of it; keys as in DESIGN 4."""
+    """A point of E and what is known of it; the keys of spectrum.json."""
 
     kind: str
     risk: dict[str, float | None]

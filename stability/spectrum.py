@@ -1,4 +1,4 @@
-"""The command: ``python -m stability.spectrum [--task …] [--size …] …`` (DESIGN 4).
+"""The command: ``python -m stability.spectrum [--task …] [--size …] …`` (see README.md).
 
 Exit status: 0 when the analysis completed, whatever the verdict; 2 for bad input, with one line on stderr;
 3 when no point reached the tolerance (the report is still written); 130 after Ctrl-C (a partial result stays).
@@ -36,7 +36,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options, as DESIGN 4 lists them."""
+    """The options, as README.md lists them."""
     p = _Parser(
         prog="python -m stability.spectrum",
         description="Eigen-spectra that decide whether equivariant networks are stable under augmented training.",

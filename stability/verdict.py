@@ -91,7 +91,7 @@ def judge(
         error = rounding + block.newton_shift
         if lowest.value + error < 0:
             count = block.spectrum.negative_count
-            many = f"{count} negative eigenvalues" if count is not None else "a negative quotient"
+            many = "a negative quotient" if count is None else f"{count} negative eigenvalue{'s' * (count != 1)}"
             return Verdict(
                 "unstable",
                 -lowest.value - error,
@@ -117,7 +117,7 @@ def judge(
                 if min(positive) - error <= 0:
                     return _needs_bound(block)
                 margins.append(min(positive) - error)
-                bounds.append(f"λ_min = {min(positive):.6e} on {block.name}")
+                bounds.append(f"λ_min = {min(positive):.6e} on {block.name}, errors at most {error:.1e}")
         else:
             bound = spectrum.lower_bound - block.newton_shift
             if bound <= 0:

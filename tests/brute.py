@@ -161,7 +161,7 @@ def normalised(x: Tensor, channels: int, epsilon: float) -> Tensor:
 
 
 def sigma(which: object, x: Tensor, space: Representation) -> Tensor:
-    """σ as DESIGN has it."""
+    """σ as torch defines it."""
     if isinstance(which, Chain):
         for part in which.parts:
             x = sigma(part, x, space)

@@ -48,6 +48,18 @@ def test_multiplicities_are_counted(m, seed):
     assert s.negative_count == m and s.zero_count == 0
 
 
+def test_a_thousandfold_eigenvalue_is_no_obstacle():
+    values = torch.cat(
+        [torch.full((1000,), 1e-3, dtype=torch.float64), torch.linspace(-1e-4, 3, 200, dtype=torch.float64)]
+    )
+    q, _ = torch.linalg.qr(symmetric(len(values), 1))
+    h = q @ torch.diag(values) @ q.mT
+    s = dense_spectrum((h + h.mT) / 2, lambda v: v @ h, k=4).spectrum
+    assert s.lowest[0].value == pytest.approx(-1e-4, abs=1e-12)
+    assert [e.multiplicity for e in s.lowest[:2]] == [1, 1000]
+    assert s.negative_count == 1 and max(e.residual for e in s.lowest) < 1e-12
+
+
 def test_zero_modes_are_counted_apart_from_small_eigenvalues_of_either_sign():
     h = with_spectrum([-1e-8, 0.0, 0.0, 1e-8, 1.0, 3.0], 3)
     s = dense_spectrum(h, lambda v: v @ h, k=6).spectrum
@@ -122,7 +134,7 @@ def test_the_probabilistic_lower_bound_holds_over_many_starts():
         t = np.linalg.eigvalsh(
             np.diag(state.alphas) + np.diag(state.betas[: steps - 1], 1) + np.diag(state.betas[: steps - 1], -1)
         )
-        epsilon_fails += 0.0 < t[0] - epsilon
+        epsilon_fails += t[0] - epsilon > 0.0
     assert epsilon_fails <= 0.1 * 200 + 3 * math.sqrt(200 * 0.1)
 
 

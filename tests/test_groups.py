@@ -228,6 +228,34 @@ def test_long_products_in_a_matrix_group_stay_orthogonal_and_never_invent_elemen
     np.testing.assert_allclose(matrix @ matrix.T, np.eye(3), atol=1e-14)
 
 
+def _conjugated_pentagon() -> list[np.ndarray]:
+    """D_5 with a reflection whose entries lie halfway between two numbers of nine decimals."""
+    c = 0.1234567895
+    s = math.sqrt(1 - c * c)
+    return [np.array([[c, s], [s, -c]]), rotation(2 * math.pi / 5)]
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="MatrixGroup tells elements apart by rounded entries")
+@pytest.mark.parametrize(
+    ("generators", "order"),
+    [
+        ([rotation(2 * math.pi / 6).round(9)], 6),
+        ([rotation(2 * math.pi / 11).round(10)], 11),
+        (_conjugated_pentagon(), 10),
+    ],
+    ids=["C_6 to nine decimals", "C_11 to ten decimals", "D_5 on a rounding boundary"],
+)
+def test_a_matrix_group_has_its_order_whatever_the_rounding_of_its_generators(generators, order):
+    assert MatrixGroup(generators).order == order
+
+
+def test_a_generator_given_to_eleven_decimals_is_made_orthogonal_to_rounding():
+    group = MatrixGroup([rotation(2 * math.pi / 11).round(11)])
+    assert group.order == 11
+    for g in group.elements():
+        np.testing.assert_allclose(group.matrix_of(g) @ group.matrix_of(g).T, np.eye(2), atol=1e-15)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

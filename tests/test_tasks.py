@@ -15,8 +15,8 @@ from stability.tasks import TASKS, TaskOptions, load
 SAMPLES = {"trans": 60, "perm": 60, "rot": 40}
 SIGNS = {  # task → (smallest eigenvalue on E⊥ negative, verdicts)
     "trans": (True, "stable", "unstable"),
-    "perm": (False, "stable", "stable"),
-    "rot": (False, "stable", "stable"),
+    "perm": (True, "stable", "unstable"),
+    "rot": (True, "stable", "unstable"),
 }
 
 

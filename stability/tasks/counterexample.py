@@ -1,4 +1,4 @@
-r"""Counterexamples to the converses of Proposition 3, by hand, with their stable twin (DESIGN 2).
+r"""Counterexamples to the converses of Proposition 3, by hand, with their stable twin (docs/mathematics.md).
 
 X = R (trivial), Y = R² (Z_2 swaps), one layer A = (a₁, a₂)ᵀ, σ(t) = t + t², two samples of weight ½, x = ±1.
 

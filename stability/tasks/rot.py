@@ -32,7 +32,7 @@ def rot(options: TaskOptions) -> Problem:
     """1 → … → 2 channels on ρ, one logit for each mask and pixel, sum of two binary cross-entropies.
 
     The published head, LayerNorm over the two channels, is nearly a sign with no gradient; the smooth
-    variant leaves it out (DESIGN 3).
+    variant leaves it out.
     """
     size = SIZES[options.size]
     n = size.side

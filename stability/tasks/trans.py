@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from stability.data import digits
+from stability.errors import BadInput
 from stability.groups import (
     Cyclic,
     Group,
@@ -50,7 +51,12 @@ def trans(options: TaskOptions) -> Problem:
     }
     group_name, group = choose_group(options.group, known, "trans")
     train = options.samples or size.samples
-    data = digits(n, train + TEST_SAMPLES, options.seed, options.data_dir)
+    try:
+        data = digits(n, train + TEST_SAMPLES, options.seed, options.data_dir)
+    except BadInput as error:
+        if options.samples is None:
+            raise
+        raise BadInput(f"--samples {train} and {TEST_SAMPLES} to test on: {error}") from error
     rho, one = pixels(group_name, group, n), trivial(group)
     c1, c2 = size.channels
     sigma = Pointwise(options.sigma)

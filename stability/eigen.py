@@ -209,8 +209,8 @@ def dense_spectrum(
         seconds=time.perf_counter() - start_time,
         error=error,
         complete=True,
-        lower_bound=float(values[0]) - error if kept else None,
-        failure_probability=0.0,
+        lower_bound=float(values[0]) - error if kept and like.dtype == torch.float64 else None,
+        failure_probability=0.0 if like.dtype == torch.float64 else None,
     )
     empty = torch.empty(0, n, dtype=like.dtype, device=like.device)
     return Solution(

@@ -8,8 +8,9 @@ vanishes: a minimum of ‖∇R‖² where it does not is a gradient-flat point a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 from tqdm import tqdm
 
-from stability.curvature import assemble, equivariant_hessian
+from stability.curvature import Operator, assemble, equivariant_hessian
 from stability.errors import BadInput
 from stability.problem import Problem
 
@@ -63,6 +64,7 @@ class _OnE:
 
     def __init__(self, problem: Problem, like: Tensor) -> None:
         self.problem, self.like = problem, like
+        self._linearised: tuple[np.ndarray, Operator] | None = None
 
     def tensor(self, theta: np.ndarray) -> Tensor:
         return torch.as_tensor(np.array(theta, dtype=float)).to(self.like)
@@ -80,9 +82,11 @@ class _OnE:
         at = self.tensor(theta)
         return assemble(equivariant_hessian(self.problem, at), at).cpu().double().numpy()
 
-    def product(self, theta: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-        operator = equivariant_hessian(self.problem, self.tensor(theta))
-        return lambda v: operator(self.tensor(v)).cpu().double().numpy()
+    def product(self, theta: np.ndarray, v: np.ndarray) -> np.ndarray:
+        """∇²R^eqv(θ)v, linearised once for all products at one point."""
+        if self._linearised is None or not np.array_equal(self._linearised[0], theta):
+            self._linearised = (theta.copy(), equivariant_hessian(self.problem, self.tensor(theta)))
+        return self._linearised[1](self.tensor(v)).cpu().double().numpy()
 
 
 def gradient_scale(problem: Problem, seed: int) -> float:
@@ -130,7 +134,7 @@ def polish(problem: Problem, theta: Tensor, steps: int = 12) -> Tensor:
             keep = np.abs(values) > 1e-11 * np.abs(values).max(initial=1e-300)
             step = -vectors[:, keep] @ ((vectors[:, keep].T @ gradient) / values[keep])
         else:
-            product = LinearOperator((len(x), len(x)), matvec=on_e.product(x), dtype=float)
+            product = LinearOperator((len(x), len(x)), matvec=partial(on_e.product, x), dtype=float)
             step = -minres(product, gradient, rtol=1e-10, maxiter=2000)[0]
         trial = on_e.gradient(x + step)
         if not np.linalg.norm(trial) < 0.9 * np.linalg.norm(gradient):
@@ -167,13 +171,13 @@ def minimise(problem: Problem, theta: Tensor, tolerance: float, iterations: int 
         second_order = (
             {"method": "trust-exact", "hess": on_e.hessian}
             if dense
-            else {"method": "trust-krylov", "hessp": lambda t, v: on_e.product(t)(v)}
+            else {"method": "trust-krylov", "hessp": on_e.product}
         )
         x = minimize(
             on_e.value_and_gradient,
             x,
             jac=True,
-            options={"gtol": tolerance, "maxiter": 200 if dense else 50},
+            options={"gtol": tolerance, "maxiter": 200 if len(x) <= 500 else 50},
             **second_order,
         ).x
     return polish(problem, on_e.tensor(x))

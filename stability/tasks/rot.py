@@ -22,7 +22,7 @@ class Size:
 
 SIZES = {
     "small": Size(4, (4, 4), 300),
-    "medium": Size(8, (8, 8), 500),
+    "medium": Size(8, (4, 4), 500),
     "paper": Size(14, (32, 32, 16), 3000),
 }
 WEIGHT_DECAY = 1e-3

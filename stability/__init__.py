@@ -1,4 +1,13 @@
-"""Hessian and stability analysis of equivariant and augmented neural networks."""
+"""Hessian and stability analysis of equivariant and augmented neural networks.
+
+>>> import stability
+>>> from stability.tasks import TaskOptions, load
+>>> outcome = stability.analyse(load("counterexample", TaskOptions()))
+>>> outcome.analysis.summary()
+'verdict: eqv=stable aug=unstable nominal=unstable transverse=unstable'
+>>> round(outcome.analysis.verdict.critical_penalty, 12)
+1.0
+"""
 
 import os
 
@@ -6,4 +15,10 @@ import os
 # products five to ten times down as soon as anything else runs beside them (measured on two cores).
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-__version__ = "0.1.0"
+from stability.analysis import Outcome, Settings, analyse
+from stability.errors import BadInput
+from stability.problem import Problem, Samples
+from stability.results import Analysis
+from stability.version import __version__
+
+__all__ = ["Analysis", "BadInput", "Outcome", "Problem", "Samples", "Settings", "__version__", "analyse"]

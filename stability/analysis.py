@@ -20,7 +20,6 @@ from torch import Tensor
 from torch.func import grad
 from tqdm import tqdm
 
-import stability
 from stability import flat, identities
 from stability.curvature import (
     Operator,
@@ -42,6 +41,7 @@ from stability.stationary import StationaryPoint, describe_point, find_points, g
 from stability.storage import Checkpoint
 from stability.training import descend, equivariant, exact_augmentation, minimise_augmented
 from stability.verdict import Block, judge, proposition_3
+from stability.version import __version__
 
 GROUP_LIMIT = 5040
 MOVED_SAMPLES = 2_000_000
@@ -588,7 +588,7 @@ def _header(problem: Problem, settings: Settings, header: dict) -> Analysis:
         "torch": torch.__version__,
         "scipy": scipy.__version__,
         "numpy": np.__version__,
-        "stability": stability.__version__,
+        "stability": __version__,
     }
     layers = tuple(
         {"name": layer.name, "source": layer.source.name, "target": layer.target.name, "dim": layer.dim, "dim_E": size}

@@ -138,9 +138,45 @@ def test_the_risks_are_the_weighted_sums_of_their_definitions(name):
 def test_the_augmented_data_make_the_nominal_risk_the_augmented_one(name):
     case = problem(name)
     at, data = anywhere(case), case.augmented()
-    assert len(data) == len(case.samples) * case.group.order
     np.testing.assert_allclose(data.weight.sum(), 1)
     np.testing.assert_allclose(case.loss(at, data) + case.penalty(at), augmented_risk(case, at), rtol=1e-13)
+
+
+def moved_samples(case: Problem) -> dict[tuple[float, ...], float]:
+    """Every moved pair (x, y) with the weights of all that are equal to it."""
+    found: dict[tuple[float, ...], float] = {}
+    for g in closure(case.group):
+        x, y = case.samples.x @ dense(case.model.input, g).T, case.samples.y.reshape(len(case.samples), -1)
+        if case.model.target is not None:
+            y = y @ dense(case.model.target, g).T
+        for row, weight in zip(torch.cat([x, y], dim=1).tolist(), case.samples.weight, strict=True):
+            found[tuple(row)] = found.get(tuple(row), 0.0) + float(weight) / case.group.order
+    return found
+
+
+def symmetric_data() -> Problem:
+    """Images that some shifts fix, two of them equal up to a shift and one of these with another label."""
+    rho = points("Z_3²")
+    images = [[1.0] * 9, [1.0, 1, 1, 0, 0, 0, 0, 0, 0], [0.0, 0, 0, 0, 0, 0, 1, 1, 1], [1.0, 0, 0, 0, 0, 0, 0, 0, 0]]
+    images.append(images[1])
+    weight = torch.tensor([0.1, 0.2, 0.3, 0.15, 0.25], dtype=torch.float64)
+    samples = Samples(torch.tensor(images, dtype=torch.float64), torch.tensor([0, 1, 1, 1, 0]), weight)
+    network = mlp([rho, 2 * trivial(rho.group)], [Identity()])
+    return supervised("symmetric images", Classifier(network, cross_entropy), samples)
+
+
+@pytest.mark.parametrize("name", [*PROBLEMS, "symmetric images"])
+def test_the_augmented_data_hold_every_moved_sample_once_with_the_weight_of_all_that_equal_it(name):
+    case = symmetric_data() if name == "symmetric images" else problem(name)
+    data, expected = case.augmented(), moved_samples(case)
+    assert data.y.dtype == case.samples.y.dtype
+    assert data.y.shape[1:] == case.samples.y.shape[1:]
+    rows = torch.cat([data.x, data.y.reshape(len(data), -1)], dim=1).tolist()
+    assert len(rows) == len(expected)
+    found = {tuple(row): float(weight) for row, weight in zip(rows, data.weight, strict=True)}
+    assert found == pytest.approx(expected)
+    if name == "symmetric images":
+        assert len(rows) == 1 + 3 + 3 + 9
 
 
 @every_problem
@@ -158,6 +194,14 @@ def test_a_problem_without_an_action_on_its_data_cannot_be_augmented():
     for ask in (case.augmented, lambda: case.augmented_risk(anywhere(case))):
         with bad("mute: no action on the data is known"):
             ask()
+
+
+def test_inputs_that_are_no_numbers_are_refused_with_their_count():
+    case = problem("D_4 masks")
+    x = case.samples.x.clone()
+    x[1, 2], x[3, 0] = math.nan, math.inf
+    with bad("x: 2 input values are not finite"):
+        supervised("x", case.model, Samples(x, case.samples.y, case.samples.weight))
 
 
 def test_a_problem_without_a_model_reaches_e_through_its_loss():

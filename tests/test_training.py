@@ -95,7 +95,7 @@ def test_augmentation_without_an_action_on_the_data_is_refused():
     case = problem("D_4 masks")
     mute = Problem("mute", case.space, case.samples, case.loss)
     for strategy in (sampled_augmentation, exact_augmentation):
-        with bad("mute: augmentation needs an action on the data"):
+        with bad("mute: .*action on the data"):
             strategy(mute)
 
 

@@ -331,8 +331,18 @@ class _Run:
         self.families, listed = flat.verify(
             problem.flat, nominal, self.space, problem.weight_decay, scale, settings.seed
         )
-        self.keep(flat_directions=listed)
         enumerable = self.group.order <= GROUP_LIMIT
+        average = augmented_hessian_from_group(problem, nominal) if enumerable else None
+        self.exchanges = self.at.new_zeros(0, n)
+        if problem.exchanges is not None and average is not None and point.converged:
+            self.exchanges, more = flat.verify_exchanges(
+                problem.exchanges(self.at), self.families, average, self.space, problem.weight_decay, scale
+            )
+            listed += more
+        # An exchange is null only as far as the gradient vanishes; k of them move eigenvalues by √k of that at most.
+        traded = [d.residual for d in listed if d.name.startswith("exchange")]
+        floor = max(traded, default=0.0) * len(self.exchanges) ** 0.5
+        self.keep(flat_directions=listed)
         if dense:
             with tqdm(total=n, desc="∇²R, dense", disable=None, leave=False) as bar:
                 matrix = assemble(nominal, self.at, bar.update)
@@ -341,17 +351,19 @@ class _Run:
             fresh = (
                 augmented_hessian_from_data(problem, self.at)
                 if data_route and enumerable
-                else augmented_hessian_from_group(problem, nominal)
+                else average
                 if enumerable
                 else Operator(n, lambda v: v @ averaged, "∇²R^aug, dense")
             )
             basis = self.space.embed(torch.eye(n_e, dtype=self.like.dtype, device=self.like.device))
             with _stage("spectrum of R^aug on E"):
                 block = basis @ averaged @ basis.mT
-                solutions["aug.E"] = dense_spectrum(block, compress(fresh, self.space), settings.eigenvalues)
+                solutions["aug.E"] = dense_spectrum(
+                    block, compress(fresh, self.space), settings.eigenvalues, floor=floor
+                )
             with _stage("spectrum of R^aug on E⊥"):
                 solutions["aug.E_perp"] = dense_spectrum(
-                    averaged, transverse(fresh, self.space), settings.eigenvalues, basis
+                    averaged, transverse(fresh, self.space), settings.eigenvalues, basis, floor=floor
                 )
             self.hvps += fresh.products * fresh.cost
             self.publish(solutions)
@@ -367,15 +379,15 @@ class _Run:
             solutions["nominal.L"] = self.krylov(nominal, nominal, n, "nominal-L", None)
             solutions["aug.E"] = self.solve(compress(nominal, self.space), compress(nominal, self.space), n_e, "aug-E")
             self.publish(solutions)
-            average = augmented_hessian_from_group(problem, nominal) if enumerable else None
             affordable = average is not None and self.affordable(nominal)
             if affordable:
                 known = self.families
 
                 def search(v: Tensor) -> Tensor:
-                    return flat.complement(known, self.space, self.space.transverse_part(v))
+                    v = flat.complement(known, self.space, self.space.transverse_part(v))
+                    return v - (v @ self.exchanges.mT) @ self.exchanges
 
-                count = n - n_e - flat.count(known, self.space)[1]
+                count = n - n_e - flat.count(known, self.space)[1] - self.exchange_counts()[1]
                 fresh = augmented_hessian_from_data(problem, self.at) if data_route else average
                 solutions["aug.E_perp"] = self.krylov(average, fresh, count, "aug-E_perp", search)
                 self.hvps += average.products * average.cost
@@ -484,8 +496,10 @@ class _Run:
     def verdicts(self, point: StationaryPoint, solutions: dict[str, Solution]) -> None:
         problem, report = self.problem, self.outcome.analysis.point
         on_e, on_perp = flat.count(self.families, self.space)
-        if problem.weight_decay > 0:  # then a flat direction has eigenvalue μ, not zero
+        if problem.weight_decay > 0:  # then a flat family has eigenvalue μ, not zero; exchanges stay null
             on_e = on_perp = 0
+        traded = self.exchange_counts()
+        on_e, on_perp = on_e + traded[0], on_perp + traded[1]
         shift_e, shift_perp = self.newton_shifts(solutions)
         e_aug = Block("E", solutions["aug.E"].spectrum, on_e, shift_e)
         e_eqv = Block("E", solutions["eqv.E"].spectrum, on_e, shift_e)
@@ -515,6 +529,11 @@ class _Run:
                 },
             )
         )
+
+    def exchange_counts(self) -> tuple[int, int]:
+        """Null exchanges in E and in E⊥."""
+        on_e = round(float(self.space.project(self.exchanges).square().sum()))
+        return on_e, len(self.exchanges) - on_e
 
     def newton_shifts(self, solutions: dict[str, Solution]) -> tuple[float, float]:
         """How much the lowest quotients on E and on E⊥ change after one more Newton step on E."""

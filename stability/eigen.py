@@ -25,6 +25,7 @@ from torch import Tensor
 
 Product = Callable[[Tensor], Tensor]
 VECTORS = 256
+ROUNDING = 10 * 2.0**-52
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,7 @@ def dense_spectrum(
     k: int,
     excluded: Tensor | None = None,
     like: Tensor | None = None,
+    floor: float = 0.0,
 ) -> Solution:
     """The whole spectrum of a symmetric matrix, with residuals of its ends by products with the true operator.
 
@@ -148,6 +150,7 @@ def dense_spectrum(
         k: distinct eigenvalues wanted at each end.
         excluded: orthonormal rows (m, n) whose span, fixed by the matrix, is left out of the spectrum.
         like: dtype and device of the vectors for ``product``; those of ``matrix`` by default.
+        floor: least error granted, when directions known to be null are null only up to it.
     """
     start_time = time.perf_counter()
     like = matrix if like is None else like
@@ -168,7 +171,8 @@ def dense_spectrum(
         raise np.linalg.LinAlgError("the excluded space could not be separated from the rest of the spectrum")
     values = values[:kept]
     spread = float(values[-1] - values[0]) if kept else 0.0
-    rounding = 2.0**-52 * max(norm, spread) * math.sqrt(max(n, 1))
+    # Backward error of the reduction: a small multiple of √n ulps of the norm, the shift included.
+    rounding = ROUNDING * max(norm, spread) * (4 if m else 1) * math.sqrt(max(n, 1))
     groups = clusters(values, max(1e-11 * spread, rounding))
     low, high = groups[:k], groups[::-1][:k]
     vectors, vector_values = [], []
@@ -191,7 +195,7 @@ def dense_spectrum(
         return Eigenvalue(float(values[span[0] : span[1]].mean()), residuals[span], span[1] - span[0])
 
     lowest, highest = tuple(map(entry, low)), tuple(map(entry, high))
-    error = max([rounding, *residuals.values()]) if kept else 0.0
+    error = max([rounding, floor, *residuals.values()]) if kept else 0.0
     measure = Density(
         "exact",
         tuple(float(values[a:b].mean()) for a, b in groups),
@@ -362,7 +366,7 @@ def lanczos_spectrum(
         method="Lanczos (invariant subspace reached)" if exhausted else "Lanczos",
         matvecs=state.steps + len(chosen),
         seconds=seconds + time.perf_counter() - start_time,
-        error=2.0**-52 * max(abs(values[0]), abs(values[-1])) * math.sqrt(dim),
+        error=ROUNDING * max(abs(values[0]), abs(values[-1])) * math.sqrt(dim),
         lower_bound=float(values[0]) - epsilon / (1 - 2 * epsilon) * spread if bounded else None,
         failure_probability=2e-6 if bounded else None,
     )

@@ -130,3 +130,38 @@ def verify(
                 if number
             ]
     return tuple(kept), tuple(listed)
+
+
+def verify_exchanges(
+    rows: Tensor,
+    families: tuple[FlatFamily, ...],
+    operator: Operator,
+    space: ParameterSpace,
+    weight_decay: float,
+    scale: float,
+) -> tuple[Tensor, tuple[FlatDirections, ...]]:
+    """An orthonormal basis of the exchanges that measure as null, less what the families hold, and its listing.
+
+    Args:
+        rows: candidates (k, dim L), G-invariant as a set.
+        families: verified families; without weight decay they are null too and must not be counted twice.
+        operator: the Hessian whose gradient vanishes at the point, on L.
+        scale: ‖H‖; a residual below 1e-9 of it counts as null.
+    """
+    rows = rows[rows.norm(dim=1) > 0]
+    if weight_decay == 0 and len(rows):
+        rows = complement(families, space, rows)
+        rows = rows[rows.norm(dim=1) > 1e-8]
+    if len(rows):
+        rows = rows / rows.norm(dim=1, keepdim=True)
+        residuals = operator(rows).norm(dim=1)
+        rows, residuals = rows[residuals <= 1e-9 * scale], residuals[residuals <= 1e-9 * scale]
+    if not len(rows):
+        return rows, ()
+    values, vectors = torch.linalg.eigh(rows @ rows.mT)
+    keep = values > 1e-10 * values[-1]
+    basis = (vectors[:, keep] / values[keep].sqrt()).mT @ rows
+    on_e = round(float(space.project(basis).square().sum()))
+    residual = float(residuals.max())
+    counts = (("E", on_e), ("E_perp", len(basis) - on_e))
+    return basis, tuple(FlatDirections("exchange between layers", name, n, residual) for name, n in counts if n)

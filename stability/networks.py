@@ -331,6 +331,7 @@ def supervised(
         transform=transform,
         model=model,
         flat=known_flat_families(model, train.x),
+        exchanges=lambda a: exchange_directions(network, a, weight_decay),
         initial=lambda seed: random_start(network, seed).to(train.x),
         metric=metric,
         assumptions=lambda seed: check_assumptions(model, train, seed),
@@ -387,6 +388,33 @@ def known_flat_families(model: Classifier, x: Tensor) -> tuple[FlatFamily, ...]:
     if unseen is not None:
         families.append(FlatFamily("inputs unseen on the whole orbit of the data", 0, None, unseen))
     return tuple(families)
+
+
+def exchange_directions(network: MLP, parameters: Tensor, weight_decay: float) -> Tensor:
+    """Directions (M A_i, −A_{i+1} M) that trade between two layers without changing Φ, as rows (k, dim L).
+
+    M runs over gl(h) where no σ lies between the layers, over the diagonal (one trade of scale for each unit) where σ
+    is (leaky) ReLU. Φ is constant along the flow of M, so the Hessian of a risk maps them to zero where its gradient
+    vanishes. With weight decay only the antisymmetric M, which leave the norms alone, remain.
+    """
+    space, rows = network.space, []
+    for i, sigma in enumerate(network.nonlinearities[:-1]):
+        names = {part.name for part in _parts(sigma)}
+        h = space.layers[i].shape[0]
+        if names <= {"identity"}:
+            pairs = [(a, b) for a in range(h) for b in range(h) if a < b or weight_decay == 0]
+        elif names <= {"identity", *KINKED} and weight_decay == 0:
+            pairs = [(a, a) for a in range(h)]
+        else:
+            continue
+        weights = space.split(parameters)
+        for a, b in pairs:
+            moved = [torch.zeros_like(w) for w in weights]
+            moved[i][a], moved[i + 1][:, b] = weights[i][b], -weights[i + 1][:, a]
+            if weight_decay > 0:
+                moved[i][b], moved[i + 1][:, a] = -weights[i][a], weights[i + 1][:, b]
+            rows.append(space.join(moved))
+    return torch.stack(rows) if rows else parameters.new_zeros(0, space.dim)
 
 
 def check_assumptions(model: Classifier, data: Samples, seed: int) -> dict[str, tuple[float, str]]:

@@ -159,6 +159,7 @@ class Problem:
         transform: (g, samples) ↦ samples moved by (ρ_X(g), ρ_Y(g)); None when only ρ̄ is known.
         model: predictions, where there are any.
         flat: directions known to be flat, checked before they are used.
+        exchanges: A ↦ rows (k, dim L) that a Hessian maps to zero wherever the gradient of its risk vanishes.
         initial: seeded start in E, as coordinates θ.
         metric: (A, "train" | "test" | "constant") ↦ scores by name, the first being the one that counts; "constant"
             is the best predictor that ignores its input, on the training data; empty when there is no such data.
@@ -174,6 +175,7 @@ class Problem:
     transform: Callable[[Element, Samples], Samples] | None = None
     model: Model | None = None
     flat: tuple[FlatFamily, ...] = ()
+    exchanges: Callable[[Tensor], Tensor] | None = None
     initial: Callable[[int], Tensor] | None = None
     metric: Callable[[Tensor, str], dict[str, float]] | None = None
     assumptions: Callable[[int], dict[str, tuple[float, str]]] | None = None

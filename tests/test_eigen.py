@@ -60,6 +60,17 @@ def test_a_thousandfold_eigenvalue_is_no_obstacle():
     assert s.negative_count == 1 and max(e.residual for e in s.lowest) < 1e-12
 
 
+@given(st.integers(1, 30), st.integers(1, 30), st.integers(0, 200))
+def test_the_rounding_of_exact_zeros_is_never_taken_for_a_negative_eigenvalue(zeros, others, seed):
+    generator = torch.Generator().manual_seed(seed)
+    n = zeros + others
+    factor = torch.randn(others, n, generator=generator, dtype=torch.float64)
+    h = factor.mT @ factor  # positive semidefinite of rank ``others``
+    for excluded in (None, torch.linalg.eigh(h).eigenvectors[:, -1:].mT.contiguous()):
+        s = dense_spectrum(h, lambda v: v @ h, 3, excluded).spectrum
+        assert s.negative_count == 0 and s.zero_count >= zeros
+
+
 def test_zero_modes_are_counted_apart_from_small_eigenvalues_of_either_sign():
     h = with_spectrum([-1e-8, 0.0, 0.0, 1e-8, 1.0, 3.0], 3)
     s = dense_spectrum(h, lambda v: v @ h, k=6).spectrum

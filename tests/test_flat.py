@@ -67,3 +67,46 @@ def test_a_family_that_is_not_flat_is_not_taken_out(trans):
     operator = nominal_hessian(trans, trans.space.embed(trans.initial(0)))
     kept, listed = flat.verify((wrong,), operator, trans.space, trans.weight_decay, 1.0, 0)
     assert kept == () and listed == ()
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 1e-2])
+def test_the_exchanges_of_a_linear_network_are_all_of_its_zero_modes(weight_decay):
+    from stability.analysis import Settings, analyse
+    from stability.groups import Cyclic, regular
+    from stability.networks import Classifier, Identity, mlp, squared, supervised
+    from stability.problem import Samples
+
+    rho = regular(Cyclic(3))
+    network = mlp([1 * rho, 2 * rho, 1 * rho], [Identity(), Identity()])
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(40, 3, generator=generator, dtype=torch.float64)
+    y = x @ torch.tensor([[2.0, 0.5, 0.1], [0.1, 2.0, 0.5], [0.5, 0.1, 2.0]], dtype=torch.float64)
+    data = Samples(x, y, torch.full((40,), 1 / 40, dtype=torch.float64))
+    model = Classifier(network, squared, target=1 * rho, decides=False)
+    problem = supervised("linear", model, data, weight_decay=weight_decay)
+    analysis = analyse(problem, Settings(points=2)).analysis
+    listed = {d.space: d.count for d in analysis.flat_directions}
+    spectra = analysis.spectra["aug"]
+    assert listed["E"] + listed["E_perp"] > 0
+    assert {"E": spectra["E"].zero_count, "E_perp": spectra["E_perp"].zero_count} == listed
+    # Modulo these the fitted point is a strict minimum, of the equivariant and of the augmented risk.
+    assert analysis.verdict.eqv.status == analysis.verdict.aug.status == "stable"
+    assert "modulo" in analysis.verdict.aug.evidence
+
+
+def test_the_units_of_a_leaky_relu_network_trade_scale():
+    from problems import classification
+    from torch.func import grad
+
+    from stability.networks import Classifier, Identity, Pointwise, cross_entropy, exchange_directions, mlp, supervised
+
+    tanh = classification("C_5", weight_decay=0.0)
+    rho = tanh.space.layers[0].source
+    one = tanh.space.layers[-1].target
+    network = mlp([rho, 2 * rho, one], [Pointwise("leaky_relu"), Identity()])
+    problem = supervised("leaky", Classifier(network, cross_entropy), tanh.samples)
+    at = torch.randn(problem.space.dim, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    rows = exchange_directions(network, at, 0.0)
+    assert rows.shape == (10, problem.space.dim)
+    assert (rows @ grad(problem.risk)(at)).abs().max() < 1e-14  # Φ is constant along them
+    assert len(exchange_directions(tanh.model.network, torch.zeros(tanh.space.dim), 0.0)) == 0

@@ -155,11 +155,13 @@ class MLP:
 
     def kink_margin(self, parameters: Tensor, x: Tensor) -> float | None:
         """min |pre-activation| / root mean square, over the kinked σ; None when there is none."""
-        margins = [
-            float(z.abs().min() / z.square().mean().sqrt())
-            for z, sigma in zip(self.preactivations(parameters, x), self.nonlinearities, strict=True)
-            if any(isinstance(part, Pointwise) and part.kinked for part in _parts(sigma))
-        ]
+        margins = []
+        layers = zip(self.space.layers, self.preactivations(parameters, x), self.nonlinearities, strict=True)
+        for layer, z, sigma in layers:
+            for part in _parts(sigma):
+                if isinstance(part, Pointwise) and part.kinked:
+                    margins.append(float(z.abs().min() / z.square().mean().sqrt().clamp_min(1e-300)))
+                z = part(z, layer.target)
         return min(margins) if margins else None
 
     def describe(self) -> str:
@@ -375,7 +377,7 @@ def known_flat_families(model: Classifier, x: Tensor) -> tuple[FlatFamily, ...]:
     """The additive flat directions (docs/mathematics.md) that the architecture and the inputs tell in advance."""
     layers, sigmas = model.network.space.layers, model.network.nonlinearities
     families = []
-    if model.loss is cross_entropy:
+    if model.loss is cross_entropy and all(part.name == "identity" for part in _parts(sigmas[-1])):
         shift = torch.full((layers[-1].shape[0],) * 2, 1 / layers[-1].shape[0]).to(x)
         families.append(FlatFamily("softmax shift 1⊗v", len(layers) - 1, shift, None))
     for i, (layer, sigma) in enumerate(zip(layers, sigmas, strict=True)):

@@ -222,7 +222,7 @@ class Problem:
         Merging changes no risk and pays where orbits meet: 300 graphs of 5 nodes under S_5 make at most 1,024.
         """
         x, y, weight = (torch.cat(parts) for parts in zip(*self.moved(), strict=True))
-        rows = torch.cat([x, y.reshape(len(x), -1).to(x.dtype)], dim=1)
+        rows = torch.cat([x.double(), y.reshape(len(x), -1).double()], dim=1)
         _, inverse = torch.unique(rows, dim=0, return_inverse=True)
         merged = weight.new_zeros(int(inverse.max()) + 1).index_add(0, inverse, weight)
         first = torch.full_like(merged, len(x), dtype=torch.int64)

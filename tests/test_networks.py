@@ -70,11 +70,6 @@ from stability.problem import FlatFamily, Problem, Samples
 every_problem = pytest.mark.parametrize("name", PROBLEMS)
 
 
-def wrong(reason: str) -> pytest.MarkDecorator:
-    """What the package gets wrong today."""
-    return pytest.mark.xfail(strict=True, raises=AssertionError, reason=reason)
-
-
 def anywhere(case: Problem, seed: int = 0) -> Tensor:
     """A point of L, off E."""
     at = 0.5 * gaussian(case.space.dim, seed=seed)
@@ -179,7 +174,6 @@ def test_the_augmented_data_hold_every_moved_sample_once_with_the_weight_of_all_
         assert len(rows) == 1 + 3 + 3 + 9
 
 
-@wrong("augmented() compares targets at the precision of the inputs and drops all but the first")
 def test_targets_that_differ_below_the_precision_of_the_inputs_are_kept_apart():
     one = trivial(Cyclic(2))
     model = Classifier(mlp([one, one], [Identity()]), squared, decides=False)
@@ -488,7 +482,6 @@ def test_a_long_step_along_a_flat_family_leaves_every_loss_as_it_was_at_any_poin
         assert changed.abs() > 1e-3
 
 
-@wrong("known_flat_families lists the softmax shift whatever σ follows the last layer")
 def test_the_softmax_shift_is_not_flat_where_a_sigma_stands_between():
     one = trivial(Cyclic(2))
     network = mlp([3 * one, 4 * one], [Pointwise("tanh")])
@@ -737,7 +730,6 @@ def test_the_kink_margin_is_the_smallest_preactivation_relative_to_its_root_mean
     assert kinked.kink_margin(at) == network.kink_margin(at, x)
 
 
-@wrong("kink_margin looks before the whole chain, not before the kinked part of it")
 def test_the_kink_margin_behind_a_layer_norm_is_measured_behind_it():
     one = trivial(Cyclic(2))
     network = mlp([2 * one, 2 * one], [Chain((LayerNorm(1.0), Pointwise("relu")))])

@@ -127,7 +127,7 @@ def test_the_elements_of_two_batches_in_two_passes_are_uniform_and_independent(n
     case, moves = recorded(problem(name))
     order, place = case.group.order, {g: i for i, g in enumerate(case.group.elements())}
     strategy, source, at = sampled_augmentation(case, passes=2, batch=4), rng(1), torch.zeros(case.space.dim)
-    for _ in range(10 * order**2):
+    for _ in range(8 * order**2):
         strategy(at, source)
     drawn = np.array([place[g] for g, _ in moves]).reshape(-1, 4)
     for i, j in itertools.combinations(range(4), 2):
@@ -140,18 +140,17 @@ def test_the_mean_of_many_sampled_gradients_is_the_exact_one(name):
     case = problem(name)
     at, source = 0.5 * gaussian(case.space.dim), rng(2)
     strategy = sampled_augmentation(case, passes=2, batch=4)
-    draws = torch.stack([strategy(at, source) for _ in range(200)])
+    draws = torch.stack([strategy(at, source) for _ in range(150)])
     exact = gradient(lambda a: augmented_risk(case, a), at)
     deviation = draws.std(0) / math.sqrt(len(draws))
     assert ((draws.mean(0) - exact).abs() <= 5 * deviation + 1e-12).all()
-    # 200 draws are enough to tell it from the nominal gradient.
+    # 150 draws are enough to tell it from the nominal gradient.
     wrong = gradient(lambda a: risk(case, a), at)
     assert ((draws.mean(0) - wrong).abs() > 5 * deviation + 1e-12).any()
 
 
-@pytest.mark.parametrize("name", ["D_4 masks", "Q_8 quaternions"])
-def test_more_passes_come_closer_to_the_exact_gradient(name):
-    case = problem(name)
+def test_more_passes_come_closer_to_the_exact_gradient():
+    case = problem("Q_8 quaternions")
     at = 0.5 * gaussian(case.space.dim)
     exact = exact_augmentation(case)(at, rng())
 
@@ -182,7 +181,7 @@ def test_remark_1_the_transverse_gradient_of_k_passes_shrinks_as_one_over_k(name
     at, projection = start_on_e(case), transverse(case)
     plain = dataclasses.replace(case, weight_decay=0.0)  # the decay's gradient lies in E
     parts = [gradient(lambda a, p=p: plain.loss(a, p), at) for p in case.samples.chunks(4)]
-    passes, draws = 2, 250
+    passes, draws = 2, 150
     for batch, expected in (
         (4096, (projection @ sum(parts)).square().sum()),
         (4, sum((projection @ part).square().sum() for part in parts)),
@@ -234,13 +233,19 @@ def test_the_record_is_what_its_definitions_give_on_the_snapshots(name, label):
     case = problem(name)
     strategy = nominal(case) if label == "NOM" else sampled_augmentation(case, 2, 4)
     start = 0.3 * gaussian(case.space.dim)
-    untouched, seen = start.clone(), []
-    run = descend(case, start, strategy, STEP, 8, label, seed=1, on_epoch=lambda k, at: seen.append((k, at.clone())))
+    untouched, seen, handed = start.clone(), [], []
+
+    def record(epoch: int, at: Tensor) -> None:
+        seen.append((epoch, at.clone()))
+        handed.append(at)
+
+    run = descend(case, start, strategy, STEP, 8, label, seed=1, on_epoch=record)
     assert torch.equal(start, untouched)
     assert (run.strategy, run.step) == (label, STEP)
     assert [k for k, _ in seen] == list(range(1, 9))
     points = torch.stack([start] + [at for _, at in seen])
     assert torch.equal(run.final, points[-1])
+    assert torch.equal(torch.stack(handed), points[1:])  # later epochs leave what was handed out alone
     np.testing.assert_allclose(run.travelled, (points - start).norm(dim=1), atol=1e-13)
     np.testing.assert_allclose(run.off_equivariance, (points @ transverse(case)).norm(dim=1), rtol=1e-12)
     lengths = (points[1:] - points[:-1]).norm(dim=1) / STEP

@@ -25,7 +25,17 @@ import torch
 from torch import Tensor
 
 from stability.errors import BadInput
-from stability.groups.group import Element, Group, MatrixGroup, PermutationGroup, Symmetric
+from stability.groups.group import (
+    Cyclic,
+    Dihedral,
+    DirectProduct,
+    Element,
+    Group,
+    MatrixGroup,
+    PermutationGroup,
+    Symmetric,
+    roto_translations,
+)
 
 
 class Representation(ABC):
@@ -278,6 +288,13 @@ def from_generators(group: Group, matrices: Sequence, name: str) -> MatrixRepres
     dim = len(images[0]) if images else 1
     if any(m.shape != (dim, dim) for m in images):
         raise BadInput(f"representation {name}: shapes {[m.shape for m in images]}; all must be square and equal")
+    for k, m in enumerate(images):
+        error = float(np.abs(m @ m.T - np.eye(dim)).max())
+        if not error < 1e-8:
+            raise BadInput(
+                f"representation {name}: matrix {k} is not orthogonal (max |mmᵀ − 1| = {error:.2e}); "
+                "change the inner product so that it is"
+            )
     table: dict[Element, np.ndarray] = {group.identity: np.eye(dim)}
     frontier, defect = [group.identity], 0.0
     while frontier:
@@ -384,12 +401,10 @@ def images(group: Group, n: int) -> PermutationRepresentation:
     Raises:
         BadInput: a group that has no such action here.
     """
-    from stability.groups.group import Cyclic, Dihedral, DirectProduct, SemidirectProduct
-
     image: Callable[[Element], np.ndarray]
     if isinstance(group, DirectProduct) and group.factors == (Cyclic(n), Cyclic(n)):
         image = _ImageShift(n, n)
-    elif isinstance(group, SemidirectProduct) and group.normal == DirectProduct((Cyclic(n), Cyclic(n))):
+    elif group == roto_translations(n):
         image = _TorusRotation(n)
     elif isinstance(group, Dihedral) and group.n == 4:
         image = _DihedralImage(n)
@@ -403,9 +418,14 @@ def images(group: Group, n: int) -> PermutationRepresentation:
 def rotations(group: Group, n: int) -> PermutationRepresentation:
     """Pixels of n × n images under the quarter turns of C_4.
 
+    Raises:
+        BadInput: a group that is not cyclic of an order divisible by four.
+
     >>> from stability.groups import Cyclic
     >>> x = torch.tensor([1.0, 2.0, 3.0, 4.0])
     >>> rotations(Cyclic(4), 2).act(1, x).reshape(2, 2).tolist()  # np.rot90
     [[2.0, 4.0], [1.0, 3.0]]
     """
+    if not isinstance(group, Cyclic) or group.n % 4:
+        raise BadInput(f"{group.name} does not act by quarter turns; use Cyclic(4)")
     return PermutationRepresentation(group, n * n, _ImageRotation(n), f"R^{{{n}×{n}}}")

@@ -285,6 +285,50 @@ class Classifier:
         return torch.logit(share).repeat_interleave(base.dim)
 
 
+def checked(name: str, model: Classifier, data: Samples) -> Samples:
+    """The same samples in one precision, the widest among them.
+
+    Raises:
+        BadInput: numbers that are not finite, inputs of another width than X_0, weights that are negative or do not
+            sum to one, targets that the loss cannot take.
+    """
+    x, y, weight = data
+    if x.ndim != 2 or x.shape[1] != model.input.dim:
+        raise BadInput(f"{name}: inputs have shape {tuple(x.shape)}; X_0 needs (samples, {model.input.dim})")
+    if not len(x) == len(y) == len(weight):
+        raise BadInput(f"{name}: {len(x)} inputs, {len(y)} targets, {len(weight)} weights; give one of each a sample")
+    for what, values in (("input", x), ("target", y), ("weight", weight)):
+        bad = int((~torch.isfinite(values)).sum())
+        if bad:
+            raise BadInput(f"{name}: {bad} {what} values are not finite; clean the data")
+    total = float(weight.double().sum())
+    if float(weight.min()) < 0 or abs(total - 1) > 1e-6:
+        raise BadInput(
+            f"{name}: weights sum to {total:.6g}, least {float(weight.min()):.3g}; give weights ≥ 0 of sum one"
+        )
+    if model.loss is cross_entropy and model.output.dim < 2:
+        raise BadInput(f"{name}: cross_entropy on {model.output.dim} logit is constant; use logistic, or more classes")
+    dtype = torch.promote_types(x.dtype, weight.dtype)
+    if y.is_floating_point():
+        dtype = torch.promote_types(dtype, y.dtype)
+        y = y.to(dtype)
+    x, weight = x.to(dtype), weight.to(dtype)
+    try:
+        losses = model.losses(x.new_zeros(len(x[:2]), model.output.dim), y[:2])
+    except (RuntimeError, IndexError, TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise BadInput(
+            f"{name}: the loss cannot take targets of shape {tuple(y.shape)} ({reason}); reshape them"
+        ) from error
+    if losses.shape != (len(x[:2]),):
+        raise BadInput(
+            f"{name}: for two samples the loss gives shape {tuple(losses.shape)}, with predictions "
+            f"(2, {model.output.dim}) and targets of shape {tuple(y.shape)}; "
+            "it must give one number a sample, so reshape the targets"
+        )
+    return Samples(x, y, weight)
+
+
 def supervised(
     name: str,
     model: Classifier,
@@ -296,12 +340,11 @@ def supervised(
     """The problem of fitting ``model`` to ``train``: risk, action on data, start, metrics, flat directions.
 
     Raises:
-        BadInput: inputs that are not finite.
+        BadInput: data that do not fit; see :func:`checked`.
     """
     network = model.network
-    if not torch.isfinite(train.x).all():
-        bad = int((~torch.isfinite(train.x)).sum())
-        raise BadInput(f"{name}: {bad} input values are not finite; clean the data")
+    train = checked(name, model, train)
+    test = None if test is None else checked(name, model, test)
 
     def loss(parameters: Tensor, samples: Samples) -> Tensor:
         return samples.weight @ model.losses(model.predict(parameters, samples.x), samples.y)

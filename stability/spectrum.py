@@ -74,6 +74,11 @@ def free_memory_gb() -> float:
     return 0.8 * pages / 1e9
 
 
+def named_size(task: str) -> bool:
+    """Whether a task comes in sizes, groups and variants."""
+    return task in TASKS and not task.startswith("counterexample")
+
+
 def check_options(options: argparse.Namespace) -> None:
     """Raise BadInput for values that no run could use."""
     for name, least in (("points", 1), ("eigenvalues", 1), ("saddles", 0), ("seed", 0)):
@@ -88,6 +93,14 @@ def check_options(options: argparse.Namespace) -> None:
         raise BadInput(f"--device {options.device!r} is unknown; choose from cpu, cuda")
     if options.device == "cuda" and not torch.cuda.is_available():
         raise BadInput("--device cuda: this machine shows torch no GPU; use --device cpu")
+    if not named_size(options.task):
+        ignored = {"group", "samples", "size", "variant", "data_dir"}
+        if options.task not in TASKS:
+            ignored |= {"activation", "weight_decay"}
+        for name in sorted(ignored):
+            if getattr(options, name) != parser().get_default(name):
+                flag = f"--{name.replace('_', '-')}"
+                raise BadInput(f"{flag} has no effect on --task {options.task}; leave it out")
     if options.sectors != "none":
         raise BadInput(f"--sectors {options.sectors!r}: sectors are not resolved yet; use --sectors none")
 

@@ -196,7 +196,8 @@ BAD = [
     ([*QUICK, "--seed", "-1"], "--seed -1: give a number ≥ 0"),
     ([*QUICK, "--points", "0"], "--points 0"),
     ([*QUICK, "--eigenvalues", "0"], "--eigenvalues 0"),
-    ([*QUICK, "--size", "huge"], "--size 'huge' is unknown; choose from small, medium, paper"),
+    (["--size", "huge"], "--size 'huge' is unknown; choose from small, medium, paper"),
+    ([*QUICK, "--group", "dihedral"], "--group has no effect on --task counterexample"),
     ([*QUICK, "--dtype", "float16"], "--dtype 'float16' is unknown"),
     ([*QUICK, "--device", "abacus"], "--device 'abacus' is unknown"),
     ([*QUICK, "--weight-decay", "nan"], "--weight-decay nan"),
@@ -287,6 +288,42 @@ def test_a_loss_that_is_not_invariant_is_refused(tmp_path, capsys):
     task = user_task(tmp_path, loss="lambda p, y: (p[:, 0] - y[:, 0]).square()")
     assert run("--task", task, "--out", tmp_path / "out") == 2
     assert "invariant_loss fails by" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("y[0, 0] = float('nan')", "1 target values are not finite"),
+        ("weight = torch.ones(6)", "weights sum to 6"),
+        ("weight[0], weight[1] = -1 / 6, 3 / 6", "least -0.167"),
+        ("x = x[:, :2]", "X_0 needs (samples, 3)"),
+        ("y = y[:, 0]", "reshape"),
+        ("y = y[:4]", "6 inputs, 4 targets, 6 weights"),
+    ],
+)
+def test_data_that_do_not_fit_are_refused(line, message, tmp_path, capsys):
+    task = user_task(tmp_path)
+    file = tmp_path / "mine.py"
+    file.write_text(file.read_text().replace("    model =", f"    {line}\n    model ="))
+    assert run("--task", task, "--out", tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("line", ["x = x.float()", "x, y, weight = x.float(), y.float(), weight.float()"])
+def test_data_of_mixed_or_single_precision_run(line, tmp_path):
+    task = user_task(tmp_path)
+    file = tmp_path / "mine.py"
+    file.write_text(file.read_text().replace("    model =", f"    {line}\n    model ="))
+    assert run("--task", task, "--out", tmp_path / "out") in (0, 3)
+
+
+@pytest.mark.parametrize(
+    "option", [("--group", "dihedral"), ("--samples", "7"), ("--weight-decay", "5"), ("--size", "paper")]
+)
+def test_an_option_without_effect_on_a_users_task_is_refused(option, tmp_path, capsys):
+    assert run("--task", user_task(tmp_path), *option, "--out", tmp_path / "out") == 2
+    assert f"{option[0]} has no effect on --task" in capsys.readouterr().err
 
 
 def test_nan_in_the_data_is_refused(tmp_path, capsys):

@@ -6,7 +6,7 @@ import textwrap
 from dataclasses import dataclass
 
 from stability.eigen import Eigenvalue, Spectrum
-from stability.report.words import SPACES, escape, group, headline, number, plain, scores, why
+from stability.report.words import SPACES, alerts, escape, group, headline, number, plain, scores, why
 from stability.results import Analysis, PointReport
 
 WIDTH, INDENT = 100, 12
@@ -178,7 +178,7 @@ def _run(a: Analysis) -> list[tuple[str, ...]]:
 def table(a: Analysis) -> str:
     """The analysis on one terminal page, at most 100 columns."""
     dims = f"L {a.dims['L']:,} = E {a.dims['E']:,} + E⊥ {a.dims['E_perp']:,}; weight decay {number(a.weight_decay)}"
-    lines = [headline(a), ""]
+    lines = [*alerts(a), headline(a), ""]
     lines += _entry("group", f"{group(a)}; task {a.task}, {a.samples:,} samples")
     for label, value in a.facts.items():
         lines += _entry(label, value) if label != "digest" else []

@@ -204,4 +204,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if status == 130:
+        # A Ctrl-C that passed through an exec() makes CPython die of SIGINT at exit, handled or not.
+        os._exit(status)
+    sys.exit(status)

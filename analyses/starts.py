@@ -54,7 +54,7 @@ def row(analysis: Analysis, start: int) -> dict:
 
 
 def draw(rows: list[dict]) -> Figure:
-    """λ_min on E⊥ against the accuracy on new data, one marker for each decay; zero marked."""
+    """λ_min on E⊥ against the risk of the point, one marker for each decay; zero marked."""
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     axes = figure.subplots()
     decays = sorted({r["weight_decay"] for r in rows})
@@ -62,7 +62,7 @@ def draw(rows: list[dict]) -> Figure:
         chosen = [r for r in rows if r["weight_decay"] == decay]
         unstable = sum(r["aug"] == "unstable" for r in chosen)
         axes.plot(
-            [r["metrics"]["test"] for r in chosen],
+            [r["risk"] for r in chosen],
             [r["lambda_min_E_perp"] for r in chosen],
             marker,
             label=f"μ = {decay:g}: {unstable} of {len(chosen)} unstable",
@@ -71,9 +71,12 @@ def draw(rows: list[dict]) -> Figure:
     scale = min((abs(r["lambda_min_E_perp"]) for r in rows), default=1e-6)
     axes.set_yscale("symlog", linthresh=max(scale, 1e-8))
     axes.axhline(0, color="black", linewidth=1.5)
-    axes.set_xlabel("accuracy on new data")
-    axes.set_ylabel("λ_min of ∇²R^aug on E⊥")
+    axes.set_xlabel("R at the point (mean loss + decay)")
+    axes.set_ylabel(r"$\lambda_{\min}$ of $\nabla^2 R^{\mathrm{aug}}$ on $E^\perp$")
     axes.set_title(f"{rows[0]['task']}, {rows[0]['size']}: equivariant minima, by start", fontsize="medium")
+    if unstable_end := [r for r in rows if r["escape"]]:
+        ends = [r["escape"]["risk_end"] for r in unstable_end]
+        axes.plot(ends, [0] * len(ends), "|", color="black", markersize=14, label="where augmented descent ends")
     axes.legend(fontsize="small")
     return figure
 

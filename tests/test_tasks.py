@@ -191,3 +191,13 @@ def test_an_unknown_group_lists_the_known_ones():
 
 def test_every_task_is_listed():
     assert list(TASKS) == ["trans", "perm", "rot", "counterexample", "counterexample-twin", "counterexample-nominal"]
+
+
+@pytest.mark.slow
+def test_the_default_run_is_a_strict_minimum_on_E_that_30_directions_leave():
+    analysis = analyse(load("trans", TaskOptions()), Settings(points=1)).analysis
+    assert analysis.summary() == "verdict: eqv=stable aug=unstable nominal=not_stationary transverse=unstable"
+    perp = analysis.spectra["aug"]["E_perp"]
+    assert perp.negative_count == 30
+    assert perp.lowest[0].value == pytest.approx(-7.5768e-3, rel=1e-3)
+    assert analysis.escape.risk_end < analysis.escape.risk_start - 0.02

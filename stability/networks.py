@@ -43,6 +43,7 @@ class Identity:
     """σ(x) = x."""
 
     name = "identity"
+    pointwise = True
 
     def __call__(self, x: Tensor, space: Representation) -> Tensor:
         return x
@@ -57,6 +58,7 @@ class Pointwise:
     """
 
     name: str
+    pointwise = True
 
     def __post_init__(self) -> None:
         known = SMOOTH | KINKED
@@ -80,6 +82,7 @@ class LayerNorm:
     """
 
     epsilon: float
+    pointwise = False
 
     @property
     def name(self) -> str:
@@ -97,6 +100,10 @@ class Chain:
     """One nonlinearity after the other."""
 
     parts: tuple[Pointwise | LayerNorm | Identity, ...]
+
+    @property
+    def pointwise(self) -> bool:
+        return all(part.pointwise for part in self.parts)
 
     @property
     def name(self) -> str:

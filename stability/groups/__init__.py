@@ -16,7 +16,7 @@ from stability.groups.group import (
     torus,
 )
 from stability.groups.intertwiners import DenseBasis, IntertwinerBasis, OrbitBasis, intertwiners
-from stability.groups.irreps import Irrep, trivial_irrep
+from stability.groups.irreps import Irrep, character, irreps, trivial_irrep
 from stability.groups.representation import (
     DirectSum,
     MatrixRepresentation,
@@ -32,6 +32,7 @@ from stability.groups.representation import (
     rotations,
     trivial,
 )
+from stability.groups.sectors import SectorBasis, sector_basis
 
 __all__ = [
     "Cyclic",
@@ -49,19 +50,23 @@ __all__ = [
     "PermutationGroup",
     "PermutationRepresentation",
     "Representation",
+    "SectorBasis",
     "SemidirectProduct",
     "Symmetric",
     "TensorProduct",
     "Trivial",
+    "character",
     "defining",
     "from_generators",
     "hom",
     "images",
     "intertwiners",
+    "irreps",
     "permutation",
     "quaternion_group",
     "regular",
     "rotations",
+    "sector_basis",
     "roto_translations",
     "torus",
     "trivial",

@@ -1,11 +1,31 @@
-"""Real irreducible representations V_λ; the trivial one labels E."""
+r"""Real irreducible representations V_λ with matrices and type; the trivial one labels E.
+
+Closed forms for products of cyclic groups (characters) and symmetric groups (Young's orthogonal form); any other
+group of moderate order is decomposed numerically and verified.
+
+>>> from stability.groups import Cyclic, Symmetric
+>>> [(v.name, v.dim, v.kind) for v in irreps(Cyclic(4))]
+[('trivial', 1, 'real'), ('q=1', 2, 'complex'), ('q=2', 1, 'real')]
+>>> [(v.name, v.dim) for v in irreps(Symmetric(4))]
+[('trivial', 1), ('(3,1)', 3), ('(2,2)', 2), ('(2,1,1)', 3), ('(1,1,1,1)', 1)]
+"""
 
 from __future__ import annotations
 
+import itertools
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
-from stability.groups.group import Group
-from stability.groups.representation import Representation, trivial
+import numpy as np
+
+from stability.errors import BadInput
+from stability.groups.group import Cyclic, DirectProduct, Element, Group, Symmetric
+from stability.groups.representation import MatrixRepresentation, Representation, from_generators, trivial
+
+ORDER_LIMIT = 2000
+COMMUTANT = {"real": 1, "complex": 2, "quaternionic": 4}
 
 
 @dataclass(frozen=True)
@@ -16,11 +36,13 @@ class Irrep:
         name: its label in reports.
         representation: the orthogonal representation V_λ itself, of dimension d_λ.
         kind: "real", "complex" or "quaternionic", the type of its commutant.
+        frequency: k with χ(a) = exp(2πi Σ k_i a_i / n_i), for products of cyclic groups; stands for −k too.
     """
 
     name: str
     representation: Representation
     kind: str
+    frequency: tuple[int, ...] | None = None
 
     @property
     def dim(self) -> int:
@@ -30,7 +52,218 @@ class Irrep:
     def is_trivial(self) -> bool:
         return self.name == "trivial"
 
+    @property
+    def commutant_dim(self) -> int:
+        """c = 1, 2, 4 for real, complex, quaternionic type."""
+        return COMMUTANT[self.kind]
+
 
 def trivial_irrep(group: Group) -> Irrep:
     """The trivial representation, whose sector is E."""
     return Irrep("trivial", trivial(group), "real")
+
+
+def character(irrep: Irrep, g: Element) -> float:
+    """χ(g) = tr ρ(g)."""
+    return float(np.trace(irrep.representation.matrix(g)))
+
+
+def irreps(group: Group) -> Iterator[Irrep]:
+    """Every real irreducible representation once, the trivial one first; matrices are made when asked for.
+
+    Raises:
+        BadInput: a group without a closed form and of more than 2000 elements.
+    """
+    moduli = cyclic_moduli(group)
+    if moduli is not None:
+        yield from _characters(group, moduli)
+    elif isinstance(group, Symmetric):
+        yield trivial_irrep(group)
+        for shape in itertools.islice(_partitions(group.n), 1, None):
+            name = "(" + ",".join(map(str, shape)) + ")"
+            form = _YoungOrthogonal(shape)
+            yield Irrep(name, MatrixRepresentation(group, form.dim, form, name), "real")
+    else:
+        yield from decompose(group)
+
+
+def cyclic_moduli(group: Group) -> tuple[int, ...] | None:
+    """(n_1 … n_k) of a product of cyclic groups; None for any other group."""
+    if isinstance(group, Cyclic):
+        return (group.n,)
+    if isinstance(group, DirectProduct) and all(isinstance(f, Cyclic) for f in group.factors):
+        return tuple(f.n for f in group.factors)
+    return None
+
+
+@dataclass(frozen=True)
+class _Character:
+    """a ↦ cos φ for a real character, the rotation by φ for a pair of complex ones, φ = 2π Σ k_i a_i / n_i."""
+
+    frequency: tuple[int, ...]
+    moduli: tuple[int, ...]
+    real: bool
+
+    def __call__(self, a: Element) -> np.ndarray:
+        shift = a if isinstance(a, tuple) else (a,)
+        period = math.lcm(*self.moduli)
+        turns = sum(k * s * (period // n) for k, s, n in zip(self.frequency, shift, self.moduli, strict=True)) % period
+        angle = 2 * math.pi * turns / period
+        if self.real:
+            return np.array([[1.0 if turns == 0 else -1.0]])
+        return np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+
+
+def _characters(group: Group, moduli: tuple[int, ...]) -> Iterator[Irrep]:
+    for k in itertools.product(*map(range, moduli)):
+        opposite = tuple(-a % n for a, n in zip(k, moduli, strict=True))
+        if k > opposite:
+            continue
+        real = k == opposite
+        if not any(k):
+            yield Irrep("trivial", trivial(group), "real", k)
+            continue
+        name = f"q={k[0]}" if len(k) == 1 else f"q=({','.join(map(str, k))})"
+        form = MatrixRepresentation(group, 1 if real else 2, _Character(k, moduli, real), name)
+        yield Irrep(name, form, "real" if real else "complex", k)
+
+
+def _partitions(n: int, largest: int | None = None) -> Iterator[tuple[int, ...]]:
+    """Partitions of n, those with long first rows first."""
+    if n == 0:
+        yield ()
+    for first in range(min(n, largest or n), 0, -1):
+        for rest in _partitions(n - first, first):
+            yield (first, *rest)
+
+
+@lru_cache(maxsize=256)
+def _young_swaps(shape: tuple[int, ...]) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], ...]:
+    """For each adjacent transposition (i, i+1): diagonal, partner index and off-diagonal on standard tableaux.
+
+    Young's orthogonal form: with r the axial distance from i to i + 1, the diagonal is 1/r and the entry to the
+    tableau with both exchanged √(1 − 1/r²).
+    """
+    tableaux = list(_tableaux(shape))
+    place = {t: k for k, t in enumerate(tableaux)}
+    swaps = []
+    for i in range(sum(shape) - 1):
+        diagonal, partner, off = np.empty(len(tableaux)), np.arange(len(tableaux)), np.zeros(len(tableaux))
+        for k, t in enumerate(tableaux):
+            (r1, c1), (r2, c2) = t[i], t[i + 1]
+            distance = (c2 - r2) - (c1 - r1)
+            diagonal[k] = 1 / distance
+            exchanged = (*t[:i], t[i + 1], t[i], *t[i + 2 :])
+            if exchanged in place:
+                partner[k], off[k] = place[exchanged], math.sqrt(1 - 1 / distance**2)
+        swaps.append((diagonal, partner, off))
+    return tuple(swaps)
+
+
+def _tableaux(shape: tuple[int, ...]) -> Iterator[tuple[tuple[int, int], ...]]:
+    """Standard tableaux as the cells (row, column) of 1 … n in order."""
+    if sum(shape) == 0:
+        yield ()
+        return
+    for row, length in enumerate(shape):
+        if row + 1 == len(shape) or shape[row + 1] < length:
+            smaller = shape[:row] + ((length - 1,) if length > 1 else ()) + shape[row + 1 :]
+            for rest in _tableaux(smaller):
+                yield (*rest, (row, length - 1))
+
+
+@dataclass(frozen=True)
+class _YoungOrthogonal:
+    """g ↦ ρ_λ(g) for S_n, as a product of adjacent transpositions with two entries a row."""
+
+    shape: tuple[int, ...]
+
+    @property
+    def dim(self) -> int:
+        """The hook length formula."""
+        columns = [sum(row > c for row in self.shape) for c in range(self.shape[0])]
+        hooks = [row - c + columns[c] - r - 1 for r, row in enumerate(self.shape) for c in range(row)]
+        return math.factorial(sum(self.shape)) // math.prod(hooks)
+
+    def __call__(self, g: tuple[int, ...]) -> np.ndarray:
+        swaps = _young_swaps(self.shape)
+        order, matrix = list(g), np.eye(self.dim)
+        # g·s_i exchanges the entries i, i + 1 of (g[0] …): sorting them writes g as a product of s_i, last one first.
+        for end in range(len(order) - 1, 0, -1):
+            for i in range(end):
+                if order[i] > order[i + 1]:
+                    order[i], order[i + 1] = order[i + 1], order[i]
+                    diagonal, partner, off = swaps[i]
+                    matrix = diagonal[:, None] * matrix + off[:, None] * matrix[partner]
+        return matrix
+
+
+@lru_cache(maxsize=32)
+def decompose(group: Group, seed: int = 0) -> tuple[Irrep, ...]:
+    """The real irreps from eigenspaces of a random symmetric element of the regular representation's commutant.
+
+    Right multiplications commute with the left regular representation; generically an eigenspace of a symmetric
+    combination of them is one copy of one irrep. Everything is verified: matrices multiply as the group does,
+    (1/|G|)Σχ² = c tells the type, Σ d²/c = |G| that none is missing.
+
+    Raises:
+        BadInput: more than 2000 elements.
+        ArithmeticError: the verification fails for every seed tried.
+    """
+    if group.order > ORDER_LIMIT:
+        raise BadInput(
+            f"irreps of {group.name}: {group.order:,} elements and no closed form, more than the {ORDER_LIMIT:,} that are "
+            "decomposed numerically; use a named group, or --sectors none"
+        )
+    members = list(group.elements())
+    place = {h: i for i, h in enumerate(members)}
+    left = [np.array([place[group.multiply(g, h)] for h in members]) for g in group.generators]
+    for attempt in range(5):
+        found = _decompose_once(group, members, place, left, seed + attempt)
+        if found is not None:
+            return found
+    raise ArithmeticError(f"irreps of {group.name}: the numerical decomposition failed its checks for five seeds")
+
+
+def _decompose_once(
+    group: Group, members: list[Element], place: dict[Element, int], left: list[np.ndarray], seed: int
+) -> tuple[Irrep, ...] | None:
+    n = len(members)
+    rng = np.random.default_rng(seed)
+    commutant = np.zeros((n, n))
+    for k in rng.choice(n, size=min(n, 12), replace=False):
+        right = np.array([place[group.multiply(h, members[k])] for h in members])
+        commutant[right, np.arange(n)] += rng.standard_normal()
+    values, vectors = np.linalg.eigh(commutant + commutant.T)
+    cuts = np.flatnonzero(np.diff(values) > 1e-9 * max(1.0, float(np.abs(values).max()))) + 1
+    found: list[tuple[np.ndarray, MatrixRepresentation, str]] = []
+    for space in np.split(vectors, cuts, axis=1):
+        images = []
+        for move in left:  # the generator g sends e_h to e_gh
+            moved = np.empty_like(space)
+            moved[move] = space
+            u, _, vt = np.linalg.svd(space.T @ moved)
+            images.append(u @ vt)
+        try:
+            rho = from_generators(group, images, f"V of dimension {space.shape[1]}")
+        except BadInput:
+            return None
+        chi = np.array([np.trace(rho.matrix(g)) for g in members])
+        c = round(float(np.mean(chi**2)))
+        if c not in (1, 2, 4) or abs(float(np.mean(chi**2)) - c) > 1e-8:
+            return None
+        if not any(np.abs(chi - other).max() < 1e-6 for other, _, _ in found):
+            found.append((chi, rho, {1: "real", 2: "complex", 4: "quaternionic"}[c]))
+        if sum(r.dim**2 // COMMUTANT[kind] for _, r, kind in found) == n:
+            break
+    if sum(rho.dim**2 // COMMUTANT[kind] for _, rho, kind in found) != n:
+        return None
+    found.sort(key=lambda one: (one[1].dim, one[2], tuple(-np.round(one[0], 6))))
+    named, count = [trivial_irrep(group)], 0
+    for chi, rho, kind in found:
+        if rho.dim == 1 and np.abs(chi - 1).max() < 1e-9:
+            continue
+        count += 1
+        name = f"V{count}"
+        named.append(Irrep(name, MatrixRepresentation(group, rho.dim, rho.image, name), kind))
+    return tuple(named)

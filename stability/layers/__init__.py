@@ -1,5 +1,5 @@
 """Equivariant layers, one interface for every irrep."""
 
-from stability.layers.layer import Layer
+from stability.layers.layer import Layer, LayerAt
 
-__all__ = ["Layer"]
+__all__ = ["Layer", "LayerAt"]

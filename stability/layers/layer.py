@@ -19,13 +19,12 @@ right for every group; a faster layer overrides ``apply`` and ``adjoint``, and n
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from stability.groups import Element, IntertwinerBasis, Irrep, Representation, intertwiners
+from stability.groups import Element, Irrep, Representation, SectorBasis, sector_basis, trivial_irrep
 
 
 @dataclass(frozen=True)
@@ -54,12 +53,10 @@ class Layer:
         """ρ̄(g)W for W of shape (…, rows, columns)."""
         return self.source.act(g, self.target.act(g, weight, -2), -1)
 
-    def _bases(self, irrep: Irrep | None) -> list[list[IntertwinerBasis]]:
+    def _bases(self, irrep: Irrep | None) -> list[list[SectorBasis]]:
         """Base bases, one for every pair of summands: rows are target blocks, columns source blocks."""
-        if irrep is None or irrep.is_trivial:
-            return [[intertwiners(b, a) for _, b in self.source.blocks] for _, a in self.target.blocks]
-        extra = irrep.representation
-        return [[intertwiners(extra * b, a) for _, b in self.source.blocks] for _, a in self.target.blocks]
+        irrep = irrep or trivial_irrep(self.source.group)
+        return [[sector_basis(irrep, b, a) for _, b in self.source.blocks] for _, a in self.target.blocks]
 
     def size(self, irrep: Irrep | None = None) -> int:
         """dim_R of Hom_G(V_λ, Hom(X, Y)); without an irrep, dim Hom_G(X, Y)."""
@@ -71,37 +68,33 @@ class Layer:
 
     def embed(self, coordinates: Tensor, irrep: Irrep | None = None) -> Tensor:
         """(…, size) → (…, d, rows, columns): the dense weights S e_j of every partner."""
-        d = irrep.dim if irrep else 1
         rows, start = [], 0
         for (m, a), bases in zip(self.target.blocks, self._bases(irrep), strict=True):
             row = []
             for (k, b), basis in zip(self.source.blocks, bases, strict=True):
                 count = m * k * basis.size
                 part = basis.embed(coordinates[..., start : start + count].unflatten(-1, (m, k, basis.size)))
-                # (…, m, k, rows, d·columns) → (…, d, m·rows, k·columns)
-                part = part.unflatten(-1, (d, b.dim)).movedim(-2, -5).transpose(-3, -2)
+                # (…, m, k, d, rows, columns) → (…, d, m·rows, k·columns)
+                part = part.movedim(-3, -5).transpose(-3, -2)
                 row.append(part.reshape(*part.shape[:-4], m * a.dim, k * b.dim))
                 start += count
             rows.append(row[0] if len(row) == 1 else torch.cat(row, dim=-1))
-        dense = rows[0] if len(rows) == 1 else torch.cat(rows, dim=-2)
-        return dense if d == 1 else math.sqrt(d) * dense
+        return rows[0] if len(rows) == 1 else torch.cat(rows, dim=-2)
 
     def adjoint_embed(self, weight: Tensor, irrep: Irrep | None = None) -> Tensor:
         """(…, d, rows, columns) → (…, size): the adjoint of ``embed`` for the sum of Frobenius products."""
-        d = irrep.dim if irrep else 1
         parts, top = [], 0
         for (m, a), bases in zip(self.target.blocks, self._bases(irrep), strict=True):
             left = 0
             for (k, b), basis in zip(self.source.blocks, bases, strict=True):
                 part = weight[..., top : top + m * a.dim, left : left + k * b.dim]
                 part = part.unflatten(-2, (m, a.dim)).unflatten(-1, (k, b.dim))
-                # (…, d, m, rows, k, columns) → (…, m, k, rows, d·columns)
-                part = part.transpose(-3, -2).movedim(-5, -2).flatten(-2)
-                parts.append(basis.project(part).flatten(-3))
+                # (…, d, m, rows, k, columns) → (…, m, k, d, rows, columns)
+                part = part.transpose(-3, -2).movedim(-5, -3)
+                parts.append(basis.adjoint_embed(part).flatten(-3))
                 left += k * b.dim
             top += m * a.dim
-        coordinates = torch.cat(parts, dim=-1)
-        return coordinates if d == 1 else math.sqrt(d) * coordinates
+        return torch.cat(parts, dim=-1)
 
     def apply(self, coordinates: Tensor, x: Tensor, irrep: Irrep | None = None) -> Tensor:
         """(S e_j) x_j: (size), (d, samples, columns) → (d, samples, rows); x may leave out the partner axis."""
@@ -110,3 +103,105 @@ class Layer:
     def adjoint(self, x: Tensor, y: Tensor, irrep: Irrep | None = None) -> Tensor:
         """Coordinates of the gradient of Σ_j ⟨y_j, (S e_j)x_j⟩ in S: (d, samples, ·) twice → (size)."""
         return self.adjoint_embed(y.mT @ x, irrep)
+
+    def at(self, coordinates: Tensor, irrep: Irrep | None) -> LayerAt:
+        """The equivariant layer of the coordinates, ready to be perturbed in a sector; in all of L for None."""
+        return LayerAt(self, coordinates, irrep)
+
+
+class LayerAt:
+    """A layer A at a point of E with the maps that its perturbations S in one sector need (dense fallback).
+
+    Tangents are arrays (rows, t, samples) with t = vectors · partners, so every step is one matrix product.
+
+    Args:
+        layer: the layer.
+        coordinates: of A on E.
+        irrep: the sector; None perturbs by any matrix of L (then d = 1).
+    """
+
+    def __init__(self, layer: Layer, coordinates: Tensor, irrep: Irrep | None) -> None:
+        self.layer, self.irrep = layer, irrep
+        self.dim = 1 if irrep is None else irrep.dim
+        self.size = layer.dim if irrep is None else layer.size(irrep)
+        self.weight = layer.embed(coordinates).squeeze(-3)
+
+    def plain(self, x: Tensor) -> Tensor:
+        """Ax for samples (n, columns)."""
+        return x @ self.weight.mT
+
+    def plain_transpose(self, y: Tensor) -> Tensor:
+        """Aᵀy for samples (n, rows)."""
+        return y @ self.weight
+
+    def tangent_layout(self, t: Tensor) -> Tensor:
+        """(t, n, rows) or (n, rows) → (rows, t, n)."""
+        return (t if t.ndim == 3 else t.unsqueeze(0)).permute(2, 0, 1).contiguous()
+
+    def sample_layout(self, t: Tensor) -> Tensor:
+        """The inverse of ``tangent_layout``."""
+        return t.permute(1, 2, 0)
+
+    def zeros(self, k: int, like: Tensor) -> Tensor:
+        """Where gradients of k vectors are gathered; see ``backward`` and ``collect``."""
+        return like.new_zeros(k, self.dim, *self.layer.shape) if self.size else like.new_zeros(k, 0)
+
+    def bind(self, x: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
+        """What the products need of the primal inputs (n, columns) and of the loss's derivatives (n, rows)."""
+        return x.mT.contiguous(), p.mT.contiguous()
+
+    def push(self, s: Tensor) -> Tensor | None:
+        """The dense partners (k·d, rows, columns) of coordinates (k, size)."""
+        if not self.size:
+            return None
+        if self.irrep is None:
+            return s.unflatten(-1, self.layer.shape)
+        return self.layer.embed(s, self.irrep).flatten(0, 1)
+
+    def forward(self, direction: Tensor | None, bound: tuple[Tensor, Tensor], tangent: Tensor | None) -> Tensor:
+        """ẏ = Aẋ + (S e_j)x."""
+        x, p = bound
+        total = None
+        if tangent is not None:
+            total = (self.weight @ tangent.flatten(1)).unflatten(1, tangent.shape[1:])
+        if direction is not None:
+            stacked = direction.transpose(0, 1)
+            pushed = (stacked.reshape(-1, stacked.shape[-1]) @ x).unflatten(0, stacked.shape[:2])
+            total = pushed if total is None else total + pushed
+        if total is None:
+            raise ValueError(f"{self.layer.name}: neither a tangent nor a direction; the sector starts further up")
+        return total
+
+    def backward(
+        self,
+        direction: Tensor | None,
+        bound: tuple[Tensor, Tensor],
+        tangent: Tensor | None,
+        cotangent: Tensor,
+        gathered: Tensor,
+        need: bool,
+    ) -> Tensor | None:
+        """ḃ = Aᵀṗ + (S e_j)ᵀp where needed; adds ṗ ⊗ x + p ⊗ ẋ to ``gathered``."""
+        x, p = bound
+        if direction is not None:
+            here = gathered.flatten(0, 1)  # (k·d, rows, columns)
+            outer = (cotangent.flatten(0, 1) @ x.mT).unflatten(0, cotangent.shape[:2])
+            here += outer.transpose(0, 1)
+            if tangent is not None:
+                cross = (p @ tangent.flatten(0, 1).mT).unflatten(1, tangent.shape[:2])
+                here += cross.permute(2, 0, 1)
+        if not need:
+            return None
+        total = (self.weight.mT @ cotangent.flatten(1)).unflatten(1, cotangent.shape[1:])
+        if direction is not None:
+            stacked = direction.permute(2, 0, 1)
+            total = total + (stacked.reshape(-1, stacked.shape[-1]) @ p).unflatten(0, stacked.shape[:2])
+        return total
+
+    def collect(self, gathered: Tensor) -> Tensor:
+        """Coordinates (k, size) of what was gathered."""
+        if not self.size:
+            return gathered
+        if self.irrep is None:
+            return gathered.flatten(1)
+        return self.layer.adjoint_embed(gathered, self.irrep)

@@ -1,0 +1,220 @@
+r"""The Hessian of a multilayer perceptron at a point of E, on L or on one sector, written out by hand.
+
+A tangent carries S_i e_j through the network next to the fixed primal pass. With x_i the inputs, y_i = A_i x_i, p_i
+the derivative of Σ_s w_s ℓ_s in y_i and b_i that in x_i,
+
+    ẏ_i = A_i ẋ_i + (S_i e_j) x_i                      ẋ_{i+1} = σ_i'(y_i) ẏ_i
+    ḃ_i = A_iᵀ ṗ_i + (S_i e_j)ᵀ p_i                     ṗ_i = σ_i'(y_i)ᵀ ḃ_{i+1} + (σ_i''(y_i) ẏ_i)ᵀ b_{i+1}
+    ⟨T, B_λ S⟩ = (1/d) Σ_j Σ_i (⟨ṗ_i, (T_i e_j) x_i⟩ + ⟨p_i, (T_i e_j) ẋ_i⟩) + μ⟨T, S⟩
+
+Only the layers know how S_i, A_i are applied. All arrays are (rows, tangents, samples): a layer is one matrix
+product. Layers behind the last one that a sector reaches are one function of few features; its Hessian is taken once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.func import grad, jvp, vmap
+
+from stability.curvature import Operator
+from stability.groups import Irrep
+from stability.layers import LayerAt
+from stability.problem import Problem, Samples
+
+FEATURE_LIMIT = 128
+Function = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A layer of the body with the σ that follows it.
+
+    Attributes:
+        at: the layer at the point, on the sector.
+        sigma: (samples, rows) ↦ (samples, rows).
+        pointwise: whether σ acts on every coordinate by itself.
+    """
+
+    at: LayerAt
+    sigma: Function
+    pointwise: bool
+
+
+@dataclass
+class _Pass:
+    """The fixed primal pass of one chunk of samples: what every product needs of it."""
+
+    bound: list[object]
+    forward: list[Function]
+    backward: list[Callable[[Tensor, Tensor], Tensor]]
+    head: Function
+
+
+class NetworkHessian:
+    """∇²R(A) restricted to a sector (or to E, or to all of L) at A in E.
+
+    Args:
+        stages: layers up to the last one that the sector reaches.
+        head: (features (n, rows), samples) ↦ Σ_s w_s ℓ_s, everything behind it; σ of the last stage included.
+        samples: the data.
+        weight_decay: μ.
+        dim: d, partners of the sector.
+        chunk: samples that are kept together.
+    """
+
+    def __init__(
+        self,
+        stages: Sequence[Stage],
+        head: Callable[[Tensor, Samples], Tensor],
+        samples: Samples,
+        weight_decay: float,
+        dim: int,
+        chunk: int,
+    ) -> None:
+        self.stages, self.weight_decay, self.dim = list(stages), weight_decay, dim
+        self.passes = [self._primal(part, head) for part in samples.chunks(chunk)]
+        self.sizes = [stage.at.size for stage in stages]
+
+    def _primal(self, part: Samples, head: Callable[[Tensor, Samples], Tensor]) -> _Pass:
+        inputs, outputs, x = [], [], part.x
+        for i, stage in enumerate(self.stages):
+            inputs.append(x)
+            outputs.append(stage.at.plain(x))
+            x = stage.sigma(outputs[-1]) if i < len(self.stages) - 1 else x
+        last = outputs[-1]
+        p = grad(lambda y: head(y, part))(last)
+        bound: list[object] = [None] * len(self.stages)
+        forward: list[Function] = [lambda t: t] * (len(self.stages) - 1)
+        backward: list[Callable[[Tensor, Tensor], Tensor]] = [lambda t, b: b] * (len(self.stages) - 1)
+        for i in reversed(range(len(self.stages))):
+            stage = self.stages[i]
+            bound[i] = stage.at.bind(inputs[i], p)
+            if i > 0:
+                before = self.stages[i - 1]
+                b = stage.at.plain_transpose(p)
+                forward[i - 1], backward[i - 1] = _derivatives(
+                    before.sigma, before.pointwise, outputs[i - 1], b, before.at
+                )
+                y = outputs[i - 1]
+                (p,) = torch.func.vjp(before.sigma, y)[1](b)
+        return _Pass(bound, forward, backward, _head_hessian(head, last, part, self.stages[-1].at))
+
+    def __call__(self, v: Tensor) -> Tensor:
+        """B v for rows v (k, size)."""
+        k = len(v)
+        pieces = v.split(self.sizes, dim=1)
+        directions = [stage.at.push(s) for stage, s in zip(self.stages, pieces, strict=True)]
+        gathered = [stage.at.zeros(k, v) for stage in self.stages]
+        last = len(self.stages) - 1
+        for one in self.passes:
+            x: Tensor | None = None
+            xs, ys = [], []
+            for i, stage in enumerate(self.stages):
+                xs.append(x)
+                y = stage.at.forward(directions[i], one.bound[i], x)
+                ys.append(y)
+                if i < last:
+                    x = one.forward[i](y)
+            p = one.head(ys[last])
+            for i in reversed(range(last + 1)):
+                b = self.stages[i].at.backward(directions[i], one.bound[i], xs[i], p, gathered[i], need=i > 0)
+                if i > 0:
+                    p = one.backward[i - 1](ys[i - 1], b)
+        found = [stage.at.collect(g) for stage, g in zip(self.stages, gathered, strict=True)]
+        return torch.cat(found, dim=1) / self.dim + self.weight_decay * v
+
+
+def _derivatives(
+    sigma: Function, pointwise: bool, y: Tensor, b: Tensor, at: LayerAt
+) -> tuple[Function, Callable[[Tensor, Tensor], Tensor]]:
+    """ẏ ↦ σ'ẏ and (ẏ, ḃ) ↦ σ'ᵀḃ + (σ''ẏ)ᵀb at fixed y (n, rows), b, for tangents (rows, t, n)."""
+    if pointwise:
+
+        def slope_of(z: Tensor) -> Tensor:
+            return jvp(sigma, (z,), (torch.ones_like(z),))[1]
+
+        slope, bend = jvp(slope_of, (y,), (b,))
+        first, second = at.tangent_layout(slope), at.tangent_layout(bend)
+        return (lambda t: t * first), (lambda t, c: torch.addcmul(c * first, t, second))
+
+    def tangent(t: Tensor) -> Tensor:
+        pushed = vmap(lambda u: jvp(sigma, (y,), (u,))[1])(at.sample_layout(t))
+        return at.tangent_layout(pushed)
+
+    def cotangent(t: Tensor, c: Tensor) -> Tensor:
+        def pulled(z: Tensor, w: Tensor) -> Tensor:
+            return torch.func.vjp(sigma, z)[1](w)[0]
+
+        moved = vmap(lambda u, w: jvp(pulled, (y, b), (u, w))[1])(at.sample_layout(t), at.sample_layout(c))
+        return at.tangent_layout(moved)
+
+    return tangent, cotangent
+
+
+def _head_hessian(head: Callable[[Tensor, Samples], Tensor], y: Tensor, part: Samples, at: LayerAt) -> Function:
+    """ẏ ↦ ∇²head ẏ; a matrix for each sample where the features are few."""
+    gradient = grad(lambda z: head(z, part))
+    if y.shape[1] <= FEATURE_LIMIT:
+        unit = torch.eye(y.shape[1], dtype=y.dtype, device=y.device)
+        # Samples do not mix in the head, so one tangent serves them all.
+        columns = vmap(lambda e: jvp(gradient, (y,), (e.expand_as(y),))[1])(unit)  # (f, n, f)
+        hessian = columns.permute(1, 0, 2).contiguous()
+
+        def apply(t: Tensor) -> Tensor:
+            moved = torch.bmm(at.sample_layout(t).permute(1, 0, 2), hessian)  # (n, t, f)
+            return at.tangent_layout(moved.permute(1, 0, 2))
+
+        return apply
+
+    def apply_fresh(t: Tensor) -> Tensor:
+        return at.tangent_layout(vmap(lambda u: jvp(gradient, (y,), (u,))[1])(at.sample_layout(t)))
+
+    return apply_fresh
+
+
+def network_hessian(
+    problem: Problem, theta: Tensor, irrep: Irrep | None, chunk: int = 1024, budget: float = 2e8
+) -> Operator:
+    """∇²R(A) on the sector of an irrep (the trivial one is E), or on all of L for None, A ∈ E given by θ.
+
+    Args:
+        problem: whose model is a :class:`stability.networks.Classifier`.
+        theta: coordinates of A.
+        irrep: λ, or None.
+        chunk: samples kept together.
+        budget: bytes of one activation of a batch of tangents.
+    """
+    model = problem.model
+    network = model.network
+    layers, sigmas = network.space.layers, network.nonlinearities
+    coordinates = problem.space.split_coordinates(theta)
+    reached = [i for i, layer in enumerate(layers) if irrep is None or layer.size(irrep)]
+    sizes = [layer.dim if irrep is None else layer.size(irrep) for layer in layers]
+    d = 1 if irrep is None else irrep.dim
+    if not reached:
+        return Operator(0, lambda v: v, "empty sector", cost=d)
+    depth = reached[-1] + 1
+    stages = [
+        Stage(layer.at(t, irrep), _bound_sigma(sigma, layer.target), sigma.pointwise)
+        for layer, t, sigma in zip(layers[:depth], coordinates[:depth], sigmas[:depth], strict=True)
+    ]
+
+    def head(y: Tensor, samples: Samples) -> Tensor:
+        x = sigmas[depth - 1](y, layers[depth - 1].target)
+        for layer, t, sigma in zip(layers[depth:], coordinates[depth:], sigmas[depth:], strict=True):
+            x = sigma(layer.apply(t, x).squeeze(0), layer.target)
+        return samples.weight @ model.losses(x, samples.y)
+
+    hessian = NetworkHessian(stages, head, problem.samples, problem.weight_decay, d, chunk)
+    width = max(max(layer.shape) for layer in layers[:depth])
+    batch = max(1, min(256, int(budget // (8 * width * d * min(chunk, len(problem.samples.x))))))
+    name = "∇²R" if irrep is None else f"B_{irrep.name}"
+    return Operator(sum(sizes), hessian, name, cost=d, batch=batch)
+
+
+def _bound_sigma(sigma: Callable, space: object) -> Function:
+    return lambda y: sigma(y, space)

@@ -1,0 +1,164 @@
+"""The union of all sectors is the dense spectrum of the Hessian on augmented data, eigenvalue by eigenvalue."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from problems import REPRESENTATIONS, classification, point_of_e, regression
+from torch.func import hessian
+
+from stability.curvature import assemble, nominal_hessian
+from stability.groups import (
+    Cyclic,
+    Dihedral,
+    MatrixRepresentation,
+    Symmetric,
+    character,
+    defining,
+    irreps,
+    permutation,
+    quaternion_group,
+    regular,
+    roto_translations,
+    sector_basis,
+    torus,
+    trivial,
+)
+from stability.linearised import network_hessian
+from stability.networks import Classifier, Identity, mlp, squared, supervised
+from stability.problem import Samples
+
+REPRESENTATIONS |= {
+    "C_6": lambda: regular(Cyclic(6)),
+    "S_3": lambda: permutation(Symmetric(3)),
+    "S_5": lambda: permutation(Symmetric(5)),
+}
+MAKERS = [classification, regression]
+
+
+def linear_matrix_problem():
+    """Q_8 by its own 4×4 matrices, no permutations anywhere but in the last space, quadratic loss."""
+    group = quaternion_group()
+    rho, one = defining(group), trivial(group)
+    network = mlp([2 * rho, 1 * rho + 2 * one, 1 * rho], [Identity(), Identity()])
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(12, 8, generator=generator, dtype=torch.float64)
+    y = torch.randn(12, 4, generator=generator, dtype=torch.float64)
+    weight = torch.full((12,), 1 / 12, dtype=torch.float64)
+    model = Classifier(network, squared, target=1 * rho, decides=False)
+    return supervised("Q_8 by matrices", model, Samples(x, y, weight), weight_decay=0.1)
+
+
+def union(problem):
+    """All eigenvalues of all sectors with their multiplicities in L."""
+    theta, values = problem.initial(1), []
+    for irrep in irreps(problem.group):
+        operator = network_hessian(problem, theta, irrep)
+        assert operator.dim % irrep.commutant_dim == 0
+        if operator.dim == 0:
+            continue
+        block = np.linalg.eigvalsh(assemble(operator, theta).numpy())
+        clusters = block.reshape(-1, irrep.commutant_dim)
+        assert np.ptp(clusters, axis=1).max() <= 1e-11 * max(np.ptp(block), 1e-300) + 1e-13
+        values.append(np.repeat(clusters.mean(1), irrep.dim))
+    return np.sort(np.concatenate(values))
+
+
+def check_union(problem):
+    at = point_of_e(problem)
+    dense = np.linalg.eigvalsh(hessian(problem.augmented_risk)(at).numpy())
+    found = union(problem)
+    assert len(found) == len(dense) == problem.space.dim
+    np.testing.assert_allclose(found, dense, atol=1e-10 * np.ptp(dense))
+
+
+@pytest.mark.parametrize("name", REPRESENTATIONS)
+@pytest.mark.parametrize("maker", MAKERS)
+def test_the_union_of_all_sectors_is_the_spectrum_of_the_hessian_on_augmented_data(maker, name):
+    check_union(maker(name))
+
+
+def test_the_union_holds_for_matrix_representations_of_quaternionic_type():
+    check_union(linear_matrix_problem())
+
+
+@pytest.mark.parametrize("name", REPRESENTATIONS)
+@pytest.mark.parametrize("maker", MAKERS)
+def test_the_handwritten_nominal_product_is_the_automatic_one(maker, name):
+    problem = maker(name)
+    theta = problem.initial(1)
+    v = torch.randn(3, problem.space.dim, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    expected = nominal_hessian(problem, problem.space.embed(theta))(v)
+    for chunk in (5, 1000):
+        found = network_hessian(problem, theta, None, chunk)(v)
+        torch.testing.assert_close(found, expected, atol=1e-12, rtol=1e-11)
+
+
+@pytest.mark.parametrize("name", REPRESENTATIONS)
+def test_multiplicities_are_character_inner_products(name):
+    rho = REPRESENTATIONS[name]()
+    group = rho.group
+    elements = list(group.elements())
+    lifted = np.array([np.trace(rho.matrix(g)) ** 2 for g in elements])
+    total = 0
+    for irrep in irreps(group):
+        chi = np.array([character(irrep, g) for g in elements])
+        size = sector_basis(irrep, rho, rho).size
+        assert size == round(float(np.mean(chi * lifted)))
+        total += irrep.dim * size // irrep.commutant_dim
+    assert total == rho.dim**2
+
+
+def test_fourth_tensor_power_of_the_nodes_has_the_closed_form_multiplicities():
+    nodes = permutation(Symmetric(8))
+    rho, total, found = nodes * nodes, 0, {}
+    for irrep in irreps(nodes.group):
+        found[irrep.name] = sector_basis(irrep, rho, rho).size
+        total += irrep.dim * found[irrep.name]
+        if total == rho.dim**2:
+            break
+    tableaux = {"trivial": 1, "(7,1)": 1, "(6,2)": 1, "(6,1,1)": 1, "(5,3)": 1, "(5,2,1)": 2, "(5,1,1,1)": 1}
+    tableaux |= {"(4,4)": 1, "(4,3,1)": 3, "(4,2,2)": 2, "(4,2,1,1)": 3, "(4,1,1,1,1)": 1}
+    copies = [15, 37, 31, 10, 1]
+    for name, f in tableaux.items():
+        k = 0 if name == "trivial" else 8 - int(name[1])
+        assert found[name] == f * copies[k]
+    assert total == rho.dim**2 and {n for n, m in found.items() if m} == set(tableaux)
+
+
+GROUPS = {
+    "C_1": Cyclic(1), "C_2": Cyclic(2), "C_5": Cyclic(5), "C_6": Cyclic(6), "Z_3²": torus(3), "D_3": Dihedral(3),
+    "D_4": Dihedral(4), "D_5": Dihedral(5), "S_1": Symmetric(1), "S_2": Symmetric(2), "S_3": Symmetric(3),
+    "S_4": Symmetric(4), "S_5": Symmetric(5), "C_4 ⋉ Z_2²": roto_translations(2), "C_4 ⋉ Z_3²": roto_translations(3),
+    "Q_8": quaternion_group(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("group", GROUPS.values(), ids=GROUPS)
+def test_irreps_multiply_like_the_group_and_their_characters_are_orthogonal(group):
+    elements, found = list(group.elements()), list(irreps(group))
+    rng = np.random.default_rng(0)
+    for irrep in found:
+        for _ in range(10):
+            g, h = (elements[i] for i in rng.integers(len(elements), size=2))
+            product = irrep.representation.matrix(g) @ irrep.representation.matrix(h)
+            np.testing.assert_allclose(irrep.representation.matrix(group.multiply(g, h)), product, atol=1e-10)
+            np.testing.assert_allclose(product @ product.T, np.eye(irrep.dim), atol=1e-10)
+    chi = np.array([[character(v, g) for g in elements] for v in found])
+    np.testing.assert_allclose(chi @ chi.T / len(elements), np.diag([v.commutant_dim for v in found]), atol=1e-9)
+    assert sum(v.dim**2 // v.commutant_dim for v in found) == len(elements)
+    # Frobenius and Schur: the mean of χ(g²) is 1, 0, −2.
+    squares = np.array([[character(v, group.multiply(g, g)) for g in elements] for v in found]).mean(1)
+    np.testing.assert_allclose(squares, [{1: 1, 2: 0, 4: -2}[v.commutant_dim] for v in found], atol=1e-9)
+    assert [v.is_trivial for v in found] == [True] + [False] * (len(found) - 1)
+
+
+def test_a_signed_representation_that_is_no_permutation_has_the_right_sectors():
+    group = Symmetric(3)
+    sign = next(v for v in irreps(group) if v.name == "(1,1,1)").representation
+    rho = MatrixRepresentation(group, 3, lambda g: permutation(group).matrix(g) * sign.matrix(g)[0, 0], "signed")
+    for irrep in irreps(group):
+        basis = sector_basis(irrep, rho, rho)
+        # Signs cancel in Hom(ρ, ρ): the same multiplicities as without them.
+        assert basis.size == sector_basis(irrep, permutation(group), permutation(group)).size

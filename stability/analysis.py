@@ -6,6 +6,7 @@ Every stage hands the analysis so far to ``on_stage``, so an interrupted run has
 from __future__ import annotations
 
 import contextlib
+import json
 import platform
 import resource
 import time
@@ -20,7 +21,7 @@ from torch import Tensor
 from torch.func import grad
 from tqdm import tqdm
 
-from stability import flat, identities
+from stability import assembly, flat, identities, results, sectors
 from stability.curvature import (
     Operator,
     assemble,
@@ -35,6 +36,7 @@ from stability.curvature import (
 )
 from stability.eigen import LanczosState, Solution, Spectrum, dense_spectrum, lanczos, lanczos_spectrum, ritz
 from stability.errors import BadInput
+from stability.groups import Irrep
 from stability.problem import FlatFamily, Problem
 from stability.results import Analysis, Escape, PointReport, Verdicts
 from stability.stationary import StationaryPoint, describe_point, find_points, gradient_scale
@@ -49,6 +51,7 @@ DENSE_LIMIT = 8000
 DENSE_E_LIMIT = 2500
 LANCZOS_STEPS = 400
 SECONDS_PER_SPECTRUM = 3600.0
+MODE_NUMBERS = 100_000_000
 ASSUMPTION_TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3}
 
 
@@ -64,6 +67,7 @@ class Settings:
         eigenvalues: distinct eigenvalues reported at each end.
         memory_gb: what the run may use.
         escape_iterations: L-BFGS steps of exact augmented descent from an unstable point; 0 leaves it out.
+        sectors: "all", "none", or names of irreps; see :func:`stability.sectors.chosen`.
     """
 
     seed: int = 0
@@ -76,6 +80,7 @@ class Settings:
     distance_to_e: float = 0.0
     epochs: int = 50
     trained_step: float | None = None
+    sectors: str = "all"
 
 
 @dataclass
@@ -319,7 +324,9 @@ class _Run:
         nominal = nominal_hessian(problem, self.at)
         self.nominal = nominal
         n, n_e = self.space.dim, self.space.dim_equivariant
-        dense = n <= min(DENSE_LIMIT, (settings.memory_gb * 1e9 / (6 * 8)) ** 0.5)
+        self.sectors = self.irreps()
+        fits = n <= min(DENSE_LIMIT, (settings.memory_gb * 1e9 / (6 * 8)) ** 0.5)
+        dense = fits and self.sectors is None
         on_e = equivariant_hessian(problem, self.theta)
         solutions: dict[str, Solution] = {}
         solutions["eqv.E"] = self.solve(on_e, on_e, n_e, "eqv-E")
@@ -375,6 +382,16 @@ class _Run:
                     if decides
                     else self.krylov(Operator(n, lambda v: v @ matrix, "∇²R, dense"), nominal, n, "nominal-L", None)
                 )
+        elif self.sectors is not None:
+            self.resolve(solutions, nominal, floor)
+            self.publish(solutions)
+            decides = float(nominal.gradient.norm()) <= point.tolerance or n <= 1000
+            with _stage("spectrum of R on L"):
+                solutions["nominal.L"] = (
+                    dense_spectrum(assemble(nominal, self.at), nominal, settings.eigenvalues)
+                    if fits and decides
+                    else self.krylov(nominal, nominal, n, "nominal-L", None)
+                )
         else:
             solutions["nominal.L"] = self.krylov(nominal, nominal, n, "nominal-L", None)
             solutions["aug.E"] = self.solve(compress(nominal, self.space), compress(nominal, self.space), n_e, "aug-E")
@@ -408,6 +425,86 @@ class _Run:
             "E_perp.vectors": solutions["aug.E_perp"].vectors,
         }
         return solutions
+
+    def irreps(self) -> list[tuple[Irrep, int]] | None:
+        """The irreps in L with their sizes, those asked for; None where sectors are not resolved."""
+        if self.settings.sectors == "none":
+            return None
+        try:
+            with _stage("irreps"):
+                wanted = sectors.chosen(self.group, self.settings.sectors)
+                found = [(v, size) for v, size in sectors.occurring(self.space)]
+        except BadInput as error:
+            if self.settings.sectors != "all":
+                raise
+            self.keep(facts={**self.outcome.analysis.facts, "sectors": f"not resolved: {error}"})
+            return None
+        return [(v, size) for v, size in found if wanted is None or v.name in wanted or v.is_trivial]
+
+    def resolve(self, solutions: dict[str, Solution], nominal: Operator, floor: float) -> None:
+        """R^aug sector by sector: E, and E⊥ as the union of the others; finished sectors survive an interruption."""
+        settings, space = self.settings, self.space
+        described, parts = [], []
+        lowest: tuple[float, Irrep, Tensor, Tensor] | None = None
+        for irrep, size in tqdm(self.sectors, desc="sectors", disable=None, leave=False):
+            solution, hvps, mismatch = self.sector(irrep, size, nominal, floor)
+            whole = sectors.in_whole_space(solution.spectrum, irrep)
+            described.append(sectors.describe(irrep, size, whole, hvps, mismatch))
+            self.hvps += hvps
+            if irrep.is_trivial:
+                solutions["aug.E"] = Solution(whole, solution.values, solution.vectors)
+            else:
+                parts.append(whole)
+                value = float(solution.values.min())
+                if lowest is None or value < lowest[0]:
+                    lowest = (value, irrep, solution.values, solution.vectors)
+            self.keep(sectors=tuple(described))
+        total = space.dim - space.dim_equivariant
+        spectrum = sectors.union(parts, total, settings.eigenvalues)
+        values, vectors = self.at[:0], self.at[:0].reshape(0, space.dim)
+        self.leading = None
+        if lowest is not None:
+            _, irrep, ends, coordinates = lowest
+            keep = int(ends.argmin())
+            self.leading = (irrep, coordinates[keep])
+            if irrep.dim * space.dim <= MODE_NUMBERS:
+                vectors = sectors.lift(space, irrep, coordinates[keep])
+                values = ends[keep].expand(len(vectors)).clone()
+        solutions["aug.E_perp"] = Solution(spectrum, values, vectors)
+
+    def sector(self, irrep: Irrep, size: int, nominal: Operator, floor: float) -> tuple[Solution, int, float | None]:
+        """The spectrum of one B_λ: complete where it fits, else its ends by Lanczos."""
+        settings = self.settings
+        key = "sector-" + "".join(c if c.isalnum() else "_" for c in irrep.name)
+        stored = self.checkpoint.load(key)
+        if stored is not None:
+            spectrum = results.spectrum_from_json(stored[1]["spectrum"])
+            mismatch = json.loads(stored[1]["mismatch"])
+            return Solution(spectrum, stored[0]["values"], stored[0]["vectors"]), int(stored[1]["hvps"]), mismatch
+        operator = sectors.sector_hessian(self.problem, self.theta, irrep, nominal)
+        fits = size <= min(DENSE_LIMIT, (settings.memory_gb * 1e9 / (6 * 8)) ** 0.5)
+        if fits:
+            began = time.perf_counter()
+            matrix = (
+                assembly.sector_matrix(self.problem, self.theta, irrep)
+                if assembly.applies(self.problem, irrep)
+                else assemble(operator, self.theta)
+            )
+            solution = dense_spectrum(matrix, operator, settings.eigenvalues, floor=floor)
+            seconds = time.perf_counter() - began
+            solution = replace(solution, spectrum=replace(solution.spectrum, seconds=seconds))
+        else:
+            solution = self.krylov(operator, operator, size, key, None)
+        mismatch = sectors.check_sector(self.problem, self.theta, irrep, operator, settings.seed)
+        hvps = operator.products * operator.cost
+        self.checkpoint.save(
+            key,
+            {"values": solution.values, "vectors": solution.vectors},
+            spectrum=results.to_json(solution.spectrum),
+            hvps=str(hvps),
+            mismatch=json.dumps(mismatch),
+        )
+        return solution, hvps, mismatch
 
     def affordable(self, nominal: Operator) -> bool:
         began = time.perf_counter()
@@ -548,9 +645,12 @@ class _Run:
             if not len(solution.values):
                 shifts.append(0.0)
                 continue
-            if operator is None:
-                operator = augmented_hessian_from_group(self.problem, nominal)
             v = solution.lowest_vector
+            if operator is None and self.sectors is not None:
+                irrep, v = self.leading
+                operator = sectors.sector_hessian(self.problem, self.theta + values, irrep, nominal)
+            elif operator is None:
+                operator = augmented_hessian_from_group(self.problem, nominal)
             shifts.append(abs(float(v @ operator(v)) - float(solution.values.min())))
         self.hvps += nominal.products
         return shifts[0], shifts[1]

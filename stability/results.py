@@ -12,6 +12,7 @@ from typing import Any
 
 from stability.eigen import Spectrum
 from stability.flat import FlatDirections
+from stability.sectors import Sector
 from stability.verdict import Verdict
 
 SCHEMA = 1
@@ -85,7 +86,7 @@ class Analysis:
     point: PointReport | None = None
     points: tuple[PointReport, ...] = ()
     spectra: dict[str, dict[str, Spectrum]] | None = None
-    sectors: tuple[dict[str, Any], ...] = ()
+    sectors: tuple[Sector, ...] = ()
     flat_directions: tuple[FlatDirections, ...] = ()
     verdict: Verdicts | None = None
     escape: Escape | None = None
@@ -116,6 +117,16 @@ class Analysis:
         v = self.verdict
         named = {"eqv": v.eqv, "aug": v.aug, "nominal": v.nominal, "transverse": v.transverse}
         return "verdict: " + " ".join(f"{name}={one.status}" for name, one in named.items())
+
+
+def to_json(value: Any) -> str:
+    """Any of the frozen dataclasses as one line of strict JSON."""
+    return json.dumps(_plain(value), ensure_ascii=False, allow_nan=False)
+
+
+def spectrum_from_json(text: str) -> Spectrum:
+    """The inverse of :func:`to_json` for a spectrum."""
+    return _build(Spectrum, json.loads(text))
 
 
 def _plain(value: Any) -> Any:

@@ -52,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--points", type=int, default=2, help="random starts of the search")
     p.add_argument("--saddles", type=int, default=0, help="starts searched for saddles of R on E too")
     p.add_argument("--eigenvalues", type=int, default=10, help="distinct eigenvalues reported at each end")
-    p.add_argument("--sectors", default="none", help="none; all and NAMES once sectors are resolved")
+    p.add_argument("--sectors", default="all", help="all, none, or names of irreps such as '(4,1),(3,2)' or 'q=(0,1)'")
     p.add_argument("--samples", type=int, help="training samples")
     p.add_argument("--data-dir", type=Path, help="folder with the original MNIST IDX files")
     p.add_argument("--memory-gb", type=float, help="memory the run may use; by default 80 %% of what is free")
@@ -101,8 +101,6 @@ def check_options(options: argparse.Namespace) -> None:
             if getattr(options, name) != parser().get_default(name):
                 flag = f"--{name.replace('_', '-')}"
                 raise BadInput(f"{flag} has no effect on --task {options.task}; leave it out")
-    if options.sectors != "none":
-        raise BadInput(f"--sectors {options.sectors!r}: sectors are not resolved yet; use --sectors none")
 
 
 def run(options: argparse.Namespace, command: str) -> int:
@@ -139,6 +137,7 @@ def run(options: argparse.Namespace, command: str) -> int:
         memory_gb=options.memory_gb or free_memory_gb(),
         distance_to_e=distance,
         trained_step=5e-5 if options.variant == "published" else None,
+        sectors=options.sectors,
     )
     header = {
         "task": problem.name,

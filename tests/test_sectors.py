@@ -8,6 +8,7 @@ import torch
 from problems import REPRESENTATIONS, classification, point_of_e, regression
 from torch.func import hessian
 
+from stability import assembly
 from stability.curvature import assemble, nominal_hessian
 from stability.groups import (
     Cyclic,
@@ -24,9 +25,10 @@ from stability.groups import (
     sector_basis,
     torus,
     trivial,
+    trivial_irrep,
 )
 from stability.linearised import network_hessian
-from stability.networks import Classifier, Identity, mlp, squared, supervised
+from stability.networks import Chain, Classifier, Identity, LayerNorm, Pointwise, logistic, mlp, squared, supervised
 from stability.problem import Samples
 
 REPRESENTATIONS |= {
@@ -162,3 +164,35 @@ def test_a_signed_representation_that_is_no_permutation_has_the_right_sectors():
         basis = sector_basis(irrep, rho, rho)
         # Signs cancel in Hom(ρ, ρ): the same multiplicities as without them.
         assert basis.size == sector_basis(irrep, permutation(group), permutation(group)).size
+
+
+def invariant_network(name, samples=9):
+    """2·ρ → 3·ρ [softplus] → 4·1 [tanh, LayerNorm] → 2·1 [tanh] → 1: one equivariant hidden layer, then a head."""
+    rho = REPRESENTATIONS[name]()
+    one = trivial(rho.group)
+    network = mlp(
+        [2 * rho, 3 * rho, 4 * one, 2 * one, 1 * one],
+        [Pointwise("softplus"), Chain((Pointwise("tanh"), LayerNorm(0.1))), Pointwise("tanh"), Identity()],
+    )
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(samples, 2 * rho.dim, generator=generator, dtype=torch.float64)
+    y = torch.randint(0, 2, (samples,), generator=generator).double()
+    weight = torch.full((samples,), 1 / samples, dtype=torch.float64)
+    return supervised(name, Classifier(network, logistic), Samples(x, y, weight), weight_decay=1e-2)
+
+
+@pytest.mark.parametrize("name", ["C_6", "Z_3²", "D_4", "S_4", "S_3 on pairs", "C_4 ⋉ Z_2²", "Q_8"])
+def test_a_block_assembled_sample_by_sample_is_the_block_of_products(name, monkeypatch):
+    problem = invariant_network(name)
+    theta = problem.initial(2)
+    for irrep in irreps(problem.group):
+        operator = network_hessian(problem, theta, irrep)
+        if irrep.is_trivial or not operator.dim:
+            assert not assembly.applies(problem, trivial_irrep(problem.group))
+            continue
+        assert assembly.applies(problem, irrep)
+        products = assemble(operator, theta)
+        scale = float(products.abs().max())
+        for size in (1e9, 1e3):  # one chunk, and many
+            monkeypatch.setattr(assembly, "CHUNK_BYTES", size)
+            assert float((assembly.sector_matrix(problem, theta, irrep) - products).abs().max()) <= 1e-13 * scale

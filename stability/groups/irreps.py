@@ -212,8 +212,8 @@ def decompose(group: Group, seed: int = 0) -> tuple[Irrep, ...]:
     """
     if group.order > ORDER_LIMIT:
         raise BadInput(
-            f"irreps of {group.name}: {group.order:,} elements and no closed form, more than the {ORDER_LIMIT:,} that are "
-            "decomposed numerically; use a named group, or --sectors none"
+            f"irreps of {group.name}: {group.order:,} elements and no closed form, more than the {ORDER_LIMIT:,} "
+            "that are decomposed numerically; use a named group, or --sectors none"
         )
     members = list(group.elements())
     place = {h: i for i, h in enumerate(members)}

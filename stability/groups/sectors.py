@@ -299,7 +299,8 @@ def _orbit_sector_basis(irrep: Irrep, source: Representation, target: Representa
             error = float(np.abs(table[place[orbits.moves[k][inside]]] - image @ table).max())
             if not error <= 1e-9:
                 raise ArithmeticError(
-                    f"sector {irrep.name} of Hom({source.name}, {target.name}): a generator breaks the basis by {error:.1e}"
+                    f"sector {irrep.name} of Hom({source.name}, {target.name}): a generator breaks the basis "
+                    f"by {error:.1e}"
                 )
         classes.append(
             _OrbitClass(

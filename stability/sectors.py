@@ -1,0 +1,257 @@
+r"""Sectors: the Hessian of R^aug irrep by irrep, and their union as one spectrum of L.
+
+An eigenvalue that occurs p times in the real matrix B_λ occurs p·d_λ/c_λ times in L (c = 1, 2, 4 for real, complex,
+quaternionic type), and c_λ divides p. The trivial sector is E; the others together are E⊥.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.func import grad, jvp
+
+from stability.curvature import Operator, StaleLinearisation
+from stability.eigen import Density, Eigenvalue, Spectrum
+from stability.errors import BadInput
+from stability.groups import Group, Irrep, irreps
+from stability.linearised import network_hessian
+from stability.problem import ParameterSpace, Problem
+
+CHECK_NUMBERS = 300_000_000
+
+
+@dataclass(frozen=True)
+class Sector:
+    """One irrep's block B_λ of the Hessian of R^aug.
+
+    Attributes:
+        irrep: its label.
+        dim: d = dim V_λ.
+        type: "real", "complex" or "quaternionic".
+        multiplicity: copies of V_λ in L.
+        size: real dimension of B_λ.
+        lowest, highest: distinct eigenvalues, their multiplicity being that in L.
+        negative_count: negative eigenvalues in L, with multiplicity; None when not established.
+        frequency: of a product of cyclic groups.
+        mismatch: relative difference of one product from one of another route; None when it was not taken.
+    """
+
+    irrep: str
+    dim: int
+    type: str
+    multiplicity: int
+    size: int
+    lowest: tuple[Eigenvalue, ...]
+    highest: tuple[Eigenvalue, ...]
+    negative_count: int | None
+    method: str
+    hvps: int
+    seconds: float
+    complete: bool = False
+    error: float = 0.0
+    frequency: tuple[int, ...] | None = None
+    mismatch: float | None = None
+
+
+def sizes(space: ParameterSpace, irrep: Irrep) -> list[int]:
+    """dim_R Hom_G(V_λ, Hom(X_i, X_{i+1})) layer by layer."""
+    return [layer.size(irrep) for layer in space.layers]
+
+
+def occurring(space: ParameterSpace) -> Iterator[tuple[Irrep, int]]:
+    """Every irrep of the group that occurs in L, with dim_R M_λ; stops when their dimensions add up to dim L.
+
+    Raises:
+        ArithmeticError: they never do.
+    """
+    total = 0
+    for irrep in irreps(space.group):
+        size = sum(sizes(space, irrep))
+        if size % irrep.commutant_dim:
+            raise ArithmeticError(f"sector {irrep.name}: size {size} is no multiple of {irrep.commutant_dim}")
+        total += irrep.dim * size // irrep.commutant_dim
+        if size:
+            yield irrep, size
+        if total == space.dim:
+            return
+    raise ArithmeticError(f"the sectors of {space.group.name} have {total:,} dimensions in all, L has {space.dim:,}")
+
+
+def chosen(group: Group, names: str) -> set[str] | None:
+    """The irreps asked for by "all" (None) or by names, separated by commas outside parentheses or by semicolons.
+
+    Raises:
+        BadInput: a name that the group's irreps do not have.
+
+    >>> from stability.groups import Symmetric
+    >>> sorted(chosen(Symmetric(4), "(3,1),(2,2)"))
+    ['(2,2)', '(3,1)']
+    """
+    if names == "all":
+        return None
+    wanted, depth, word = set(), 0, ""
+    for letter in names + ";":
+        depth += (letter == "(") - (letter == ")")
+        if letter == ";" or (letter == "," and depth == 0):
+            wanted.add(word.strip())
+            word = ""
+        else:
+            word += letter
+    wanted.discard("")
+    known = [irrep.name for irrep in itertools.islice(irreps(group), 1000)]
+    for name in sorted(wanted):
+        if name not in known:
+            some = ", ".join(known[:12]) + (" …" if len(known) > 12 else "")
+            raise BadInput(f"--sectors {name!r} is no irrep of {group.name}; choose all, none or among {some}")
+    return wanted
+
+
+def lift(space: ParameterSpace, irrep: Irrep, s: Tensor) -> Tensor:
+    """All partners of sector coordinates: (…, size) → (…, d, dim L), rows of norm ‖s‖ each."""
+    weights = []
+    for layer, part in zip(space.layers, s.split(sizes(space, irrep), dim=-1), strict=True):
+        if part.shape[-1]:
+            weights.append(layer.embed(part, irrep))
+        else:
+            weights.append(s.new_zeros((*s.shape[:-1], irrep.dim, *layer.shape)))
+    return space.join(weights)
+
+
+def lower(space: ParameterSpace, irrep: Irrep, v: Tensor) -> Tensor:
+    """Coordinates (1/d) Σ_j ⟨S_b e_j, v_j⟩: (…, d, dim L) → (…, size)."""
+    parts = []
+    for layer, w in zip(space.layers, space.split(v), strict=True):
+        if layer.size(irrep):
+            parts.append(layer.adjoint_embed(w, irrep) / irrep.dim)
+    return torch.cat(parts, dim=-1)
+
+
+def sector_hessian(problem: Problem, theta: Tensor, irrep: Irrep, nominal: Operator | None = None) -> Operator:
+    """B_λ at the point of E with coordinates θ, by d_λ nominal products each.
+
+    A network's own hand-written Hessian where there is one; else ``nominal``, ∇²R on L, between lift and lower.
+    """
+    if hasattr(problem.model, "network"):
+        return network_hessian(problem, theta, irrep)
+    if nominal is None:
+        raise BadInput(f"{problem.name}: sectors of a bare risk need its nominal Hessian")
+    space = problem.space
+
+    def apply(v: Tensor) -> Tensor:
+        partners = lift(space, irrep, v)
+        return lower(space, irrep, nominal(partners.flatten(0, 1)).unflatten(0, partners.shape[:2]))
+
+    return Operator(sum(sizes(space, irrep)), apply, f"B_{irrep.name}", irrep.dim, max(1, nominal.batch // irrep.dim))
+
+
+def check_sector(problem: Problem, theta: Tensor, irrep: Irrep, operator: Operator, seed: int) -> float | None:
+    """Relative mismatch of one product with forward-over-reverse products of R on the dense partners.
+
+    None where the partners have more than 3·10⁸ numbers.
+
+    Raises:
+        StaleLinearisation: mismatch beyond rounding.
+    """
+    space = problem.space
+    if irrep.dim * space.dim > CHECK_NUMBERS:
+        return None
+    generator = torch.Generator().manual_seed(seed)
+    s = torch.randn(operator.dim, generator=generator, dtype=torch.float64).to(theta)
+    at, partners = space.embed(theta), lift(space, irrep, s)
+    gradient = grad(lambda a: problem.loss(a, problem.samples))
+    moved = torch.stack([jvp(gradient, (at,), (v,))[1] for v in partners])
+    fresh = lower(space, irrep, moved) + problem.weight_decay * s
+    mismatch = float((operator(s) - fresh).norm() / fresh.norm().clamp_min(1e-300))
+    if not mismatch <= (1e-9 if s.dtype == torch.float64 else 1e-3):
+        raise StaleLinearisation(
+            f"{operator.name}: products on the dense partners differ by {mismatch:.2e} (relative); "
+            "the automatic derivative of this loss cannot be trusted, rewrite it without in-place steps"
+        )
+    return mismatch
+
+
+def in_whole_space(spectrum: Spectrum, irrep: Irrep) -> Spectrum:
+    """The same spectrum counted in L: labelled, multiplicities p ↦ p·d/c."""
+    c = irrep.commutant_dim
+
+    def scaled(count: int | None) -> int | None:
+        return None if count is None else count * irrep.dim // c
+
+    def entry(e: Eigenvalue) -> Eigenvalue:
+        return replace(e, multiplicity=scaled(e.multiplicity), irrep=irrep.name)
+
+    return replace(
+        spectrum,
+        dim=spectrum.dim * irrep.dim // c,
+        lowest=tuple(map(entry, spectrum.lowest)),
+        highest=tuple(map(entry, spectrum.highest)),
+        negative_count=scaled(spectrum.negative_count),
+        zero_count=scaled(spectrum.zero_count),
+    )
+
+
+def describe(irrep: Irrep, size: int, whole: Spectrum, hvps: int, mismatch: float | None) -> Sector:
+    """What reports say of a sector whose spectrum, counted in L, is ``whole``."""
+    return Sector(
+        irrep=irrep.name,
+        dim=irrep.dim,
+        type=irrep.kind,
+        multiplicity=size // irrep.commutant_dim,
+        size=size,
+        lowest=whole.lowest,
+        highest=whole.highest,
+        negative_count=whole.negative_count,
+        method=whole.method,
+        hvps=hvps,
+        seconds=whole.seconds,
+        complete=whole.complete,
+        error=whole.error,
+        frequency=irrep.frequency,
+        mismatch=mismatch,
+    )
+
+
+def union(parts: Sequence[Spectrum], dim: int, k: int) -> Spectrum:
+    """The spectrum of an orthogonal sum of sectors, each counted in L.
+
+    Args:
+        parts: spectra of the sectors resolved.
+        dim: of the whole space; where the parts do not fill it, nothing is claimed of the rest.
+        k: entries at each end.
+    """
+    filled = sum(p.dim for p in parts) == dim
+    complete = filled and all(p.complete for p in parts)
+    counted = filled and all(p.negative_count is not None for p in parts)
+    bounds = [p.lower_bound for p in parts]
+    bounded = filled and all(b is not None for b in bounds)
+    density = None
+    if filled and parts and all(p.density is not None for p in parts):
+        pairs = sorted(
+            (v, w * p.dim / dim) for p in parts for v, w in zip(p.density.values, p.density.weights, strict=True)
+        )
+        methods = {p.density.method for p in parts}
+        method = methods.pop() if len(methods) == 1 else "exact and Lanczos quadrature"
+        density = Density(method, tuple(v for v, _ in pairs), tuple(w for _, w in pairs))
+    kinds = sorted({p.method for p in parts})
+    rest = "" if filled else f"; {dim - sum(p.dim for p in parts):,} dimensions not searched"
+    return Spectrum(
+        dim=dim,
+        lowest=tuple(sorted((e for p in parts for e in p.lowest), key=lambda e: e.value)[:k]),
+        highest=tuple(sorted((e for p in parts for e in p.highest), key=lambda e: -e.value)[:k]),
+        negative_count=sum(p.negative_count for p in parts) if counted else None,
+        zero_count=sum(p.zero_count for p in parts)
+        if counted and all(p.zero_count is not None for p in parts)
+        else None,
+        density=density,
+        method=f"{len(parts)} sectors, {' and '.join(kinds)}{rest}",
+        matvecs=sum(p.matvecs for p in parts),
+        seconds=sum(p.seconds for p in parts),
+        error=max((p.error for p in parts), default=0.0),
+        complete=complete,
+        lower_bound=min(bounds) if bounded and bounds else None,
+        failure_probability=sum(p.failure_probability or 0.0 for p in parts) if bounded and bounds else None,
+    )

@@ -37,6 +37,7 @@ from stability.curvature import (
 from stability.eigen import LanczosState, Solution, Spectrum, dense_spectrum, lanczos, lanczos_spectrum, ritz
 from stability.errors import BadInput
 from stability.groups import Irrep
+from stability.linearised import hessian_on_e
 from stability.problem import FlatFamily, Problem
 from stability.results import Analysis, Escape, PointReport, Verdicts
 from stability.stationary import StationaryPoint, describe_point, find_points, gradient_scale
@@ -49,9 +50,11 @@ GROUP_LIMIT = 5040
 MOVED_SAMPLES = 2_000_000
 DENSE_LIMIT = 8000
 DENSE_E_LIMIT = 2500
+DENSE_SPECTRUM_E = 8000
 LANCZOS_STEPS = 400
 SECONDS_PER_SPECTRUM = 3600.0
 MODE_NUMBERS = 100_000_000
+RESIDUAL_PRODUCTS = 200
 ASSUMPTION_TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3}
 
 
@@ -327,7 +330,7 @@ class _Run:
         self.sectors = self.irreps()
         fits = n <= min(DENSE_LIMIT, (settings.memory_gb * 1e9 / (6 * 8)) ** 0.5)
         dense = fits and self.sectors is None
-        on_e = equivariant_hessian(problem, self.theta)
+        on_e = hessian_on_e(problem, self.theta)
         solutions: dict[str, Solution] = {}
         solutions["eqv.E"] = self.solve(on_e, on_e, n_e, "eqv-E")
         check_product(on_e, problem.equivariant_loss, self.theta, problem.samples, problem.weight_decay, settings.seed)
@@ -447,7 +450,10 @@ class _Run:
         described, parts = [], []
         lowest: tuple[float, Irrep, Tensor, Tensor] | None = None
         for irrep, size in tqdm(self.sectors, desc="sectors", disable=None, leave=False):
-            solution, hvps, mismatch = self.sector(irrep, size, nominal, floor)
+            if irrep.is_trivial:  # B_λ of the trivial irrep is ∇²R^eqv on E, which was solved already
+                solution, hvps, mismatch = solutions["eqv.E"], 0, None
+            else:
+                solution, hvps, mismatch = self.sector(irrep, size, nominal, floor)
             whole = sectors.in_whole_space(solution.spectrum, irrep)
             described.append(sectors.describe(irrep, size, whole, hvps, mismatch))
             self.hvps += hvps
@@ -490,7 +496,9 @@ class _Run:
                 if assembly.applies(self.problem, irrep)
                 else assemble(operator, self.theta)
             )
-            solution = dense_spectrum(matrix, operator, settings.eigenvalues, floor=floor)
+            # A residual costs d nominal products, so irreps of large dimension report fewer.
+            ends = max(2, min(settings.eigenvalues, RESIDUAL_PRODUCTS // irrep.dim))
+            solution = dense_spectrum(matrix, operator, ends, floor=floor)
             seconds = time.perf_counter() - began
             solution = replace(solution, spectrum=replace(solution.spectrum, seconds=seconds))
         else:
@@ -520,7 +528,7 @@ class _Run:
 
     def solve(self, operator: Operator, fresh: Operator, n: int, name: str) -> Solution:
         """Dense up to a few thousand dimensions, Lanczos beyond."""
-        if n <= DENSE_E_LIMIT:
+        if n <= min(DENSE_SPECTRUM_E, (self.settings.memory_gb * 1e9 / (6 * 8)) ** 0.5):
             with _stage(f"spectrum {name}"):
                 return dense_spectrum(assemble(operator, self.like), fresh, self.settings.eigenvalues)
         return self.krylov(operator, fresh, n, name, None)

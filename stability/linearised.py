@@ -14,14 +14,14 @@ product. Layers behind the last one that a sector reaches are one function of fe
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.func import grad, jvp, vmap
 
-from stability.curvature import Operator
-from stability.groups import Irrep
+from stability.curvature import Operator, equivariant_hessian
+from stability.groups import Irrep, trivial_irrep
 from stability.layers import LayerAt
 from stability.problem import Problem, Samples
 
@@ -124,7 +124,7 @@ class NetworkHessian:
                 b = self.stages[i].at.backward(directions[i], one.bound[i], xs[i], p, gathered[i], need=i > 0)
                 if i > 0:
                     p = one.backward[i - 1](ys[i - 1], b)
-        found = [stage.at.collect(g) for stage, g in zip(self.stages, gathered, strict=True)]
+        found = [stage.at.collect(k, g, v) for stage, g in zip(self.stages, gathered, strict=True)]
         return torch.cat(found, dim=1) / self.dim + self.weight_decay * v
 
 
@@ -139,7 +139,8 @@ def _derivatives(
 
         slope, bend = jvp(slope_of, (y,), (b,))
         first, second = at.tangent_layout(slope), at.tangent_layout(bend)
-        return (lambda t: t * first), (lambda t, c: torch.addcmul(c * first, t, second))
+        # ḃ is fresh wherever it comes from, so it may be overwritten.
+        return (lambda t: t * first), (lambda t, c: c.mul_(first).addcmul_(t, second))
 
     def tangent(t: Tensor) -> Tensor:
         pushed = vmap(lambda u: jvp(sigma, (y,), (u,))[1])(at.sample_layout(t))
@@ -177,7 +178,7 @@ def _head_hessian(head: Callable[[Tensor, Samples], Tensor], y: Tensor, part: Sa
 
 
 def network_hessian(
-    problem: Problem, theta: Tensor, irrep: Irrep | None, chunk: int = 1024, budget: float = 2e8
+    problem: Problem, theta: Tensor, irrep: Irrep | None, chunk: int = 256, budget: float = 3e7
 ) -> Operator:
     """∇²R(A) on the sector of an irrep (the trivial one is E), or on all of L for None, A ∈ E given by θ.
 
@@ -214,6 +215,13 @@ def network_hessian(
     batch = max(1, min(256, int(budget // (8 * width * d * min(chunk, len(problem.samples.x))))))
     name = "∇²R" if irrep is None else f"B_{irrep.name}"
     return Operator(sum(sizes), hessian, name, cost=d, batch=batch)
+
+
+def hessian_on_e(problem: Problem, theta: Tensor) -> Operator:
+    """∇²R^eqv in coordinates of E: hand-written for a network, else through the automatic derivative."""
+    if not hasattr(problem.model, "network"):
+        return equivariant_hessian(problem, theta)
+    return replace(network_hessian(problem, theta, trivial_irrep(problem.group)), name="∇²R^eqv")
 
 
 def _bound_sigma(sigma: Callable, space: object) -> Function:

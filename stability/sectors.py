@@ -21,7 +21,7 @@ from stability.groups import Group, Irrep, irreps
 from stability.linearised import network_hessian
 from stability.problem import ParameterSpace, Problem
 
-CHECK_NUMBERS = 300_000_000
+CHECK_NUMBERS = 100_000_000
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def sector_hessian(problem: Problem, theta: Tensor, irrep: Irrep, nominal: Opera
 def check_sector(problem: Problem, theta: Tensor, irrep: Irrep, operator: Operator, seed: int) -> float | None:
     """Relative mismatch of one product with forward-over-reverse products of R on the dense partners.
 
-    None where the partners have more than 3·10⁸ numbers.
+    None where the partners have more than 10⁸ numbers.
 
     Raises:
         StaleLinearisation: mismatch beyond rounding.

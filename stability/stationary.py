@@ -20,8 +20,9 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 from tqdm import tqdm
 
-from stability.curvature import Operator, assemble, equivariant_hessian
+from stability.curvature import Operator, assemble
 from stability.errors import BadInput
+from stability.linearised import hessian_on_e
 from stability.problem import Problem
 
 DENSE_NEWTON = 2500
@@ -80,12 +81,12 @@ class _OnE:
 
     def hessian(self, theta: np.ndarray) -> np.ndarray:
         at = self.tensor(theta)
-        return assemble(equivariant_hessian(self.problem, at), at).cpu().double().numpy()
+        return assemble(hessian_on_e(self.problem, at), at).cpu().double().numpy()
 
     def product(self, theta: np.ndarray, v: np.ndarray) -> np.ndarray:
         """∇²R^eqv(θ)v, linearised once for all products at one point."""
         if self._linearised is None or not np.array_equal(self._linearised[0], theta):
-            self._linearised = (theta.copy(), equivariant_hessian(self.problem, self.tensor(theta)))
+            self._linearised = (theta.copy(), hessian_on_e(self.problem, self.tensor(theta)))
         return self._linearised[1](self.tensor(v)).cpu().double().numpy()
 
 

@@ -142,66 +142,68 @@ class LayerAt:
         """The inverse of ``tangent_layout``."""
         return t.permute(1, 2, 0)
 
-    def zeros(self, k: int, like: Tensor) -> Tensor:
-        """Where gradients of k vectors are gathered; see ``backward`` and ``collect``."""
-        return like.new_zeros(k, self.dim, *self.layer.shape) if self.size else like.new_zeros(k, 0)
+    def zeros(self, k: int, like: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Where Σ ṗ ⊗ x (rows, k·d, columns) and Σ p ⊗ ẋ (rows, columns, k·d) are gathered; see ``collect``."""
+        if not self.size:
+            return None
+        rows, columns = self.layer.shape
+        return like.new_zeros(rows, k * self.dim, columns), like.new_zeros(rows, columns, k * self.dim)
 
     def bind(self, x: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
         """What the products need of the primal inputs (n, columns) and of the loss's derivatives (n, rows)."""
         return x.mT.contiguous(), p.mT.contiguous()
 
-    def push(self, s: Tensor) -> Tensor | None:
-        """The dense partners (k·d, rows, columns) of coordinates (k, size)."""
+    def push(self, s: Tensor) -> tuple[Tensor, Tensor] | None:
+        """The dense partners of coordinates (k, size), as (rows · k·d, columns) and (columns · k·d, rows)."""
         if not self.size:
             return None
-        if self.irrep is None:
-            return s.unflatten(-1, self.layer.shape)
-        return self.layer.embed(s, self.irrep).flatten(0, 1)
+        dense = (
+            s.unflatten(-1, self.layer.shape) if self.irrep is None else self.layer.embed(s, self.irrep).flatten(0, 1)
+        )
+        rows, columns = self.layer.shape
+        return dense.transpose(0, 1).reshape(-1, columns), dense.permute(2, 0, 1).reshape(-1, rows)
 
-    def forward(self, direction: Tensor | None, bound: tuple[Tensor, Tensor], tangent: Tensor | None) -> Tensor:
+    def forward(
+        self, direction: tuple[Tensor, Tensor] | None, bound: tuple[Tensor, Tensor], tangent: Tensor | None
+    ) -> Tensor:
         """ẏ = Aẋ + (S e_j)x."""
-        x, p = bound
-        total = None
+        rows, samples = self.layer.shape[0], bound[0].shape[1]
+        if direction is None:
+            return (self.weight @ tangent.flatten(1)).unflatten(1, tangent.shape[1:])
+        pushed = direction[0] @ bound[0]
         if tangent is not None:
-            total = (self.weight @ tangent.flatten(1)).unflatten(1, tangent.shape[1:])
-        if direction is not None:
-            stacked = direction.transpose(0, 1)
-            pushed = (stacked.reshape(-1, stacked.shape[-1]) @ x).unflatten(0, stacked.shape[:2])
-            total = pushed if total is None else total + pushed
-        if total is None:
-            raise ValueError(f"{self.layer.name}: neither a tangent nor a direction; the sector starts further up")
-        return total
+            pushed.view(rows, -1).addmm_(self.weight, tangent.flatten(1))
+        return pushed.view(rows, -1, samples)
 
     def backward(
         self,
-        direction: Tensor | None,
+        direction: tuple[Tensor, Tensor] | None,
         bound: tuple[Tensor, Tensor],
         tangent: Tensor | None,
         cotangent: Tensor,
-        gathered: Tensor,
+        gathered: tuple[Tensor, Tensor] | None,
         need: bool,
     ) -> Tensor | None:
-        """ḃ = Aᵀṗ + (S e_j)ᵀp where needed; adds ṗ ⊗ x + p ⊗ ẋ to ``gathered``."""
+        """ḃ = Aᵀṗ + (S e_j)ᵀp where needed; adds ṗ ⊗ x and p ⊗ ẋ to ``gathered``."""
         x, p = bound
         if direction is not None:
-            here = gathered.flatten(0, 1)  # (k·d, rows, columns)
-            outer = (cotangent.flatten(0, 1) @ x.mT).unflatten(0, cotangent.shape[:2])
-            here += outer.transpose(0, 1)
+            gathered[0].flatten(0, 1).addmm_(cotangent.flatten(0, 1), x.mT)
             if tangent is not None:
-                cross = (p @ tangent.flatten(0, 1).mT).unflatten(1, tangent.shape[:2])
-                here += cross.permute(2, 0, 1)
+                gathered[1].flatten(1).addmm_(p, tangent.flatten(0, 1).mT)
         if not need:
             return None
-        total = (self.weight.mT @ cotangent.flatten(1)).unflatten(1, cotangent.shape[1:])
-        if direction is not None:
-            stacked = direction.permute(2, 0, 1)
-            total = total + (stacked.reshape(-1, stacked.shape[-1]) @ p).unflatten(0, stacked.shape[:2])
-        return total
+        columns, samples = self.layer.shape[1], x.shape[1]
+        if direction is None:
+            return (self.weight.mT @ cotangent.flatten(1)).unflatten(1, cotangent.shape[1:])
+        pulled = direction[1] @ p
+        pulled.view(columns, -1).addmm_(self.weight.mT, cotangent.flatten(1))
+        return pulled.view(columns, -1, samples)
 
-    def collect(self, gathered: Tensor) -> Tensor:
+    def collect(self, k: int, gathered: tuple[Tensor, Tensor] | None, like: Tensor) -> Tensor:
         """Coordinates (k, size) of what was gathered."""
-        if not self.size:
-            return gathered
+        if gathered is None:
+            return like.new_zeros(k, 0)
+        total = gathered[0].transpose(0, 1) + gathered[1].permute(2, 0, 1)
         if self.irrep is None:
-            return gathered.flatten(1)
-        return self.layer.adjoint_embed(gathered, self.irrep)
+            return total.flatten(1)
+        return self.layer.adjoint_embed(total.unflatten(0, (k, self.dim)), self.irrep)

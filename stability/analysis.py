@@ -36,7 +36,7 @@ from stability.curvature import (
 )
 from stability.eigen import LanczosState, Solution, Spectrum, dense_spectrum, lanczos, lanczos_spectrum, ritz
 from stability.errors import BadInput
-from stability.groups import Irrep
+from stability.groups import Irrep, cyclic_moduli, residual_symmetry
 from stability.linearised import hessian_on_e
 from stability.problem import FlatFamily, Problem
 from stability.results import Analysis, Escape, PointReport, Verdicts
@@ -473,6 +473,8 @@ class _Run:
             _, irrep, ends, coordinates = lowest
             keep = int(ends.argmin())
             self.leading = (irrep, coordinates[keep])
+            if lowest[0] < 0:
+                self.keep(facts={**self.outcome.analysis.facts, "residual symmetry": residual_symmetry(irrep)})
             if irrep.dim * space.dim <= MODE_NUMBERS:
                 vectors = sectors.lift(space, irrep, coordinates[keep])
                 values = ends[keep].expand(len(vectors)).clone()
@@ -730,7 +732,7 @@ def _header(problem: Problem, settings: Settings, header: dict) -> Analysis:
         "weight_decay": problem.weight_decay,
         "samples": len(problem.samples.x),
         "versions": versions,
-        "group": {"name": problem.group.name, "order": problem.group.order},
+        "group": {"name": problem.group.name, "order": problem.group.order, "moduli": cyclic_moduli(problem.group)},
         "dims": {"L": space.dim, "E": space.dim_equivariant, "E_perp": space.dim - space.dim_equivariant},
         "facts": dict(problem.facts),
         "layers": layers,

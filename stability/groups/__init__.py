@@ -16,7 +16,7 @@ from stability.groups.group import (
     torus,
 )
 from stability.groups.intertwiners import DenseBasis, IntertwinerBasis, OrbitBasis, intertwiners
-from stability.groups.irreps import Irrep, character, irreps, trivial_irrep
+from stability.groups.irreps import Irrep, character, cyclic_moduli, irreps, residual_symmetry, trivial_irrep
 from stability.groups.representation import (
     DirectSum,
     MatrixRepresentation,
@@ -56,6 +56,7 @@ __all__ = [
     "TensorProduct",
     "Trivial",
     "character",
+    "cyclic_moduli",
     "defining",
     "from_generators",
     "hom",
@@ -65,6 +66,7 @@ __all__ = [
     "permutation",
     "quaternion_group",
     "regular",
+    "residual_symmetry",
     "rotations",
     "sector_basis",
     "roto_translations",

@@ -68,6 +68,28 @@ def character(irrep: Irrep, g: Element) -> float:
     return float(np.trace(irrep.representation.matrix(g)))
 
 
+def residual_symmetry(irrep: Irrep) -> str:
+    """The largest symmetry that a vector of V_λ can keep, in words: the stabiliser of a direction that breaks G.
+
+    For characters the kernel; for S_n the Young subgroup S_λ1 × S_λ2 × …, whose fixed vectors make a line in V_λ;
+    for a group that is enumerated the largest stabiliser among the partners e_1 … e_d.
+
+    >>> from stability.groups import Cyclic, Symmetric
+    >>> residual_symmetry(next(v for v in irreps(Cyclic(6)) if v.name == "q=2"))
+    'a subgroup of order 2 of 6'
+    >>> residual_symmetry(next(v for v in irreps(Symmetric(5)) if v.name == "(3,2)"))
+    'S_3 × S_2'
+    """
+    group = irrep.representation.group
+    if isinstance(group, Symmetric) and not irrep.is_trivial:
+        return " × ".join(f"S_{row}" for row in irrep.representation.image.shape if row > 1) or "nothing"
+    if group.order > ORDER_LIMIT:
+        return "an unknown subgroup"
+    diagonals = np.array([np.diag(irrep.representation.matrix(g)) for g in group.elements()])
+    order = int((np.abs(diagonals - 1) < 1e-9).sum(0).max())
+    return "nothing" if order == 1 else f"a subgroup of order {order} of {group.order}"
+
+
 def irreps(group: Group) -> Iterator[Irrep]:
     """Every real irreducible representation once, the trivial one first; matrices are made when asked for.
 

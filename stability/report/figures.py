@@ -27,6 +27,7 @@ BLUE, ORANGE, GREEN, RED, GREY = (seaborn.color_palette("colorblind").as_hex()[i
 SIGNS = (("negative", "v", RED), ("zero within the error", "s", GREY), ("positive", "o", BLUE))
 KINDS = {"minimum": ("o", BLUE), "saddle": ("D", RED), "origin": ("s", GREY)}
 PANELS = (("E", "$E$"), ("E_perp", r"$E^\perp$"))
+LADDERS = 24
 EIGENVALUE = r"eigenvalue of $\nabla^2R^{\mathrm{aug}}$ (per unit of squared weight)"
 STYLE = seaborn.axes_style("whitegrid") | {
     "font.size": 12,
@@ -235,9 +236,75 @@ def escape(analysis: Analysis) -> Figure | None:
     return figure
 
 
+def sectors(analysis: Analysis) -> Figure | None:
+    """The ends of the spectrum of ∇²R^aug irrep by irrep: a ladder for each, most negative first."""
+    found = [x for x in analysis.sectors if x.lowest]
+    if len(found) < 2:
+        return None
+    found = sorted(found, key=lambda x: x.lowest[0].value)
+    shown = found[:LADDERS]
+    values = np.array([e.value for x in shown for e in (*x.lowest, *x.highest)])
+    error = max(x.error for x in shown)
+    threshold = linear_threshold([values], error)
+    with _panels(1, 4.8) as (figure, (axes,)):
+        for column, x in enumerate(shown):
+            ends = np.array([e.value for e in (*x.lowest, *x.highest)])
+            axes.vlines(column, ends.min(), ends.max(), color="0.75", linewidth=1.5, zorder=1)
+            for mask, _, marker, colour in _signs(ends, x.error):
+                drawn = axes.scatter(
+                    np.full(mask.sum(), column), ends[mask], s=30, marker=marker, color=colour, zorder=3
+                )
+                drawn.set_gid(f"sector {x.irrep}")
+        axes.set_yscale("symlog", linthresh=threshold)
+        low = min(-threshold, 3 * values.min())
+        axes.set_ylim(low, max(threshold, 4 * values.max()))
+        _below_zero(axes, low)
+        _decay(axes, analysis)
+        names = ["E (trivial)" if x.irrep == "trivial" else x.irrep for x in shown]
+        axes.set_xticks(range(len(shown)), names, rotation=60 if len(shown) > 6 else 0, fontsize=9)
+        rest = f", the {len(shown)} lowest of {len(found)}" if len(found) > len(shown) else ""
+        axes.set_xlabel(f"irreducible representation{rest}; lowest and highest eigenvalues of each")
+        axes.set_ylabel(EIGENVALUE)
+        if analysis.weight_decay > 0:
+            axes.legend(loc="lower right", framealpha=1, fontsize=10)
+        axes.set_title("which symmetry breaks: the sectors, most negative first")
+    return figure
+
+
+def frequencies(analysis: Analysis) -> Figure | None:
+    """For translations: the lowest eigenvalue of every frequency's sector, on the grid of frequencies."""
+    moduli = analysis.group.get("moduli")
+    found = [x for x in analysis.sectors if x.frequency is not None and x.lowest]
+    if moduli is None or len(moduli) != 2 or len(found) < 3:
+        return None
+    rows, columns = moduli
+    grid = np.full((rows, columns), np.nan)
+    for x in found:
+        for k in (x.frequency, tuple(-q for q in x.frequency)):
+            # zero frequency in the middle
+            grid[(k[0] + rows // 2) % rows, (k[1] + columns // 2) % columns] = x.lowest[0].value
+    with _panels(1, 5.6) as (figure, (axes,)):
+        axes.grid(False)
+        extent = (-(columns // 2) - 0.5, columns - columns // 2 - 0.5, rows - rows // 2 - 0.5, -(rows // 2) - 0.5)
+        image = axes.imshow(grid, cmap="cividis", extent=extent)
+        image.set_gid("frequencies")
+        for i, j in zip(*np.nonzero(grid < -max(x.error for x in found)), strict=True):
+            style = {"ha": "center", "va": "center", "fontsize": 13, "fontweight": "bold", "color": "white"}
+            axes.text(j - columns // 2, i - rows // 2, "–", **style)
+        figure.colorbar(image, ax=axes, label="lowest eigenvalue of the sector (per unit of squared weight)")
+        axes.set_xlabel("horizontal frequency (periods per image width)")
+        axes.set_ylabel("vertical frequency (periods per image height)")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_title("which pattern wants to grow: – marks the unstable frequencies, E is the middle")
+    return figure
+
+
 FIGURES: dict[str, Callable[[Analysis], Figure | None]] = {
     "spectrum": spectrum,
     "lowest": lowest,
+    "sectors": sectors,
+    "frequencies": frequencies,
     "points": points,
     "escape": escape,
 }

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from stability.eigen import Eigenvalue, Spectrum
 from stability.report.words import SPACES, alerts, escape, group, headline, number, plain, scores, why
 from stability.results import Analysis, PointReport
+from stability.sectors import Sector
 
 WIDTH, INDENT = 100, 12
 VERDICTS = ("eqv", "aug", "transverse", "nominal")
@@ -87,6 +88,14 @@ def tables(a: Analysis) -> list[Table]:
             for end in ("lowest", "highest")
         ),
         Table(
+            "Sectors of ∇²R^aug",
+            ("irrep", "dim", "type", "copies", "size", "negative", "lowest", "highest", "method", "products"),
+            [_sector(x) for x in sorted(a.sectors, key=lambda x: x.lowest[0].value if x.lowest else 0.0)],
+            "One block for each irreducible representation V of the group; the trivial one is E, the rest is E⊥. "
+            "Copies: how often V occurs among the weights; an eigenvalue's × is its multiplicity among the weights. "
+            "The sector of the most negative eigenvalue says how symmetry breaks.",
+        ),
+        Table(
             "Points found",
             ("kind", "start", "R^aug", "index on E", *norms, *checks),
             [_point(p) for p in a.points],
@@ -126,6 +135,21 @@ def _count(n: int | None) -> str:
 def _spectrum(name: str, s: Spectrum) -> tuple[str, ...]:
     counts = (_count(s.negative_count), _count(s.zero_count), number(s.error if s.lowest else None, 2))
     return (name, f"{s.dim:,}", *counts, s.method, f"{s.matvecs:,}", number(s.seconds, 2))
+
+
+def _sector(x: Sector) -> tuple[str, ...]:
+    ends = (_eigenvalue(end[0], 4).split(" [")[0] if end else "–" for end in (x.lowest, x.highest))
+    return (
+        x.irrep,
+        f"{x.dim:,}",
+        x.type,
+        f"{x.multiplicity:,}",
+        f"{x.size:,}",
+        _count(x.negative_count),
+        *ends,
+        x.method,
+        f"{x.hvps:,}",
+    )
 
 
 def _eigenvalue(e: Eigenvalue, digits: int = 6) -> str:

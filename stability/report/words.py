@@ -114,7 +114,7 @@ def descent(analysis: Analysis) -> str:
     if spectrum is None:
         return f"at least one direction {where} descends"
     first, count = spectrum.lowest[0], spectrum.negative_count
-    curvature = number(first.value) + (f" (sector {first.irrep})" if first.irrep else "")
+    curvature = number(first.value) + (f" (sector {first.irrep}{_left_over(analysis)})" if first.irrep else "")
     if count == 1:
         return f"one direction {where} descends, with curvature {curvature}"
     many = f"{count:,} directions {where} descend" if count else f"at least one direction {where} descends"
@@ -251,6 +251,24 @@ def escape(analysis: Analysis) -> str:
     )
 
 
+def _left_over(analysis: Analysis) -> str:
+    """The symmetry that the steepest direction leaves."""
+    text = analysis.facts.get("residual symmetry")
+    return f"; it leaves {text}" if text else ""
+
+
+def by_irrep(analysis: Analysis) -> str:
+    """Which irreps are unstable, most negative first."""
+    found = sorted((x for x in analysis.sectors if x.lowest), key=lambda x: x.lowest[0].value)
+    below = [x for x in found if x.lowest[0].value < -x.error]
+    if not below:
+        first = found[0]
+        return f"No sector has a negative eigenvalue; the lowest is {number(first.lowest[0].value)} of {first.irrep}."
+    named = ", ".join(f"{x.irrep} ({number(x.lowest[0].value)})" for x in below[:6])
+    more = f" and {len(below) - 6} more" if len(below) > 6 else ""
+    return f"{len(below)} of {len(found)} sectors have negative eigenvalues: {named}{more}."
+
+
 def message(analysis: Analysis, picture: str) -> str:
     """What a picture says, for those who do not see it."""
     if picture == "escape":
@@ -258,6 +276,8 @@ def message(analysis: Analysis, picture: str) -> str:
     if picture == "points":
         below = sum(p.converged for p in analysis.points)
         return f"Points found: {len(analysis.points)}, of which {below} have a gradient norm below the tolerance."
+    if picture in ("sectors", "frequencies"):
+        return by_irrep(analysis)
     ends = []
     for where in ("E", "E_perp"):
         s = part(analysis, "aug", where)

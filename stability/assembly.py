@@ -19,6 +19,7 @@ from torch.func import grad, jvp, vmap
 from tqdm import tqdm
 
 from stability.groups import Irrep, sector_basis, trivial_irrep
+from stability.layers import Layer
 from stability.problem import Problem
 
 CHUNK_BYTES = 5e8
@@ -30,6 +31,8 @@ def applies(problem: Problem, irrep: Irrep) -> bool:
     if network is None or irrep.is_trivial or len(network.space.layers) < 2:
         return False
     first, second = network.space.layers[:2]
+    if type(first) is not Layer or type(second) is not Layer:  # its bases are those of the general layer
+        return False
     one_block = len(first.source.blocks) == len(first.target.blocks) == len(second.target.blocks) == 1
     rest = [second.target, *(layer.target for layer in network.space.layers[2:])]
     return (

@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from stability.errors import BadInput
 from stability.groups import Element, Representation
-from stability.layers import Layer
+from stability.layers import make_layer, supports
 from stability.problem import FlatFamily, ParameterSpace, Problem, Samples
 
 SMOOTH: dict[str, Callable[[Tensor], Tensor]] = {
@@ -189,7 +189,8 @@ def mlp(spaces: Sequence[Representation], nonlinearities: Sequence[Nonlinearity]
         raise BadInput(
             f"network: {len(spaces)} spaces need {len(spaces) - 1} nonlinearities, not {len(nonlinearities)}"
         )
-    layers = tuple(Layer(f"A_{i}", a, b) for i, (a, b) in enumerate(itertools.pairwise(spaces)))
+    fourier = supports(list(spaces))
+    layers = tuple(make_layer(f"A_{i}", a, b, fourier) for i, (a, b) in enumerate(itertools.pairwise(spaces)))
     return MLP(ParameterSpace(layers), tuple(nonlinearities))
 
 

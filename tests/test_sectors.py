@@ -6,27 +6,31 @@ import numpy as np
 import pytest
 import torch
 from problems import REPRESENTATIONS, classification, point_of_e, regression
-from torch.func import hessian
+from torch.func import grad, hessian
 
 from stability import assembly
 from stability.curvature import assemble, nominal_hessian
 from stability.groups import (
     Cyclic,
     Dihedral,
+    DirectProduct,
     MatrixRepresentation,
     Symmetric,
     character,
     defining,
+    images,
     irreps,
     permutation,
     quaternion_group,
     regular,
+    rotations,
     roto_translations,
     sector_basis,
     torus,
     trivial,
     trivial_irrep,
 )
+from stability.layers import FourierLayer, Layer
 from stability.linearised import network_hessian
 from stability.networks import Chain, Classifier, Identity, LayerNorm, Pointwise, logistic, mlp, squared, supervised
 from stability.problem import Samples
@@ -181,7 +185,7 @@ def invariant_network(name, samples=9):
     return supervised(name, Classifier(network, logistic), Samples(x, y, weight), weight_decay=1e-2)
 
 
-@pytest.mark.parametrize("name", ["C_6", "Z_3²", "D_4", "S_4", "S_3 on pairs", "C_4 ⋉ Z_2²", "Q_8"])
+@pytest.mark.parametrize("name", ["D_4", "S_4", "S_3 on pairs", "C_4 ⋉ Z_2²", "Q_8"])
 def test_a_block_assembled_sample_by_sample_is_the_block_of_products(name, monkeypatch):
     problem = invariant_network(name)
     theta = problem.initial(2)
@@ -196,3 +200,74 @@ def test_a_block_assembled_sample_by_sample_is_the_block_of_products(name, monke
         for size in (1e9, 1e3):  # one chunk, and many
             monkeypatch.setattr(assembly, "CHUNK_BYTES", size)
             assert float((assembly.sector_matrix(problem, theta, irrep) - products).abs().max()) <= 1e-13 * scale
+
+
+def test_groups_with_structured_layers_are_not_assembled_sample_by_sample():
+    problem = invariant_network("Z_3²")
+    assert not any(assembly.applies(problem, irrep) for irrep in irreps(problem.group))
+
+
+FOURIER = {
+    "C_6 regular": lambda: regular(Cyclic(6)),
+    "C_4 on 3×3, centre fixed": lambda: rotations(Cyclic(4), 3),
+    "C_4 on 4×4": lambda: rotations(Cyclic(4), 4),
+    "Z_3²": lambda: images(torus(3), 3),
+    "Z_4²": lambda: images(torus(4), 4),
+    "rows of 3×3": lambda: images(Cyclic(3), 3),
+    "Z_2 × Z_4": lambda: regular(DirectProduct((Cyclic(2), Cyclic(4)))),
+}
+
+
+def fourier_layer(name):
+    rho = FOURIER[name]()
+    one = trivial(rho.group)
+    return FourierLayer("f", 2 * rho + 1 * one, 1 * one + 3 * rho)
+
+
+@pytest.mark.parametrize("name", FOURIER)
+def test_fourier_coordinates_are_an_orthonormal_basis_of_the_g_maps(name):
+    layer = fourier_layer(name)
+    plain = Layer("plain", layer.source, layer.target)
+    for irrep in irreps(layer.source.group):
+        size = layer.size(irrep)
+        assert size == plain.size(irrep)
+        unit = torch.eye(size, dtype=torch.float64)
+        partners = layer.embed(unit, irrep)
+        flat = partners.flatten(1)
+        torch.testing.assert_close(flat @ flat.mT / irrep.dim, unit, atol=1e-12, rtol=0)
+        # The same space as the general basis spans: projecting onto that one loses nothing.
+        back = plain.embed(plain.adjoint_embed(partners, irrep) / irrep.dim, irrep)
+        torch.testing.assert_close(back, partners, atol=1e-11, rtol=0)
+        weight = torch.randn(2, *partners.shape[1:], dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        torch.testing.assert_close(layer.adjoint_embed(weight, irrep), weight.flatten(1) @ flat.mT, atol=1e-11, rtol=0)
+
+
+@pytest.mark.parametrize("name", FOURIER)
+def test_frequency_arithmetic_is_a_product_with_the_dense_weights(name):
+    layer = fourier_layer(name)
+    generator = torch.Generator().manual_seed(0)
+    theta, x, y = (
+        torch.randn(*shape, generator=generator, dtype=torch.float64)
+        for shape in ((layer.size(),), (5, layer.shape[1]), (5, layer.shape[0]))
+    )
+    dense = layer.embed(theta).squeeze(0)
+    torch.testing.assert_close(layer.apply(theta, x).squeeze(0), x @ dense.mT, atol=1e-12, rtol=0)
+    for irrep in irreps(layer.source.group):
+        at = layer.at(theta, irrep)
+        torch.testing.assert_close(at.plain_transpose(y), y @ dense, atol=1e-12, rtol=0)
+        s = torch.randn(2, layer.size(irrep), generator=generator, dtype=torch.float64)
+        partners = layer.embed(s, irrep).flatten(0, 1)
+        pushed = at.sample_layout(at.forward(at.push(s), at.bind(x, y), None))
+        torch.testing.assert_close(pushed, x @ partners.mT, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["Z_3²", "C_4 rotations", "C_6"])
+@pytest.mark.parametrize("maker", MAKERS)
+def test_a_network_in_fourier_space_has_the_risk_and_gradient_of_its_dense_weights(maker, name):
+    problem = maker(name)
+    assert all(isinstance(layer, FourierLayer) for layer in problem.space.layers)
+    theta = problem.initial(3)
+    dense = problem.space.embed(theta)
+    torch.testing.assert_close(problem.equivariant_risk(theta), problem.risk(dense), atol=1e-13, rtol=1e-12)
+    gradient = problem.space.project(grad(problem.risk)(dense))
+    torch.testing.assert_close(grad(problem.equivariant_risk)(theta), gradient, atol=1e-13, rtol=1e-11)

@@ -21,6 +21,7 @@ from stability.analysis import Interrupted, Outcome, Settings, analyse, output_f
 from stability.errors import BadInput
 from stability.problem import Problem
 from stability.results import Analysis
+from stability.sectors import chosen
 from stability.storage import Checkpoint, data_digest, load_point, prepare_folder, save_point, write, write_tensors
 from stability.tasks import TASKS, TaskOptions, load
 
@@ -119,6 +120,8 @@ def run(options: argparse.Namespace, command: str) -> int:
         device=options.device,
     )
     problem = load(options.task, task_options)
+    if options.sectors not in ("all", "none"):
+        chosen(problem.group, options.sectors)  # refused before anything is written
     named = options.task in TASKS
     at, distance = options.at, 0.0
     if at not in ("point", "init", "trained"):

@@ -102,7 +102,7 @@ def test_a_run_writes_every_file_with_the_keys_others_rely_on_and_ends_with_the_
     assert set(data["verdict"]["aug"]) == {"status", "margin", "evidence"}
     assert {"critical_penalty", "growth_rate", "critical_step", "proposition_3"} <= set(data["verdict"])
     assert data["verdict"]["critical_penalty"] == pytest.approx(1.0, abs=1e-12)
-    assert data["dims"] == {"L": 2, "E": 1, "E_perp": 1} and data["group"] == {"name": "C_2", "order": 2}
+    assert data["dims"] == {"L": 2, "E": 1, "E_perp": 1} and data["group"] == {"name": "C_2", "order": 2, "moduli": [2]}
 
 
 def test_the_json_round_trips(tmp_path):
@@ -175,6 +175,7 @@ def test_without_dense_room_lanczos_finds_the_same_ends(tmp_path, monkeypatch):
     run("--task", task, "--out", tmp_path / "dense")
     monkeypatch.setattr(analysis, "DENSE_LIMIT", 10)
     monkeypatch.setattr(analysis, "DENSE_E_LIMIT", 4)
+    monkeypatch.setattr(analysis, "DENSE_SPECTRUM_E", 4)
     run("--task", task, "--out", tmp_path / "lanczos")
     dense, krylov = (json.loads((tmp_path / d / "spectrum.json").read_text()) for d in ("dense", "lanczos"))
     for risk, space in (("aug", "E"), ("aug", "E_perp"), ("nominal", "L")):
@@ -184,6 +185,36 @@ def test_without_dense_room_lanczos_finds_the_same_ends(tmp_path, monkeypatch):
         assert a["highest"][0]["value"] == pytest.approx(b["highest"][0]["value"], abs=1e-9)
     same = {dense["verdict"]["aug"]["status"], krylov["verdict"]["aug"]["status"]}
     assert same <= {dense["verdict"]["aug"]["status"], "undecided"}
+
+
+def test_sectors_and_the_sum_over_the_group_give_the_same_spectrum(tmp_path):
+    task = user_task(tmp_path)
+    found = []
+    for sectors in ("all", "none"):
+        run("--task", task, "--sectors", sectors, "--eigenvalues", "6", "--out", tmp_path / sectors)
+        found.append(json.loads((tmp_path / sectors / "spectrum.json").read_text()))
+    resolved, summed = found
+    a, b = (one["spectra"]["aug"]["E_perp"] for one in found)
+    assert a["negative_count"] == b["negative_count"] and a["dim"] == b["dim"] and summed["sectors"] == []
+    for end in ("lowest", "highest"):
+        assert [e["value"] for e in a[end]] == pytest.approx([e["value"] for e in b[end]], abs=1e-10)
+        assert [e["multiplicity"] for e in a[end]] == [e["multiplicity"] for e in b[end]]
+    assert sum(x["dim"] * x["multiplicity"] for x in resolved["sectors"]) == resolved["dims"]["L"]
+    assert all(e["irrep"] == x["irrep"] for x in resolved["sectors"] for e in x["lowest"])
+    assert (tmp_path / "all" / "sectors.png").is_file() and not (tmp_path / "none" / "sectors.png").exists()
+
+
+def test_some_sectors_alone_claim_nothing_of_the_rest(tmp_path):
+    task = user_task(tmp_path)
+    assert run("--task", task, "--out", tmp_path / "whole") == 0
+    whole = json.loads((tmp_path / "whole" / "spectrum.json").read_text())
+    name = next(x["irrep"] for x in whole["sectors"] if x["irrep"] != "trivial")
+    run("--task", task, "--sectors", name, "--out", tmp_path / "one")
+    one = json.loads((tmp_path / "one" / "spectrum.json").read_text())
+    assert {x["irrep"] for x in one["sectors"]} == {"trivial", name}
+    perp = one["spectra"]["aug"]["E_perp"]
+    assert perp["negative_count"] is None and perp["lower_bound"] is None and not perp["complete"]
+    assert one["verdict"]["transverse"]["status"] in ("undecided", "unstable")
 
 
 BAD = [
@@ -203,7 +234,7 @@ BAD = [
     ([*QUICK, "--weight-decay", "nan"], "--weight-decay nan"),
     ([*QUICK, "--memory-gb", "0"], "--memory-gb 0"),
     (["--task", "perm", "--samples", "20", "--memory-gb", "0.1"], "more than --memory-gb 0.1"),
-    ([*QUICK, "--sectors", "all"], "--sectors 'all'"),
+    ([*QUICK, "--sectors", "(9,1)"], "--sectors '(9,1)' is no irrep of C_2; choose all, none or among trivial, q=1"),
     ([*QUICK, "--at", "nowhere.safetensors"], "there is no file 'nowhere.safetensors'"),
     (["--samples", "9000"], "--samples"),
     (["--data-dir", "/nonexistent"], "/nonexistent"),

@@ -301,7 +301,7 @@ class FourierLayer(Layer):
     def embed(self, coordinates: Tensor, irrep: Irrep | None = None) -> Tensor:
         if not self.structured(irrep):
             return super().embed(coordinates, irrep)
-        s = coordinates.reshape(-1, coordinates.shape[-1])
+        s = coordinates.flatten(0, -2) if coordinates.ndim > 1 else coordinates.unsqueeze(0)
         d = irrep.dim if irrep else 1
         lines: list[list[Tensor]] = [[] for _ in self.target.blocks]
         for (i, j, m, k, c), entries in zip(self.couplings(irrep), self.entries(s, irrep), strict=True):
@@ -323,10 +323,10 @@ class FourierLayer(Layer):
     def adjoint_embed(self, weight: Tensor, irrep: Irrep | None = None) -> Tensor:
         if not self.structured(irrep):
             return super().adjoint_embed(weight, irrep)
-        flat = weight.reshape(-1, *weight.shape[-3:])
+        flat = weight.flatten(0, -4) if weight.ndim > 3 else weight.unsqueeze(0)
         zero = flat.new_zeros(len(flat), self.size(irrep))
         (found,) = torch.func.vjp(lambda s: self.embed(s, irrep), zero)[1](flat)
-        return found.reshape(*weight.shape[:-3], -1)
+        return found.reshape(*weight.shape[:-3], found.shape[1])
 
     def apply(self, coordinates: Tensor, x: Tensor, irrep: Irrep | None = None) -> Tensor:
         """As in :class:`Layer`; on E one set of coordinates goes from frequency to frequency."""

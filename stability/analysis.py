@@ -55,6 +55,8 @@ LANCZOS_STEPS = 400
 SECONDS_PER_SPECTRUM = 3600.0
 MODE_NUMBERS = 100_000_000
 RESIDUAL_PRODUCTS = 200
+SECTOR_STEPS = 150
+SETTLE_STEPS = 50
 ASSUMPTION_TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3}
 
 
@@ -389,12 +391,17 @@ class _Run:
             self.resolve(solutions, nominal, floor)
             self.publish(solutions)
             decides = float(nominal.gradient.norm()) <= point.tolerance or n <= 1000
-            with _stage("spectrum of R on L"):
-                solutions["nominal.L"] = (
-                    dense_spectrum(assemble(nominal, self.at), nominal, settings.eigenvalues)
-                    if fits and decides
-                    else self.krylov(nominal, nominal, n, "nominal-L", None)
-                )
+            if self.room(n) < 3 * settings.eigenvalues:
+                why = f"--memory-gb {settings.memory_gb:g} holds too few vectors of {n:,} numbers"
+                missing = Spectrum(n, (), (), None, None, f"not computed: {why}", 0, 0.0)
+                solutions["nominal.L"] = Solution(missing, self.at[:0], self.at[:0])
+            else:
+                with _stage("spectrum of R on L"):
+                    solutions["nominal.L"] = (
+                        dense_spectrum(assemble(nominal, self.at), nominal, settings.eigenvalues)
+                        if fits and decides
+                        else self.krylov(nominal, nominal, n, "nominal-L", None)
+                    )
         else:
             solutions["nominal.L"] = self.krylov(nominal, nominal, n, "nominal-L", None)
             solutions["aug.E"] = self.solve(compress(nominal, self.space), compress(nominal, self.space), n_e, "aug-E")
@@ -504,7 +511,8 @@ class _Run:
             seconds = time.perf_counter() - began
             solution = replace(solution, spectrum=replace(solution.spectrum, seconds=seconds))
         else:
-            solution = self.krylov(operator, operator, size, key, None)
+            solution = self.krylov(operator, operator, size, f"{key}-run", None, SECTOR_STEPS, settle=True)
+            self.checkpoint.forget(f"lanczos-{key}-run")  # its basis is large, and the outcome is stored below
         mismatch = sectors.check_sector(self.problem, self.theta, irrep, operator, settings.seed)
         hvps = operator.products * operator.cost
         self.checkpoint.save(
@@ -535,13 +543,30 @@ class _Run:
                 return dense_spectrum(assemble(operator, self.like), fresh, self.settings.eigenvalues)
         return self.krylov(operator, fresh, n, name, None)
 
+    def room(self, n: int) -> int:
+        """Krylov vectors of n numbers that fit, besides those at work."""
+        held = int(0.6 * self.settings.memory_gb * 1e9 / (self.like.element_size() * n))
+        return held - 3 * self.settings.eigenvalues
+
     def krylov(
-        self, operator: Operator, fresh: Operator, n: int, name: str, project: Callable[[Tensor], Tensor] | None
+        self,
+        operator: Operator,
+        fresh: Operator,
+        n: int,
+        name: str,
+        project: Callable[[Tensor], Tensor] | None,
+        limit: int = LANCZOS_STEPS,
+        settle: bool = False,
     ) -> Solution:
-        """One resumable Lanczos run for both ends, within the memory allowed."""
+        """One resumable Lanczos run for both ends, within the memory allowed.
+
+        Args:
+            limit: most steps.
+            settle: stop as soon as the lowest Ritz value is negative by ten times its residual: the sign is proven.
+        """
         k, began = self.settings.eigenvalues, time.perf_counter()
-        room = int(0.6 * self.settings.memory_gb * 1e9 / (self.like.element_size() * operator.dim)) - 3 * k
-        steps = min(LANCZOS_STEPS, n, room)
+        room = self.room(operator.dim)
+        steps = min(limit, n, room)
         if steps < 3 * k and steps < n:
             raise BadInput(
                 f"{name}: --memory-gb {self.settings.memory_gb:g} holds only {max(room, 0)} vectors of "
@@ -582,6 +607,8 @@ class _Run:
             if current.steps % 10 or current.steps < 4 * k:
                 return False
             values, _, estimates = ritz(current)
+            if settle and current.steps >= SETTLE_STEPS and values[0] < -10 * estimates[0]:
+                return True
             ends = np.r_[estimates[:k], estimates[-k:]]
             return bool(ends.max() <= 1e-9 * (values[-1] - values[0]))
 

@@ -170,6 +170,11 @@ class Checkpoint:
             self.folder.mkdir(exist_ok=True)
             write_tensors(self.folder / f"{name}.safetensors", tensors, {"key": self.key, **metadata})
 
+    def forget(self, name: str) -> None:
+        """Remove one file of the state."""
+        if self.folder is not None:
+            (self.folder / f"{name}.safetensors").unlink(missing_ok=True)
+
     def clear(self) -> None:
         """Remove the state of a finished run."""
         if self.folder is not None and self.folder.is_dir():

@@ -56,8 +56,11 @@ def png(figure: Figure) -> bytes:
 
 def measure(spectrum: Spectrum | None) -> tuple[np.ndarray, np.ndarray]:
     """Distinct values and multiplicities (all one for Ritz values, of which none is known), ascending."""
-    if spectrum is None or spectrum.density is None:
+    if spectrum is None:
         return np.empty(0), np.empty(0, dtype=int)
+    if spectrum.density is None:  # only the ends of a part were looked at
+        ends = np.unique([e.value for e in (*spectrum.lowest, *spectrum.highest)])
+        return ends, np.ones(len(ends), dtype=int)
     values = np.array(spectrum.density.values)
     if spectrum.density.method != "exact":
         return values, np.ones(len(values), dtype=int)

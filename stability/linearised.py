@@ -26,6 +26,8 @@ from stability.layers import LayerAt
 from stability.problem import Problem, Samples
 
 FEATURE_LIMIT = 128
+# Bytes of one activation of all partners of one vector.
+PARTNER_BYTES = 4e8
 Function = Callable[[Tensor], Tensor]
 
 
@@ -210,8 +212,10 @@ def network_hessian(
             x = sigma(layer.apply(t, x).squeeze(0), layer.target)
         return samples.weight @ model.losses(x, samples.y)
 
-    hessian = NetworkHessian(stages, head, problem.samples, problem.weight_decay, d, chunk)
     width = max(max(layer.shape) for layer in layers[:depth])
+    # One vector has d tangents: irreps of large dimension take fewer samples at a time.
+    chunk = max(16, min(chunk, int(PARTNER_BYTES // (8 * width * d))))
+    hessian = NetworkHessian(stages, head, problem.samples, problem.weight_decay, d, chunk)
     batch = max(1, min(256, int(budget // (8 * width * d * min(chunk, len(problem.samples.x))))))
     name = "∇²R" if irrep is None else f"B_{irrep.name}"
     return Operator(sum(sizes), hessian, name, cost=d, batch=batch)

@@ -481,7 +481,7 @@ class _Run:
             keep = int(ends.argmin())
             self.leading = (irrep, coordinates[keep])
             if lowest[0] < 0:
-                self.keep(facts={**self.outcome.analysis.facts, "residual symmetry": residual_symmetry(irrep)})
+                self.keep(facts={**self.outcome.analysis.facts, "leaves": residual_symmetry(irrep)})
             if irrep.dim * space.dim <= MODE_NUMBERS:
                 vectors = sectors.lift(space, irrep, coordinates[keep])
                 values = ends[keep].expand(len(vectors)).clone()

@@ -253,7 +253,7 @@ def escape(analysis: Analysis) -> str:
 
 def _left_over(analysis: Analysis) -> str:
     """The symmetry that the steepest direction leaves."""
-    text = analysis.facts.get("residual symmetry")
+    text = analysis.facts.get("leaves")
     return f"; it leaves {text}" if text else ""
 
 

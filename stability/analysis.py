@@ -17,11 +17,12 @@ from pathlib import Path
 import numpy as np
 import scipy
 import torch
+from scipy.sparse.linalg import LinearOperator, minres
 from torch import Tensor
 from torch.func import grad
 from tqdm import tqdm
 
-from stability import assembly, flat, identities, results, sectors
+from stability import assembly, flat, identities, krylov, results, sectors
 from stability.curvature import (
     Operator,
     assemble,
@@ -34,29 +35,30 @@ from stability.curvature import (
     nominal_hessian,
     transverse,
 )
-from stability.eigen import LanczosState, Solution, Spectrum, dense_spectrum, lanczos, lanczos_spectrum, ritz
+from stability.eigen import Solution, Spectrum, dense_spectrum, lanczos, ritz
 from stability.errors import BadInput
 from stability.groups import Irrep, cyclic_moduli, residual_symmetry
 from stability.linearised import hessian_on_e
-from stability.problem import FlatFamily, Problem
-from stability.results import Analysis, Escape, PointReport, Verdicts
+from stability.points import MOVED_SAMPLES, describe, is_large, scores
+from stability.problem import FlatFamily, Problem, single
+from stability.results import Analysis, Escape, Verdicts
 from stability.stationary import StationaryPoint, describe_point, find_points, gradient_scale
 from stability.storage import Checkpoint
-from stability.training import descend, equivariant, exact_augmentation, minimise_augmented
+from stability.training import descend_on_e, minimise_augmented
 from stability.verdict import Block, judge, proposition_3
 from stability.version import __version__
 
 GROUP_LIMIT = 5040
-MOVED_SAMPLES = 2_000_000
 DENSE_LIMIT = 8000
 DENSE_E_LIMIT = 2500
 DENSE_SPECTRUM_E = 8000
 LANCZOS_STEPS = 400
 SECONDS_PER_SPECTRUM = 3600.0
-MODE_NUMBERS = 100_000_000
+MODE_NUMBERS = 10_000_000
+SINGLE_FROM, SINGLE_ENDS = 20_000, (3, 1)
+NEWTON_PRODUCTS = 300
 RESIDUAL_PRODUCTS = 200
 SECTOR_STEPS = 150
-SETTLE_STEPS = 50
 ASSUMPTION_TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3}
 
 
@@ -158,8 +160,7 @@ class _Run:
         self.space, self.group = problem.space, problem.group
         self.like = problem.samples.x
         self.outcome = Outcome(_header(problem, settings, header))
-        moved = problem.group.order * len(self.like)
-        self.augmentable = problem.transform is not None and moved <= MOVED_SAMPLES
+        self.large = is_large(problem)
 
     def all(self) -> Outcome:
         self.check_memory()
@@ -167,7 +168,8 @@ class _Run:
         points = self.find_points()
         self.theta = points[0].theta
         self.outcome.theta = self.theta
-        self.at = self.space.embed(self.theta)
+        # Dense weights of a large network are never made: its sectors and points know them by coordinates.
+        self.at = self.like.new_zeros(0) if self.large else self.space.embed(self.theta)
         self.report_points(points)
         spectra = self.spectra(points[0])
         self.identities()
@@ -232,7 +234,15 @@ class _Run:
         if isinstance(settings.at, Tensor):
             points = [describe_point(self.problem, settings.at, "file", tolerance)]
         elif settings.at == "point":
-            points = find_points(self.problem, settings.points, settings.seed, tolerance, settings.saddles)
+            points = find_points(
+                self.problem,
+                settings.points,
+                settings.seed,
+                tolerance,
+                settings.saddles,
+                load=self.started_from,
+                keep=lambda start, theta: self.checkpoint.save(f"start-{start}", {"theta": theta}),
+            )
         else:
             if self.problem.initial is None:
                 raise BadInput(f"{self.problem.name}: --at {settings.at} needs Problem(initial=…)")
@@ -248,88 +258,38 @@ class _Run:
         )
         return points
 
+    def started_from(self, start: int) -> Tensor | None:
+        """How far an interrupted minimisation came."""
+        stored = self.checkpoint.load(f"start-{start}")
+        return None if stored is None else stored[0]["theta"].to(self.like)
+
     def train(self, theta: Tensor) -> Tensor:
         """EQUI from the start; by default half the critical step on E there, so that every epoch descends."""
         step = self.settings.trained_step
         if step is None:
-            operator = equivariant_hessian(self.problem, theta)
+            operator = hessian_on_e(self.problem, theta)
             generator = torch.Generator().manual_seed(self.settings.seed)
             start = torch.randn(len(theta), generator=generator, dtype=torch.float64).to(theta)
             step = 1.0 / float(ritz(lanczos(operator, start, min(30, len(theta))))[0][-1])
-        run = descend(
-            self.problem, self.space.embed(theta), equivariant(self.problem), step, self.settings.epochs, "EQUI"
-        )
+        theta = descend_on_e(self.problem, theta, step, self.settings.epochs)
         facts = {**self.outcome.analysis.facts, "training": f"{self.settings.epochs} EQUI epochs, step {step:.3g}"}
         self.keep(facts=facts)
-        return self.space.project(run.final)
+        return theta
 
     def report_points(self, points: list[StationaryPoint]) -> None:
         with _stage("points"):
-            reports = tuple(self.describe(p) for p in points)
+            settings = self.settings
+            reports = tuple(describe(self.problem, p, settings.seed, settings.distance_to_e) for p in points)
         self.keep(point=reports[0], points=reports)
-
-    def describe(self, point: StationaryPoint) -> PointReport:
-        problem, at = self.problem, self.space.embed(point.theta)
-        nominal = grad(problem.risk)(at)
-        if self.augmentable:
-            aug = float(exact_augmentation(problem)(at, np.random.default_rng(0)).norm())
-        else:  # Prop. 1: ∇R^aug = Π_E∇R on E
-            aug = float(self.space.project(nominal).norm())
-        return PointReport(
-            kind=point.kind,
-            risk={"nominal": point.risk, "eqv": point.risk, "aug": self.augmented_risk(at)},
-            grad_norm={"nominal": float(nominal.norm()), "eqv": point.gradient_norm, "aug": aug},
-            tolerance=point.tolerance,
-            newton_decrement=point.newton_decrement,
-            index_E=point.index,
-            kink_margin=problem.kink_margin(at) if problem.kink_margin else None,
-            distance_to_E=self.settings.distance_to_e if point.kind == "file" else 0.0,
-            metrics=self.scores(at),
-            equivariance_error=self.equivariance_error(at),
-            start=point.start,
-            converged=point.converged,
-        )
-
-    def scores(self, at: Tensor) -> dict:
-        """train, test, constant: the score that counts, named; the losses beside it."""
-        metrics: dict = {"name": None, "train": None, "test": None, "constant": None}
-        if self.problem.metric is not None:
-            for which in ("train", "test", "constant"):
-                found = self.problem.metric(at, which)
-                for name, value in list(found.items())[:1]:
-                    metrics |= {"name": name, which: value}
-                metrics[f"loss_{which}"] = found.get("loss")
-        return metrics
-
-    def augmented_risk(self, at: Tensor) -> float | None:
-        if not self.augmentable:
-            return None
-        with torch.no_grad():
-            return float(self.problem.augmented_risk(at))
-
-    def equivariance_error(self, at: Tensor) -> float | None:
-        """max |Φ(ρ_X(g)x) − ρ_Y(g)Φ(x)| over generators and a Haar sample, relative to max |Φ(x)|."""
-        model = self.problem.model
-        if model is None:
-            return None
-        x = self.like[:64]
-        rng = np.random.default_rng(self.settings.seed)
-        with torch.no_grad():
-            plain = model.predict(at, x)
-            scale = float(plain.abs().max()) or 1.0
-            worst = 0.0
-            for g in [*self.group.generators, self.group.sample(rng)]:
-                moved = model.predict(at, model.input.act(g, x))
-                worst = max(worst, float((moved - model.output.act(g, plain)).abs().max()))
-        return worst / scale
 
     def spectra(self, point: StationaryPoint) -> dict[str, Solution]:
         """R^eqv on E, R^aug on E and on E⊥, R on L; dense where it fits, Lanczos otherwise."""
         problem, settings = self.problem, self.settings
-        nominal = nominal_hessian(problem, self.at)
-        self.nominal = nominal
         n, n_e = self.space.dim, self.space.dim_equivariant
         self.sectors = self.irreps()
+        if self.large:
+            return self.large_spectra()
+        nominal = nominal_hessian(problem, self.at)
         fits = n <= min(DENSE_LIMIT, (settings.memory_gb * 1e9 / (6 * 8)) ** 0.5)
         dense = fits and self.sectors is None
         on_e = hessian_on_e(problem, self.theta)
@@ -391,10 +351,9 @@ class _Run:
             self.resolve(solutions, nominal, floor)
             self.publish(solutions)
             decides = float(nominal.gradient.norm()) <= point.tolerance or n <= 1000
-            if self.room(n) < 3 * settings.eigenvalues:
+            if krylov.room(settings.memory_gb, n, self.like.dtype, 2 * settings.eigenvalues) < 3 * settings.eigenvalues:
                 why = f"--memory-gb {settings.memory_gb:g} holds too few vectors of {n:,} numbers"
-                missing = Spectrum(n, (), (), None, None, f"not computed: {why}", 0, 0.0)
-                solutions["nominal.L"] = Solution(missing, self.at[:0], self.at[:0])
+                solutions["nominal.L"] = self.missing(n, why)
             else:
                 with _stage("spectrum of R on L"):
                     solutions["nominal.L"] = (
@@ -423,35 +382,64 @@ class _Run:
                     f"{self.group.name} has {self.group.order:,} elements, and the group average takes as many nominal "
                     "products each step; a smaller --size or a smaller --group would give it"
                 )
-                solutions["aug.E_perp"] = Solution(
-                    Spectrum(n - n_e, (), (), None, None, f"not computed: {why}", 0, 0.0), self.at[:0], self.at[:0]
-                )
+                solutions["aug.E_perp"] = self.missing(n - n_e, why)
         with _stage("checking the products"):
             check_product(nominal, problem.loss, self.at, problem.samples, problem.weight_decay, settings.seed + 1)
         self.hvps += nominal.products + on_e.products
         self.publish(solutions)
-        self.outcome.directions = {
-            "E_perp.values": solutions["aug.E_perp"].values,
-            "E_perp.vectors": solutions["aug.E_perp"].vectors,
-        }
+        self.outcome.directions = self.leading_tensors(solutions)
         return solutions
+
+    def large_spectra(self) -> dict[str, Solution]:
+        """As :meth:`spectra` through the equivariant layers alone: E and its sectors, nothing dense in L."""
+        problem, n = self.problem, self.space.dim
+        on_e = hessian_on_e(problem, self.theta)
+        solutions = {"eqv.E": self.solve(on_e, on_e, self.space.dim_equivariant, "eqv-E")}
+        check_product(
+            on_e, problem.equivariant_loss, self.theta, problem.samples, problem.weight_decay, self.settings.seed
+        )
+        self.hvps += on_e.products
+        self.families, self.exchanges = (), self.like.new_zeros(0, 0)
+        self.publish(solutions)
+        del on_e
+        self.resolve(solutions, None, 0.0)
+        solutions["nominal.L"] = self.missing(n, f"∇²R is no block of a sector, and vectors have {n:,} numbers")
+        self.publish(solutions)
+        self.outcome.directions = self.leading_tensors(solutions)
+        return solutions
+
+    def missing(self, n: int, why: str) -> Solution:
+        """No spectrum, and why."""
+        return Solution(Spectrum(n, (), (), None, None, f"not computed: {why}", 0, 0.0), self.at[:0], self.at[:0])
+
+    def leading_tensors(self, solutions: dict[str, Solution]) -> dict[str, Tensor]:
+        """The lowest modes on E⊥: all partners where they are small, else coordinates in the sector."""
+        lowest = solutions["aug.E_perp"]
+        if len(lowest.values) or self.sectors is None or self.leading is None:
+            return {"E_perp.values": lowest.values, "E_perp.vectors": lowest.vectors}
+        irrep, coordinates, _ = self.leading
+        return {f"sector {irrep.name}.coordinates": coordinates}
 
     def irreps(self) -> list[tuple[Irrep, int]] | None:
         """The irreps in L with their sizes, those asked for; None where sectors are not resolved."""
         if self.settings.sectors == "none":
+            if self.large:
+                raise BadInput(
+                    f"--sectors none: L has {self.space.dim:,} dimensions, too many to average over G; use all"
+                )
             return None
         try:
             with _stage("irreps"):
                 wanted = sectors.chosen(self.group, self.settings.sectors)
                 found = [(v, size) for v, size in sectors.occurring(self.space)]
         except BadInput as error:
-            if self.settings.sectors != "all":
+            if self.settings.sectors != "all" or self.large:
                 raise
             self.keep(facts={**self.outcome.analysis.facts, "sectors": f"not resolved: {error}"})
             return None
         return [(v, size) for v, size in found if wanted is None or v.name in wanted or v.is_trivial]
 
-    def resolve(self, solutions: dict[str, Solution], nominal: Operator, floor: float) -> None:
+    def resolve(self, solutions: dict[str, Solution], nominal: Operator | None, floor: float) -> None:
         """R^aug sector by sector: E, and E⊥ as the union of the others; finished sectors survive an interruption."""
         settings, space = self.settings, self.space
         described, parts = [], []
@@ -474,12 +462,12 @@ class _Run:
             self.keep(sectors=tuple(described))
         total = space.dim - space.dim_equivariant
         spectrum = sectors.union(parts, total, settings.eigenvalues)
-        values, vectors = self.at[:0], self.at[:0].reshape(0, space.dim)
+        values = vectors = self.like.new_zeros(0)
         self.leading = None
         if lowest is not None:
             _, irrep, ends, coordinates = lowest
             keep = int(ends.argmin())
-            self.leading = (irrep, coordinates[keep])
+            self.leading = (irrep, coordinates[keep], float(ends[keep]))
             if lowest[0] < 0:
                 self.keep(facts={**self.outcome.analysis.facts, "leaves": residual_symmetry(irrep)})
             if irrep.dim * space.dim <= MODE_NUMBERS:
@@ -487,7 +475,9 @@ class _Run:
                 values = ends[keep].expand(len(vectors)).clone()
         solutions["aug.E_perp"] = Solution(spectrum, values, vectors)
 
-    def sector(self, irrep: Irrep, size: int, nominal: Operator, floor: float) -> tuple[Solution, int, float | None]:
+    def sector(
+        self, irrep: Irrep, size: int, nominal: Operator | None, floor: float
+    ) -> tuple[Solution, int, float | None]:
         """The spectrum of one B_λ: complete where it fits, else its ends by Lanczos."""
         settings = self.settings
         key = "sector-" + "".join(c if c.isalnum() else "_" for c in irrep.name)
@@ -496,13 +486,14 @@ class _Run:
             spectrum = results.spectrum_from_json(stored[1]["spectrum"])
             mismatch = json.loads(stored[1]["mismatch"])
             return Solution(spectrum, stored[0]["values"], stored[0]["vectors"]), int(stored[1]["hvps"]), mismatch
-        operator = sectors.sector_hessian(self.problem, self.theta, irrep, nominal)
+        problem, memory = self.problem, settings.memory_gb
+        operator = sectors.sector_hessian(problem, self.theta, irrep, nominal, memory)
         fits = size <= min(DENSE_LIMIT, (settings.memory_gb * 1e9 / (6 * 8)) ** 0.5)
         if fits:
             began = time.perf_counter()
             matrix = (
-                assembly.sector_matrix(self.problem, self.theta, irrep)
-                if assembly.applies(self.problem, irrep)
+                assembly.sector_matrix(problem, self.theta, irrep, memory)
+                if assembly.applies(problem, irrep)
                 else assemble(operator, self.theta)
             )
             # A residual costs d nominal products, so irreps of large dimension report fewer.
@@ -511,9 +502,25 @@ class _Run:
             seconds = time.perf_counter() - began
             solution = replace(solution, spectrum=replace(solution.spectrum, seconds=seconds))
         else:
-            solution = self.krylov(operator, operator, size, f"{key}-run", None, SECTOR_STEPS, settle=True)
+            # A large sector: the search in single precision, quotients and residuals of few pairs in double.
+            rapid = size > SINGLE_FROM and hasattr(problem.model, "network") and self.like.dtype == torch.float64
+            searched = (
+                sectors.sector_hessian(single(problem), self.theta.float(), irrep, None, memory) if rapid else operator
+            )
+            ends = SINGLE_ENDS if rapid else (settings.eigenvalues, settings.eigenvalues)
+            plan = krylov.Plan(SECTOR_STEPS, *ends, True, settings.seed, memory)
+            precision = torch.float32 if rapid else None
+            solution = krylov.run(
+                searched, operator, size, f"{key}-run", plan, self.like, self.checkpoint, precision=precision
+            )
+            operator.products += searched.products * rapid
+            if size > SINGLE_FROM:  # what is kept for each of a hundred sectors must stay small
+                keep = int(solution.values.argmin())
+                solution = replace(
+                    solution, values=solution.values[[keep]].clone(), vectors=solution.vectors[[keep]].clone()
+                )
             self.checkpoint.forget(f"lanczos-{key}-run")  # its basis is large, and the outcome is stored below
-        mismatch = sectors.check_sector(self.problem, self.theta, irrep, operator, settings.seed)
+        mismatch = sectors.check_sector(problem, self.theta, irrep, operator, settings.seed)
         hvps = operator.products * operator.cost
         self.checkpoint.save(
             key,
@@ -543,85 +550,20 @@ class _Run:
                 return dense_spectrum(assemble(operator, self.like), fresh, self.settings.eigenvalues)
         return self.krylov(operator, fresh, n, name, None)
 
-    def room(self, n: int) -> int:
-        """Krylov vectors of n numbers that fit, besides those at work."""
-        held = int(0.6 * self.settings.memory_gb * 1e9 / (self.like.element_size() * n))
-        return held - 3 * self.settings.eigenvalues
-
     def krylov(
-        self,
-        operator: Operator,
-        fresh: Operator,
-        n: int,
-        name: str,
-        project: Callable[[Tensor], Tensor] | None,
-        limit: int = LANCZOS_STEPS,
-        settle: bool = False,
+        self, operator: Operator, fresh: Operator, n: int, name: str, project: Callable[[Tensor], Tensor] | None
     ) -> Solution:
-        """One resumable Lanczos run for both ends, within the memory allowed.
-
-        Args:
-            limit: most steps.
-            settle: stop as soon as the lowest Ritz value is negative by ten times its residual: the sign is proven.
-        """
-        k, began = self.settings.eigenvalues, time.perf_counter()
-        room = self.room(operator.dim)
-        steps = min(limit, n, room)
-        if steps < 3 * k and steps < n:
-            raise BadInput(
-                f"{name}: --memory-gb {self.settings.memory_gb:g} holds only {max(room, 0)} vectors of "
-                f"{operator.dim:,} numbers, too few for a spectrum; allow more memory or use a smaller --size"
-            )
-        generator = torch.Generator().manual_seed(self.settings.seed)
-        start = torch.randn(operator.dim, generator=generator, dtype=torch.float64).to(self.like)
-        stored = self.checkpoint.load(f"lanczos-{name}")
-        state = None
-        spent = 0.0
-        if stored is not None:
-            tensors, metadata = stored
-            state = LanczosState(tensors["basis"].to(self.like), tensors["alphas"].tolist(), tensors["betas"].tolist())
-            spent = float(metadata["seconds"])
-        saved = time.perf_counter()
-        bar = tqdm(total=steps, initial=state.steps if state else 0, desc=f"Lanczos {name}", disable=None, leave=False)
-
-        def seconds() -> float:
-            return spent + time.perf_counter() - began
-
-        def keep(current: LanczosState) -> None:
-            self.checkpoint.save(
-                f"lanczos-{name}",
-                {
-                    "basis": current.basis[: current.steps + 1],
-                    "alphas": torch.tensor(current.alphas, dtype=torch.float64),
-                    "betas": torch.tensor(current.betas, dtype=torch.float64),
-                },
-                seconds=str(seconds()),
-            )
-
-        def on_step(current: LanczosState) -> bool:
-            nonlocal saved
-            bar.update(1)
-            if time.perf_counter() - saved > 60:
-                keep(current)
-                saved = time.perf_counter()
-            if current.steps % 10 or current.steps < 4 * k:
-                return False
-            values, _, estimates = ritz(current)
-            if settle and current.steps >= SETTLE_STEPS and values[0] < -10 * estimates[0]:
-                return True
-            ends = np.r_[estimates[:k], estimates[-k:]]
-            return bool(ends.max() <= 1e-9 * (values[-1] - values[0]))
-
-        state = lanczos(operator, start, steps, project, state, on_step)
-        bar.close()
-        keep(state)
-
-        def product(v: Tensor) -> Tensor:
-            return fresh(v) if project is None else project(fresh(v))
-
-        return lanczos_spectrum(product, n, state, k, seconds())
+        """Both ends by Lanczos."""
+        k = self.settings.eigenvalues
+        plan = krylov.Plan(LANCZOS_STEPS, k, k, False, self.settings.seed, self.settings.memory_gb)
+        return krylov.run(operator, fresh, n, name, plan, self.like, self.checkpoint, project)
 
     def identities(self) -> None:
+        if self.large:
+            why = f"L has {self.space.dim:,} dimensions; the identities need dense vectors of L"
+            none = dict.fromkeys(identities.NAMES)
+            self.keep(identities={**none, "reasons": dict.fromkeys(identities.NAMES, why)})
+            return
         limit = GROUP_LIMIT if self.group.order * len(self.like) <= MOVED_SAMPLES else 1
         with _stage("identities"):
             measured = identities.measure(self.problem, self.theta, self.settings.seed, limit, self.scale)
@@ -666,6 +608,8 @@ class _Run:
 
     def exchange_counts(self) -> tuple[int, int]:
         """Null exchanges in E and in E⊥."""
+        if not len(self.exchanges):
+            return 0, 0
         on_e = round(float(self.space.project(self.exchanges).square().sum()))
         return on_e, len(self.exchanges) - on_e
 
@@ -674,28 +618,41 @@ class _Run:
         values = self.newton_step()
         if values is None:
             return 0.0, 0.0
-        moved = self.space.embed(self.theta + values)
-        nominal = nominal_hessian(self.problem, moved)
-        shifts = []
-        for key, operator in (("aug.E", compress(nominal, self.space)), ("aug.E_perp", None)):
-            solution = solutions[key]
-            if not len(solution.values):
-                shifts.append(0.0)
-                continue
-            v = solution.lowest_vector
-            if operator is None and self.sectors is not None:
-                irrep, v = self.leading
-                operator = sectors.sector_hessian(self.problem, self.theta + values, irrep, nominal)
-            elif operator is None:
-                operator = augmented_hessian_from_group(self.problem, nominal)
-            shifts.append(abs(float(v @ operator(v)) - float(solution.values.min())))
-        self.hvps += nominal.products
-        return shifts[0], shifts[1]
+        moved = self.theta + values
+        nominal = None if self.large else nominal_hessian(self.problem, self.space.embed(moved))
+        on_e, across = solutions["aug.E"], solutions["aug.E_perp"]
+        shift_e = shift_perp = 0.0
+        if len(on_e.values):
+            v = on_e.lowest_vector
+            shift_e = abs(float(v @ hessian_on_e(self.problem, moved)(v)) - float(on_e.values.min()))
+        if self.sectors is not None:
+            if self.leading is not None:
+                irrep, v, value = self.leading
+                operator = sectors.sector_hessian(self.problem, moved, irrep, nominal, self.settings.memory_gb)
+                shift_perp = abs(float(v @ operator(v)) - value)
+        elif len(across.values):
+            v = across.lowest_vector
+            operator = augmented_hessian_from_group(self.problem, nominal)
+            shift_perp = abs(float(v @ operator(v)) - float(across.values.min()))
+        self.hvps += 0 if nominal is None else nominal.products
+        return shift_e, shift_perp
 
     def newton_step(self) -> Tensor | None:
-        """−H_E⁺g in coordinates of E, where E is small enough for a dense Hessian."""
+        """−H_E⁺g in coordinates of E: dense where it fits, else by MINRES; None far from any stationary point."""
         if self.space.dim_equivariant > DENSE_E_LIMIT:
-            return None
+            if not self.outcome.analysis.point.converged and self.settings.at != "point":
+                return None
+            operator = hessian_on_e(self.problem, self.theta)
+            gradient = grad(self.problem.equivariant_risk)(self.theta)
+            product = LinearOperator(
+                (operator.dim, operator.dim),
+                matvec=lambda v: operator(torch.as_tensor(v).to(self.like)).cpu().double().numpy(),
+                dtype=float,
+            )
+            with _stage("one more Newton step"):
+                step, _ = minres(product, gradient.cpu().double().numpy(), rtol=1e-4, maxiter=NEWTON_PRODUCTS)
+            self.hvps += operator.products
+            return -torch.as_tensor(step).to(self.like)
         operator = equivariant_hessian(self.problem, self.theta)
         values, vectors = torch.linalg.eigh(assemble(operator, self.like))
         sure = values.abs() > 1e-12 * values.abs().max()
@@ -728,7 +685,7 @@ class _Run:
                 risk_start=report.risk["aug"],
                 risk_end=risk,
                 metrics_start=report.metrics,
-                metrics_end=self.scores(end),
+                metrics_end=scores(self.problem, None, end),
                 push=push,
                 off_equivariance=float(self.space.transverse_part(end).norm()),
                 travelled=float((end - self.at).norm()),

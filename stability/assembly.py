@@ -22,7 +22,8 @@ from stability.groups import Irrep, sector_basis, trivial_irrep
 from stability.layers import Layer
 from stability.problem import Problem
 
-CHUNK_BYTES = 5e8
+# Bytes of the largest arrays of one chunk of samples, out of a gigabyte allowed in all.
+CHUNK_BYTES = 3e7
 
 
 def applies(problem: Problem, irrep: Irrep) -> bool:
@@ -44,7 +45,7 @@ def applies(problem: Problem, irrep: Irrep) -> bool:
     )
 
 
-def sector_matrix(problem: Problem, theta: Tensor, irrep: Irrep) -> Tensor:
+def sector_matrix(problem: Problem, theta: Tensor, irrep: Irrep, memory_gb: float = 16.0) -> Tensor:
     """B_λ, (size, size), for a problem to which it applies."""
     network, model = problem.model.network, problem.model
     layers, sigmas = network.space.layers, network.nonlinearities
@@ -77,7 +78,7 @@ def sector_matrix(problem: Problem, theta: Tensor, irrep: Irrep) -> Tensor:
     gram = theta.new_zeros(features * features, (channels * n1) ** 2)
     bilinear = theta.new_zeros(channels, n0, n1, features)
     unit = torch.eye(features, dtype=theta.dtype, device=theta.device)
-    chunk = max(1, int(CHUNK_BYTES / (8 * d * max(2 * features * size0, n0 * b.dim * (1 + channels)))))
+    chunk = max(1, int(memory_gb * CHUNK_BYTES / (8 * d * max(2 * features * size0, n0 * b.dim * (1 + channels)))))
     bar = tqdm(total=len(problem.samples.x), desc=f"assembling {irrep.name}", disable=None, leave=False)
     for part in problem.samples.chunks(chunk):
         n = len(part.x)

@@ -338,17 +338,29 @@ def lanczos_spectrum(
     state: LanczosState,
     k: int,
     seconds: float,
+    high: int | None = None,
+    like: Tensor | None = None,
 ) -> Solution:
     """The ends of a Krylov run with residuals by one more product each; one entry per distinct Ritz value.
 
     A single vector sees no multiplicity, so none is claimed, and counts stay None.
+
+    Args:
+        product: Hv for rows v, in the dtype of ``like``.
+        dim: of the space searched.
+        state: the run, in any precision.
+        k: pairs at the low end.
+        seconds: that the run took.
+        high: pairs at the high end; k by default.
+        like: dtype and device of quotients, residuals and vectors; those of the basis by default.
     """
     start_time = time.perf_counter()
     values, z, _ = ritz(state)
-    k = min(k, len(values))
-    chosen = np.unique(np.concatenate([np.arange(k), np.arange(len(values) - k, len(values))]))
+    like = state.basis if like is None else like
+    k, high = min(k, len(values)), min(k if high is None else high, len(values))
+    chosen = np.unique(np.concatenate([np.arange(k), np.arange(len(values) - high, len(values))]))
     weights = torch.as_tensor(z[:, chosen].T.copy()).to(state.basis)
-    vectors = weights @ state.basis[: state.steps]
+    vectors = (weights @ state.basis[: state.steps]).to(like)
     vectors = vectors / vectors.norm(dim=1, keepdim=True)
     images = product(vectors)
     quotients = (vectors * images).sum(1)
@@ -356,15 +368,16 @@ def lanczos_spectrum(
     found = {int(i): Eigenvalue(float(q), float(r)) for i, q, r in zip(chosen, quotients, residuals, strict=True)}
     spread = float(values[-1] - values[0])
     exhausted = state.betas[-1] == 0.0
+    mixed = state.basis.dtype != like.dtype
     epsilon = bound_epsilon(dim, state.steps, 1e-6)
     bounded = epsilon < 0.5 and state.basis.dtype == torch.float64
     spectrum = Spectrum(
         dim=dim,
         lowest=tuple(found[i] for i in range(k)),
-        highest=tuple(found[len(values) - 1 - i] for i in range(k)),
+        highest=tuple(found[len(values) - 1 - i] for i in range(high)),
         negative_count=None,
         density=Density("Lanczos quadrature, one vector", tuple(map(float, values)), tuple(map(float, z[0] ** 2))),
-        method="Lanczos (invariant subspace reached)" if exhausted else "Lanczos",
+        method="Lanczos" + ", invariant subspace reached" * exhausted + ", float32 with float64 quotients" * mixed,
         matvecs=state.steps + len(chosen),
         seconds=seconds + time.perf_counter() - start_time,
         error=ROUNDING * max(abs(values[0]), abs(values[-1])) * math.sqrt(dim),

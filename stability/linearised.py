@@ -26,8 +26,8 @@ from stability.layers import LayerAt
 from stability.problem import Problem, Samples
 
 FEATURE_LIMIT = 128
-# Bytes of one activation of all partners of one vector.
-PARTNER_BYTES = 4e8
+# Bytes of one activation of all partners of one vector, out of a gigabyte allowed in all.
+PARTNER_BYTES = 2.5e7
 Function = Callable[[Tensor], Tensor]
 
 
@@ -180,7 +180,12 @@ def _head_hessian(head: Callable[[Tensor, Samples], Tensor], y: Tensor, part: Sa
 
 
 def network_hessian(
-    problem: Problem, theta: Tensor, irrep: Irrep | None, chunk: int = 256, budget: float = 3e7
+    problem: Problem,
+    theta: Tensor,
+    irrep: Irrep | None,
+    chunk: int = 256,
+    budget: float = 3e7,
+    memory_gb: float = 16.0,
 ) -> Operator:
     """∇²R(A) on the sector of an irrep (the trivial one is E), or on all of L for None, A ∈ E given by θ.
 
@@ -190,6 +195,7 @@ def network_hessian(
         irrep: λ, or None.
         chunk: samples kept together.
         budget: bytes of one activation of a batch of tangents.
+        memory_gb: what all may use; the samples kept together follow from it where partners are many.
     """
     model = problem.model
     network = model.network
@@ -214,7 +220,7 @@ def network_hessian(
 
     width = max(max(layer.shape) for layer in layers[:depth])
     # One vector has d tangents: irreps of large dimension take fewer samples at a time.
-    chunk = max(16, min(chunk, int(PARTNER_BYTES // (8 * width * d))))
+    chunk = max(16, min(chunk, int(memory_gb * PARTNER_BYTES // (8 * width * d))))
     hessian = NetworkHessian(stages, head, problem.samples, problem.weight_decay, d, chunk)
     batch = max(1, min(256, int(budget // (8 * width * d * min(chunk, len(problem.samples.x))))))
     name = "∇²R" if irrep is None else f"B_{irrep.name}"
@@ -226,6 +232,27 @@ def hessian_on_e(problem: Problem, theta: Tensor) -> Operator:
     if not hasattr(problem.model, "network"):
         return equivariant_hessian(problem, theta)
     return replace(network_hessian(problem, theta, trivial_irrep(problem.group)), name="∇²R^eqv")
+
+
+def nominal_gradient_norm(problem: Problem, theta: Tensor) -> float:
+    """‖∇R(A)‖ at the point of E given by θ, through the equivariant layers: no array of dim L numbers is made.
+
+    With x_s the inputs of a layer, p_s the derivatives of the risk in its outputs and A the layer,
+    ‖Σ_s p_s ⊗ x_s + μA‖² = Σ_{s,t} ⟨p_s, p_t⟩⟨x_s, x_t⟩ + 2μ Σ_s ⟨p_s, A x_s⟩ + μ²‖A‖².
+    """
+    model, samples, mu = problem.model, problem.samples, problem.weight_decay
+    network, coordinates = model.network, problem.space.split_coordinates(theta)
+    inputs, outputs, x = [], [], samples.x
+    for layer, t, sigma in zip(network.space.layers, coordinates, network.nonlinearities, strict=True):
+        inputs.append(x.detach())
+        outputs.append(layer.apply(t, x).squeeze(0).requires_grad_())
+        x = sigma(outputs[-1], layer.target)
+    derivatives = torch.autograd.grad(samples.weight @ model.losses(x, samples.y), outputs)
+    total = 0.0
+    for x, y, p, t in zip(inputs, outputs, derivatives, coordinates, strict=True):
+        gram = float(((p @ p.mT) * (x @ x.mT)).sum())
+        total += gram + 2 * mu * float((p * y.detach()).sum()) + mu * mu * float(t @ t)
+    return max(total, 0.0) ** 0.5
 
 
 def _bound_sigma(sigma: Callable, space: object) -> Function:

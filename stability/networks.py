@@ -360,7 +360,7 @@ def supervised(
     def transform(g: Element, samples: Samples) -> Samples:
         return Samples(model.input.act(g, samples.x), model.move_target(g, samples.y), samples.weight)
 
-    def metric(parameters: Tensor, which: str) -> dict[str, float]:
+    def metric(predict: Callable[[Tensor], Tensor], which: str) -> dict[str, float]:
         if which == "test" and test is None:
             return {}
         data = test if which == "test" else train
@@ -368,7 +368,7 @@ def supervised(
             if which == "constant":
                 prediction = model.constant(train.y).to(data.x).expand(len(data.x), -1)
             else:
-                prediction = model.predict(parameters, data.x)
+                prediction = predict(data.x)
             scores = {"loss": float(data.weight @ model.losses(prediction, data.y))}
             if model.decides:
                 scores = {"accuracy": float(data.weight @ model.hits(prediction, data.y)), **scores}

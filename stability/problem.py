@@ -10,7 +10,7 @@ E are those of L restricted. Both come with any number of leading batch axes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 import torch
@@ -161,8 +161,9 @@ class Problem:
         flat: directions known to be flat, checked before they are used.
         exchanges: A ↦ rows (k, dim L) that a Hessian maps to zero wherever the gradient of its risk vanishes.
         initial: seeded start in E, as coordinates θ.
-        metric: (A, "train" | "test" | "constant") ↦ scores by name, the first being the one that counts; "constant"
-            is the best predictor that ignores its input, on the training data; empty when there is no such data.
+        metric: (predictions of x, "train" | "test" | "constant") ↦ scores by name, the first being the one that
+            counts; "constant" is the best predictor that ignores its input, on the training data; empty when there
+            is no such data.
         kink_margin: A ↦ smallest |pre-activation| at a kink relative to its scale; None for smooth σ.
         facts: what a report's first screen says about network and data.
     """
@@ -177,7 +178,7 @@ class Problem:
     flat: tuple[FlatFamily, ...] = ()
     exchanges: Callable[[Tensor], Tensor] | None = None
     initial: Callable[[int], Tensor] | None = None
-    metric: Callable[[Tensor, str], dict[str, float]] | None = None
+    metric: Callable[[Callable[[Tensor], Tensor], str], dict[str, float]] | None = None
     assumptions: Callable[[int], dict[str, tuple[float, str]]] | None = None
     kink_margin: Callable[[Tensor], float] | None = None
     facts: tuple[tuple[str, str], ...] = ()
@@ -232,3 +233,10 @@ class Problem:
     def augmented_risk(self, parameters: Tensor) -> Tensor:
         """R^aug(A) from moved data (eq. 5), one group element at a time."""
         return sum(self.loss(parameters, samples) for samples in self.moved()) + self.penalty(parameters)
+
+
+def single(problem: Problem) -> Problem:
+    """The same problem in float32, for searches whose findings are measured in float64."""
+    x, y, weight = problem.samples
+    y = y.float() if y.is_floating_point() else y
+    return replace(problem, samples=Samples(x.float(), y, weight.float()))

@@ -21,7 +21,8 @@ from stability.groups import Group, Irrep, irreps
 from stability.linearised import network_hessian
 from stability.problem import ParameterSpace, Problem
 
-CHECK_NUMBERS = 100_000_000
+CHECK_NUMBERS = 200_000_000
+SUBSET_FROM, SUBSET = 20_000_000, 64
 
 
 @dataclass(frozen=True)
@@ -130,13 +131,15 @@ def lower(space: ParameterSpace, irrep: Irrep, v: Tensor) -> Tensor:
     return torch.cat(parts, dim=-1)
 
 
-def sector_hessian(problem: Problem, theta: Tensor, irrep: Irrep, nominal: Operator | None = None) -> Operator:
+def sector_hessian(
+    problem: Problem, theta: Tensor, irrep: Irrep, nominal: Operator | None = None, memory_gb: float = 16.0
+) -> Operator:
     """B_λ at the point of E with coordinates θ, by d_λ nominal products each.
 
     A network's own hand-written Hessian where there is one; else ``nominal``, ∇²R on L, between lift and lower.
     """
     if hasattr(problem.model, "network"):
-        return network_hessian(problem, theta, irrep)
+        return network_hessian(problem, theta, irrep, memory_gb=memory_gb)
     if nominal is None:
         raise BadInput(f"{problem.name}: sectors of a bare risk need its nominal Hessian")
     space = problem.space
@@ -151,7 +154,7 @@ def sector_hessian(problem: Problem, theta: Tensor, irrep: Irrep, nominal: Opera
 def check_sector(problem: Problem, theta: Tensor, irrep: Irrep, operator: Operator, seed: int) -> float | None:
     """Relative mismatch of one product with forward-over-reverse products of R on the dense partners.
 
-    None where the partners have more than 10⁸ numbers.
+    Partners of more than 2·10⁷ numbers are tried on the first 64 samples only; None beyond 2·10⁸ numbers.
 
     Raises:
         StaleLinearisation: mismatch beyond rounding.
@@ -159,6 +162,9 @@ def check_sector(problem: Problem, theta: Tensor, irrep: Irrep, operator: Operat
     space = problem.space
     if irrep.dim * space.dim > CHECK_NUMBERS:
         return None
+    if irrep.dim * space.dim > SUBSET_FROM and hasattr(problem.model, "network"):
+        problem = replace(problem, samples=next(problem.samples.chunks(SUBSET)))
+        operator = sector_hessian(problem, theta, irrep)
     generator = torch.Generator().manual_seed(seed)
     s = torch.randn(operator.dim, generator=generator, dtype=torch.float64).to(theta)
     at, partners = space.embed(theta), lift(space, irrep, s)

@@ -8,13 +8,14 @@ vanishes: a minimum of ‖∇R‖² where it does not is a gradient-flat point a
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import torch
-from scipy.optimize import least_squares, minimize
+from scipy.optimize import OptimizeResult, least_squares, minimize
 from scipy.sparse.linalg import LinearOperator, minres
 from threadpoolctl import threadpool_limits
 from torch import Tensor
@@ -27,6 +28,9 @@ from stability.problem import Problem
 
 DENSE_NEWTON = 2500
 SADDLE_LIMIT = 400
+# Bytes for the pairs of L-BFGS, two vectors each.
+PAIR_BYTES = 2e9
+Keep = Callable[[Tensor], None]
 
 
 @dataclass(frozen=True)
@@ -147,10 +151,26 @@ def polish(problem: Problem, theta: Tensor, steps: int = 12) -> Tensor:
     return on_e.tensor(x)
 
 
-def minimise(problem: Problem, theta: Tensor, tolerance: float, iterations: int = 2000) -> Tensor:
-    """A minimum of R on E: L-BFGS, then trust-region Newton, then Newton steps to rounding level."""
+def minimise(
+    problem: Problem, theta: Tensor, tolerance: float, iterations: int = 2000, keep: Keep = lambda theta: None
+) -> Tensor:
+    """A minimum of R on E: L-BFGS, then trust-region Newton, then Newton steps to rounding level.
+
+    ``keep`` is called with iterates, a minute apart or more: a run that starts from the last one goes on from there.
+    """
     on_e = _OnE(problem, theta)
     x = theta.detach().cpu().double().numpy()
+    kept = time.perf_counter()
+
+    def on_iterate(intermediate_result: OptimizeResult) -> None:
+        nonlocal kept
+        bar.update(1)
+        if time.perf_counter() - kept > 60:
+            keep(on_e.tensor(intermediate_result.x))
+            kept = time.perf_counter()
+            bar.set_postfix_str(f"risk {float(intermediate_result.fun):.6g}")
+
+    bar = tqdm(desc="minimising on E", unit=" iterations", disable=None, leave=False)
     # OpenBLAS threads spinning between scipy's tiny products starve torch's: five times slower on two cores.
     with threadpool_limits(1, user_api="blas"):
         near = minimize(
@@ -158,10 +178,11 @@ def minimise(problem: Problem, theta: Tensor, tolerance: float, iterations: int 
             x,
             jac=True,
             method="L-BFGS-B",
+            callback=on_iterate,
             options={
                 "maxiter": iterations,
                 "maxfun": 2 * iterations,
-                "maxcor": 30,
+                "maxcor": max(5, min(30, int(PAIR_BYTES // (16 * len(x))))),
                 "ftol": 0.0,
                 "gtol": 0.01 * tolerance,
             },
@@ -178,9 +199,12 @@ def minimise(problem: Problem, theta: Tensor, tolerance: float, iterations: int 
             on_e.value_and_gradient,
             x,
             jac=True,
+            callback=on_iterate,
             options={"gtol": tolerance, "maxiter": 200 if len(x) <= 500 else 50},
             **second_order,
         ).x
+    bar.close()
+    keep(on_e.tensor(x))
     return polish(problem, on_e.tensor(x))
 
 
@@ -201,6 +225,8 @@ def find_points(
     tolerance: float | None = None,
     saddles: int = 0,
     iterations: int = 2000,
+    load: Callable[[int], Tensor | None] = lambda start: None,
+    keep: Callable[[int, Tensor], None] = lambda start, theta: None,
 ) -> list[StationaryPoint]:
     """Distinct equivariant stationary points, best (lowest risk) first; points that missed the tolerance last.
 
@@ -211,6 +237,8 @@ def find_points(
         tolerance: bound on ‖∇R^eqv‖; by default 1e-9 of the gradient at the first start.
         saddles: how many starts are also searched for saddles (E of at most 400 dimensions).
         iterations: L-BFGS iterations for each start.
+        load: where an interrupted minimisation of a start had come to, if anywhere.
+        keep: called with a start and iterates of its minimisation, now and then.
     """
     tolerance = tolerance if tolerance is not None else 1e-9 * gradient_scale(problem, seed)
     found: list[StationaryPoint] = []
@@ -219,8 +247,13 @@ def find_points(
         ("saddle", seed + i) for i in range(saddles if small else 0)
     ]
     for kind, s in tqdm(jobs, desc="stationary points on E", disable=None, leave=False):
-        theta = _start(problem, s)
-        at = minimise(problem, theta, tolerance, iterations) if kind == "minimum" else find_saddle(problem, theta)
+        theta = load(s) if kind == "minimum" else None
+        theta = _start(problem, s) if theta is None else theta
+        at = (
+            minimise(problem, theta, tolerance, iterations, partial(keep, s))
+            if kind == "minimum"
+            else find_saddle(problem, theta)
+        )
         point = describe_point(problem, at, kind, tolerance, s)
         # A minimum that fell short is still worth reporting; a failed saddle search is a gradient-flat point.
         if point.converged or kind == "minimum":

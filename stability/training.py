@@ -103,6 +103,23 @@ def penalised(problem: Problem, strategy: Strategy, gamma: float) -> Strategy:
     return lambda at, rng: strategy(at, rng) + gamma * problem.space.transverse_part(at)
 
 
+def descend_on_e(problem: Problem, start: Tensor, step: float, epochs: int, batch: int = 1024) -> Tensor:
+    """EQUI in coordinates of E: θ ← θ − τ∇(R∘embed)(θ), which is :func:`descend` with :func:`equivariant`.
+
+    No weights of L are made. Returns θ after the last epoch.
+
+    Raises:
+        BadInput: the run left the finite numbers; the message says at which epoch.
+    """
+    theta, gradient = start.clone(), grad(problem.equivariant_loss)
+    for epoch in tqdm(range(epochs), desc="EQUI", disable=None, leave=False):
+        parts = [gradient(theta, part) for part in problem.samples.chunks(batch)]
+        theta = theta - step * (sum(parts) + problem.weight_decay * theta)
+        if not torch.isfinite(theta).all():
+            raise BadInput(f"EQUI: weights stopped being finite at epoch {epoch + 1}; use a step below {step:g}")
+    return theta
+
+
 def _transform(problem: Problem) -> Callable:
     if problem.transform is None:
         raise BadInput(f"{problem.name}: augmentation needs an action on the data; give Problem(transform=…)")

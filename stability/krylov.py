@@ -1,0 +1,135 @@
+"""Krylov runs that survive an interruption and stop as soon as they have what they are for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from stability.curvature import Operator
+from stability.eigen import LanczosState, Solution, lanczos, lanczos_spectrum, ritz
+from stability.errors import BadInput
+from stability.storage import Checkpoint
+
+SETTLE_NEGATIVE = 30
+SETTLE_POSITIVE = 100
+SAVE_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a run is done.
+
+    Attributes:
+        limit: most steps.
+        low, high: Ritz pairs wanted at the two ends, each with a residual by a product of its own.
+        settle: stop once the sign of the lowest Ritz value is beyond doubt: |θ| ≥ 10·residual, after 30 steps where
+            it is negative (which proves it) and 100 where it is positive.
+        seed: of the start.
+        memory_gb: what the run may use; 60 % of it for the basis.
+    """
+
+    limit: int
+    low: int
+    high: int
+    settle: bool
+    seed: int
+    memory_gb: float
+
+
+def room(plan_gb: float, n: int, dtype: torch.dtype, pairs: int) -> int:
+    """Krylov vectors of n numbers that fit, besides those at work."""
+    return int(0.6 * plan_gb * 1e9 / (dtype.itemsize * n)) - 3 * pairs // 2
+
+
+def run(
+    operator: Operator,
+    fresh: Callable[[Tensor], Tensor],
+    n: int,
+    name: str,
+    plan: Plan,
+    like: Tensor,
+    checkpoint: Checkpoint,
+    project: Callable[[Tensor], Tensor] | None = None,
+    precision: torch.dtype | None = None,
+) -> Solution:
+    """One Lanczos run for both ends, within the memory allowed.
+
+    Args:
+        operator: what the Krylov space is built with, in ``precision``.
+        fresh: the operator that quotients and residuals are measured with, in the dtype of ``like``.
+        n: dimension of the space searched.
+        name: of the run, for messages and files.
+        plan: see :class:`Plan`.
+        like: dtype and device of the result.
+        checkpoint: where the run is kept.
+        project: onto the space searched.
+        precision: of the Krylov run; that of ``like`` by default.
+
+    Raises:
+        BadInput: the memory holds too few vectors.
+    """
+    precision, began = precision or like.dtype, time.perf_counter()
+    fits = room(plan.memory_gb, operator.dim, precision, plan.low + plan.high)
+    steps = min(plan.limit, n, fits)
+    if steps < min(n, 3 * max(plan.low, plan.high), SETTLE_NEGATIVE):
+        raise BadInput(
+            f"{name}: --memory-gb {plan.memory_gb:g} holds only {max(fits, 0)} vectors of "
+            f"{operator.dim:,} numbers, too few for a spectrum; allow more memory or use a smaller --size"
+        )
+    generator = torch.Generator().manual_seed(plan.seed)
+    start = torch.randn(operator.dim, generator=generator, dtype=torch.float64).to(like.device, precision)
+    stored = checkpoint.load(f"lanczos-{name}")
+    state, spent = None, 0.0
+    if stored is not None:
+        tensors, metadata = stored
+        state = LanczosState(tensors["basis"].to(start), tensors["alphas"].tolist(), tensors["betas"].tolist())
+        spent = float(metadata["seconds"])
+    saved, pause = time.perf_counter(), SAVE_SECONDS
+    bar = tqdm(total=steps, initial=state.steps if state else 0, desc=f"Lanczos {name}", disable=None, leave=False)
+
+    def seconds() -> float:
+        return spent + time.perf_counter() - began
+
+    def keep(current: LanczosState) -> None:
+        checkpoint.save(
+            f"lanczos-{name}",
+            {
+                "basis": current.basis[: current.steps + 1],
+                "alphas": torch.tensor(current.alphas, dtype=torch.float64),
+                "betas": torch.tensor(current.betas, dtype=torch.float64),
+            },
+            seconds=str(seconds()),
+        )
+
+    def on_step(current: LanczosState) -> bool:
+        nonlocal saved, pause
+        bar.update(1)
+        if time.perf_counter() - saved > pause:
+            before = time.perf_counter()
+            keep(current)
+            saved = time.perf_counter()
+            pause = max(SAVE_SECONDS, 20 * (saved - before))  # a large basis is not written all the time
+        if current.steps % 10 or current.steps < min(4 * max(plan.low, plan.high), SETTLE_NEGATIVE):
+            return False
+        values, _, estimates = ritz(current)
+        if plan.settle:
+            enough = SETTLE_NEGATIVE if values[0] < 0 else SETTLE_POSITIVE
+            if current.steps >= enough and abs(values[0]) > 10 * estimates[0]:
+                return True
+        ends = np.r_[estimates[: plan.low], estimates[len(estimates) - plan.high :]]
+        return bool(ends.max() <= 1e-9 * (values[-1] - values[0]))
+
+    state = lanczos(operator, start, steps, project, state, on_step)
+    bar.close()
+    keep(state)
+
+    def product(v: Tensor) -> Tensor:
+        return fresh(v) if project is None else project(fresh(v))
+
+    return lanczos_spectrum(product, n, state, plan.low, seconds(), plan.high, like)

@@ -1,0 +1,75 @@
+"""Networks too large for dense vectors of L: the same answers through the equivariant layers alone."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.func import grad
+
+from stability import analysis, krylov, points
+from stability.analysis import Settings, analyse
+from stability.errors import BadInput
+from stability.linearised import nominal_gradient_norm
+from stability.tasks import TaskOptions, load
+from stability.training import descend, descend_on_e, equivariant
+from tests import problems
+
+NAMES = ("trans", "perm", "rot")
+
+
+@pytest.mark.parametrize("name", sorted(problems.REPRESENTATIONS))
+def test_the_gradient_norm_without_dense_weights_is_that_of_the_dense_gradient(name):
+    problem = problems.classification(name, weight_decay=0.3)
+    theta = problem.initial(1)
+    dense = float(grad(problem.risk)(problem.space.embed(theta)).norm())
+    assert nominal_gradient_norm(problem, theta) == pytest.approx(dense, rel=1e-10)
+
+
+@pytest.mark.parametrize("name", sorted(problems.REPRESENTATIONS))
+def test_equi_in_coordinates_of_e_is_equi_on_dense_weights(name):
+    problem = problems.classification(name, weight_decay=0.3)
+    theta = problem.initial(1)
+    dense = descend(problem, problem.space.embed(theta), equivariant(problem), 0.05, 5, "EQUI").final
+    assert torch.allclose(problem.space.embed(descend_on_e(problem, theta, 0.05, 5, batch=5)), dense, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_large_network_gets_the_signs_and_values_of_the_dense_path(name, monkeypatch):
+    problem = load(name, TaskOptions(samples=40))
+    settings = Settings(at="trained", epochs=5, escape_iterations=0)
+    dense = analyse(problem, settings).analysis
+    monkeypatch.setattr(points, "LARGE", 0)
+    monkeypatch.setattr(analysis, "DENSE_LIMIT", 30)
+    monkeypatch.setattr(analysis, "SINGLE_FROM", 30)
+    large = analyse(problem, settings).analysis
+    assert large.point.risk["nominal"] == pytest.approx(dense.point.risk["nominal"], rel=1e-10)
+    for key in ("nominal", "eqv", "aug"):
+        assert large.point.grad_norm[key] == pytest.approx(dense.point.grad_norm[key], rel=1e-8)
+    assert large.point.metrics == pytest.approx(dense.point.metrics)
+    assert [s.irrep for s in large.sectors] == [s.irrep for s in dense.sectors]
+    by_lanczos = 0
+    for one, other in zip(large.sectors, dense.sectors, strict=True):
+        spread = other.highest[0].value - other.lowest[0].value
+        assert one.lowest[0].value >= other.lowest[0].value - 1e-12 * spread  # a quotient is never below λ_min
+        error = max(10 * one.lowest[0].residual, 1e-9 * spread)
+        assert one.lowest[0].value == pytest.approx(other.lowest[0].value, abs=error)
+        if abs(other.lowest[0].value) > error:
+            assert (one.lowest[0].value < 0) == (other.lowest[0].value < 0)
+        by_lanczos += "float32" in one.method
+    assert by_lanczos > 0
+    assert large.verdict.transverse.status in (dense.verdict.transverse.status, "undecided")
+
+
+def test_a_large_network_is_not_averaged_over_the_group(monkeypatch):
+    monkeypatch.setattr(points, "LARGE", 0)
+    problem = load("perm", TaskOptions(samples=20))
+    with pytest.raises(BadInput, match="use all"):
+        analyse(problem, Settings(at="init", sectors="none"))
+
+
+def test_memory_that_holds_too_few_krylov_vectors_is_refused_in_one_line(monkeypatch):
+    problem = load("trans", TaskOptions(samples=20))
+    monkeypatch.setattr(analysis, "DENSE_LIMIT", 30)
+    monkeypatch.setattr(krylov, "room", lambda *_: 7)
+    with pytest.raises(BadInput, match="holds only 7 vectors"):
+        analyse(problem, Settings(at="init", sectors="q=(0,1)"))

@@ -72,13 +72,16 @@ def sector_matrix(problem: Problem, theta: Tensor, irrep: Irrep, memory_gb: floa
         return weight @ model.losses(x, y)
 
     size0, size1 = channels * n0, features * channels * n1
-    corner = theta.new_zeros(size0, size0)
-    cross = theta.new_zeros(features, size0, channels * n1)
-    within = theta.new_zeros(channels, n0, n0)
+    pools = len(invariant)
+    corner = theta.new_zeros(channels, n0, channels, n0)
+    cross = theta.new_zeros(channels, features, n0 * channels * n1)
+    within = theta.new_zeros(channels, n0 * n0)
     gram = theta.new_zeros(features * features, (channels * n1) ** 2)
     bilinear = theta.new_zeros(channels, n0, n1, features)
     unit = torch.eye(features, dtype=theta.dtype, device=theta.device)
-    chunk = max(1, int(memory_gb * CHUNK_BYTES / (8 * d * max(2 * features * size0, n0 * b.dim * (1 + channels)))))
+    product = theta.new_empty(size0, size0)
+    numbers = d * n0 * max(3 * b.dim, 3 * channels * pools) + 3 * pools * size0 * channels * n1
+    chunk = max(1, int(memory_gb * CHUNK_BYTES / (8 * numbers)))
     bar = tqdm(total=len(problem.samples.x), desc=f"assembling {irrep.name}", disable=None, leave=False)
     for part in problem.samples.chunks(chunk):
         n = len(part.x)
@@ -97,6 +100,21 @@ def sector_matrix(problem: Problem, theta: Tensor, irrep: Irrep, memory_gb: floa
         # y: what (W e_j)x is for every basis element, (n, d, n0, k).
         y = (part.x.reshape(n * c0, a.dim) @ flat_first).reshape(n, c0, len(first), d, b.dim)
         y = y.permute(0, 3, 1, 2, 4).reshape(n, d, n0, b.dim)
+        # Block diagonal over channels, σ'': one Gram matrix over the partners for each sample and position.
+        yk = y.permute(0, 3, 2, 1).reshape(n * b.dim, n0, d)
+        within += bend.permute(1, 0, 2).reshape(channels, -1) @ torch.bmm(yk, yk.mT).flatten(1)
+        # m = Σ_k invariant_t[k] σ'[c,k] y[u,k], so that u̇_o = Σ_{c,t} pooled[o,c,t] m: (n, t, c·u, d)
+        masked = slope[:, :, None, :] * invariant  # (n, c, t, k)
+        m = torch.matmul(y.reshape(n, d * n0, b.dim), masked.reshape(n, -1, b.dim).mT)
+        m = m.reshape(n, d, n0, channels, pools).permute(0, 4, 3, 2, 1).reshape(n, pools, size0, d)
+        bent = torch.matmul(psi, pooled.flatten(1)).reshape(n, features, channels, pools)  # ∇²ψ·pooled
+        inner = torch.matmul(pooled.flatten(1).mT, bent.flatten(2)).reshape(n, channels, pools, channels, pools)
+        for s in range(n):
+            for t in range(pools):
+                for r in range(t + 1):
+                    torch.mm(m[s, t], m[s, r].mT, out=product)
+                    factor = inner[s, :, t, :, r] * (1.0 if t == r else 2.0)  # symmetrised at the end
+                    corner.addcmul_(product.view_as(corner), factor[:, None, :, None])
         if n1:
             g = torch.einsum("nck,bdk->ndcb", h, second).reshape(n, d, channels * n1)
             gram += psi.reshape(n, -1).mT @ torch.bmm(g.mT, g).reshape(n, -1)
@@ -104,22 +122,17 @@ def sector_matrix(problem: Problem, theta: Tensor, irrep: Irrep, memory_gb: floa
             joint = torch.einsum("nduk,bdk->nubk", y, second)
             z1 = torch.einsum("nck,nubk->ncub", slope, joint)
             bilinear += torch.einsum("ncub,no->cubo", z1, p)
-        # Σ_k invariant_t[k] σ'[c,k] y[u,k]: (n, d, c, u, t)
-        masked = slope[:, :, None, :] * invariant  # (n, c, t, k)
-        m = torch.matmul(y.reshape(n, d * n0, b.dim), masked.reshape(n, -1, b.dim).mT)
-        m = m.reshape(n, d, n0, channels, len(invariant)).permute(0, 1, 3, 2, 4)
-        jacobian = torch.einsum("ndcut,oct->nodcu", m, pooled).reshape(n, features, d * size0)
-        bent = torch.bmm(psi, jacobian).reshape(n, features, d, size0)
-        jacobian = jacobian.reshape(n, features, d, size0)
-        corner += jacobian.reshape(-1, size0).mT @ bent.reshape(-1, size0)
-        if n1:
-            cross += torch.matmul(bent.permute(1, 3, 0, 2).reshape(features, size0, n * d), g.reshape(n * d, -1))
-        # block diagonal over channels: σ''
-        for c in range(channels):
-            weighted = (y * bend[:, None, None, c, :]).transpose(1, 2)
-            within[c] += torch.einsum("nudk,ndvk->uv", weighted, y)
+            met = torch.matmul(m, g.unsqueeze(1)).reshape(n, pools, channels, n0 * channels * n1)
+            cross += torch.bmm(
+                bent.permute(2, 1, 0, 3).reshape(channels, features, n * pools),
+                met.permute(2, 0, 1, 3).reshape(channels, n * pools, -1),
+            )
         bar.update(n)
     bar.close()
+    corner = corner.reshape(size0, size0)
+    corner = (corner + corner.mT) / 2
+    within = within.reshape(channels, n0, n0)
+    cross = cross.reshape(channels, features, n0, channels * n1).permute(1, 0, 2, 3).reshape(features, size0, -1)
     for c in range(channels):
         corner[c * n0 : (c + 1) * n0, c * n0 : (c + 1) * n0] += within[c]
         if n1:

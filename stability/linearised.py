@@ -168,7 +168,8 @@ def _head_hessian(head: Callable[[Tensor, Samples], Tensor], y: Tensor, part: Sa
         hessian = columns.permute(1, 0, 2).contiguous()
 
         def apply(t: Tensor) -> Tensor:
-            moved = torch.bmm(at.sample_layout(t).permute(1, 0, 2), hessian)  # (n, t, f)
+            # A strided left factor would be copied sample by sample.
+            moved = torch.bmm(at.sample_layout(t).permute(1, 0, 2).contiguous(), hessian)  # (n, t, f)
             return at.tangent_layout(moved.permute(1, 0, 2))
 
         return apply

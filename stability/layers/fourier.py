@@ -16,7 +16,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -25,6 +25,9 @@ from torch import Tensor
 
 from stability.groups import Irrep, Representation, cyclic_moduli
 from stability.layers.layer import Layer, LayerAt
+
+# Coordinates beyond which the blocks of a sector are built without index tables, which take twenty times their memory.
+SCATTER_NUMBERS = 2_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -463,6 +466,9 @@ class FourierLayerAt(LayerAt):
         self.size = layer.size(irrep)
         self.arithmetic = FourierArithmetic(layer, coordinates)
         self.couplings = layer.couplings(irrep)
+        self.scatter = None
+        if 0 < self.size <= SCATTER_NUMBERS:
+            self.scatter = _scatter(layer, irrep).to(coordinates)
 
     def plain(self, x: Tensor) -> Tensor:
         return _from_positions(self.layer.target, self.arithmetic.forward(_to_positions(self.layer.source, x)))
@@ -491,6 +497,11 @@ class FourierLayerAt(LayerAt):
 
     def _blocks(self, s: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Real blocks of S and of Sᵀ, piece after piece."""
+        if self.scatter is not None:
+            return self.scatter.blocks(s)
+        return self._direct_blocks(s)
+
+    def _direct_blocks(self, s: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         entries = self.layer.entries(s, self.irrep)
         pairs = list(zip(self.couplings, entries, strict=True))
         return (
@@ -561,12 +572,93 @@ class FourierLayerAt(LayerAt):
     def collect(self, k: int, gathered: object, like: Tensor) -> Tensor:
         if gathered is None:
             return like.new_zeros(k, 0)
-        blocks, pull = torch.func.vjp(self._blocks, like.new_zeros(k, self.size))
+        if self.scatter is not None:
+            return self.scatter.collect(k, gathered)
+        blocks, pull = torch.func.vjp(self._direct_blocks, like.new_zeros(k, self.size))
         shaped = tuple(
             [g.reshape(b.shape) for g, b in zip(side, made, strict=True)]
             for side, made in zip(gathered, blocks, strict=True)
         )
         return pull(shaped)[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Scatter:
+    """s ↦ the real blocks of S and Sᵀ as one gather: every number in a block is one coordinate times a constant.
+
+    Attributes:
+        shapes: (g, rows, d, columns) of every block, those of S first.
+        sides: how many blocks belong to S.
+        index, factor: (numbers in all blocks), which coordinate and its constant.
+        place, weight: (size, most appearances), where each coordinate appears; weight zero where it does not.
+    """
+
+    shapes: tuple[tuple[int, int, int, int], ...]
+    sides: int
+    index: Tensor
+    factor: Tensor
+    place: Tensor
+    weight: Tensor
+
+    def to(self, like: Tensor) -> Scatter:
+        """Constants in the dtype and on the device of ``like``."""
+        return replace(
+            self,
+            index=self.index.to(like.device),
+            factor=self.factor.to(like),
+            place=self.place.to(like.device),
+            weight=self.weight.to(like),
+        )
+
+    def blocks(self, s: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """(k, size) → blocks (g, rows, k·d, columns) of S and of Sᵀ."""
+        k, out, start = len(s), [], 0
+        flat = s.index_select(1, self.index).mul_(self.factor)
+        for g, rows, d, columns in self.shapes:
+            count = g * rows * d * columns
+            part = flat[:, start : start + count].reshape(k, g, rows, d, columns)
+            out.append(part.permute(1, 2, 0, 3, 4).reshape(g, rows, k * d, columns))
+            start += count
+        return out[: self.sides], out[self.sides :]
+
+    def collect(self, k: int, gathered: list[list[Tensor]]) -> Tensor:
+        """The adjoint of ``blocks``: (k, size)."""
+        parts = []
+        for (g, rows, d, columns), block in zip(self.shapes, [b for side in gathered for b in side], strict=True):
+            parts.append(block.reshape(g, rows, k, d, columns).permute(2, 0, 1, 3, 4).reshape(k, -1))
+        flat = torch.cat(parts, dim=1)
+        found = flat.index_select(1, self.place.flatten()).unflatten(1, self.place.shape)
+        return (found * self.weight).sum(-1)
+
+
+@lru_cache(maxsize=16)
+def _scatter(layer: FourierLayer, irrep: Irrep) -> Scatter:
+    """Read off from the blocks of two probes and checked on a third."""
+    size, at = layer.size(irrep), FourierLayerAt.__new__(FourierLayerAt)
+    at.layer, at.irrep, at.couplings = layer, irrep, layer.couplings(irrep)
+    generator = torch.Generator().manual_seed(0)
+    count = torch.arange(1, size + 1, dtype=torch.float64)
+    probes = torch.stack([torch.ones_like(count), count, torch.randn(size, generator=generator, dtype=torch.float64)])
+    sides = at._direct_blocks(probes)
+    d, blocks = irrep.dim, [block for side in sides for block in side]
+    shapes = tuple((b.shape[0], b.shape[1], d, b.shape[3]) for b in blocks)
+    flat = torch.cat([b.reshape(*b.shape[:2], 3, d, -1).permute(2, 0, 1, 3, 4).reshape(3, -1) for b in blocks], dim=1)
+    factor, numbered, check = flat
+    used = factor != 0
+    index = torch.where(used, (numbered / torch.where(used, factor, torch.ones_like(factor))).round() - 1, 0.0).long()
+    if not torch.allclose(probes[2][index] * factor, check, rtol=1e-12, atol=1e-14):
+        raise ArithmeticError(f"{layer.name}: a block of {irrep.name} mixes coordinates")
+    position = torch.nonzero(used).squeeze(1)
+    order = torch.argsort(index[position], stable=True)
+    position = position[order]
+    owner = index[position]
+    appearances = torch.bincount(owner, minlength=size)
+    start = torch.cumsum(appearances, 0) - appearances
+    slot = torch.arange(len(owner)) - start[owner]
+    place = torch.zeros(size, int(appearances.max()), dtype=torch.long)
+    weight = torch.zeros(place.shape, dtype=torch.float64)
+    place[owner, slot], weight[owner, slot] = position, factor[position]
+    return Scatter(shapes, len(sides[0]), index, factor, place, weight)
 
 
 def supports(spaces: list[Representation]) -> bool:

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.func import grad
 from tqdm import tqdm
 
-from stability import assembly, flat, identities, krylov, results, sectors
+from stability import assembly, flat, identities, krylov, modes, results, sectors
 from stability.curvature import (
     Operator,
     assemble,
@@ -470,6 +470,7 @@ class _Run:
             self.leading = (irrep, coordinates[keep], float(ends[keep]))
             if lowest[0] < 0:
                 self.keep(facts={**self.outcome.analysis.facts, "leaves": residual_symmetry(irrep)})
+            self.keep(mode=modes.picture(self.problem, self.theta, *self.leading))
             if irrep.dim * space.dim <= MODE_NUMBERS:
                 vectors = sectors.lift(space, irrep, coordinates[keep])
                 values = ends[keep].expand(len(vectors)).clone()

@@ -12,6 +12,7 @@ from typing import Any
 
 from stability.eigen import Spectrum
 from stability.flat import FlatDirections
+from stability.modes import Mode
 from stability.sectors import Sector
 from stability.verdict import Verdict
 
@@ -87,6 +88,7 @@ class Analysis:
     points: tuple[PointReport, ...] = ()
     spectra: dict[str, dict[str, Spectrum]] | None = None
     sectors: tuple[Sector, ...] = ()
+    mode: Mode | None = None
     flat_directions: tuple[FlatDirections, ...] = ()
     verdict: Verdicts | None = None
     escape: Escape | None = None

@@ -303,11 +303,39 @@ def frequencies(analysis: Analysis) -> Figure | None:
     return figure
 
 
+def mode(analysis: Analysis) -> Figure | None:
+    """The most negative mode in one channel: the input, the channel's response, and what the mode adds to it."""
+    m = analysis.mode
+    if m is None:
+        return None
+    panels_shown = [] if m.input is None else [("input", m.input, "gray")]
+    panels_shown.append((f"channel {m.channel} of {m.layer}", m.response, "cividis"))
+    names = ["added"] if len(m.change) == 1 else [f"added, partner {j + 1}" for j in range(len(m.change))]
+    panels_shown += [(name, change, "cividis") for name, change in zip(names, m.change, strict=True)]
+    reach = max(abs(v) for change in m.change for row in change for v in row)
+    with _panels(len(panels_shown), 3.2) as (figure, panels):
+        for axes, (title, values, colours) in zip(panels, panels_shown, strict=True):
+            axes.grid(False)
+            grid = np.array(values)
+            limits = {"vmin": -reach, "vmax": reach} if title.startswith("added") else {}
+            image = axes.imshow(grid, cmap=colours, **limits)
+            image.set_gid(f"mode {title}")
+            axes.set_xticks([])
+            axes.set_yticks([])
+            axes.set_title(title, fontsize=11)
+            figure.colorbar(image, ax=axes, location="bottom", shrink=0.9).ax.tick_params(labelsize=8)
+        figure.suptitle(
+            f"the most negative mode, {m.irrep}, eigenvalue {number(m.value)}, per unit of weight", fontsize=12
+        )
+    return figure
+
+
 FIGURES: dict[str, Callable[[Analysis], Figure | None]] = {
     "spectrum": spectrum,
     "lowest": lowest,
     "sectors": sectors,
     "frequencies": frequencies,
+    "mode": mode,
     "points": points,
     "escape": escape,
 }

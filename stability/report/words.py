@@ -269,6 +269,13 @@ def by_irrep(analysis: Analysis) -> str:
     return f"{len(below)} of {len(found)} sectors have negative eigenvalues: {named}{more}."
 
 
+def mode(analysis: Analysis) -> str:
+    """Where the most negative mode lives."""
+    m = analysis.mode
+    shares = ", ".join(f"{100 * share:.0f} % in {name}" for name, share in m.shares.items() if share >= 0.005)
+    return f"the most negative mode, of {m.irrep}, eigenvalue {number(m.value)}: {shares} of its squared norm."
+
+
 def message(analysis: Analysis, picture: str) -> str:
     """What a picture says, for those who do not see it."""
     if picture == "escape":
@@ -276,6 +283,8 @@ def message(analysis: Analysis, picture: str) -> str:
     if picture == "points":
         below = sum(p.converged for p in analysis.points)
         return f"Points found: {len(analysis.points)}, of which {below} have a gradient norm below the tolerance."
+    if picture == "mode":
+        return f"Images, {mode(analysis)}"
     if picture in ("sectors", "frequencies"):
         return by_irrep(analysis)
     ends = []

@@ -38,8 +38,8 @@ from stability.curvature import (
 from stability.eigen import Solution, Spectrum, dense_spectrum, lanczos, ritz
 from stability.errors import BadInput
 from stability.groups import Irrep, cyclic_moduli, residual_symmetry
-from stability.linearised import hessian_on_e
 from stability.points import MOVED_SAMPLES, describe, is_large, scores
+from stability.pooled import hessian_on_e
 from stability.problem import FlatFamily, Problem, single
 from stability.results import Analysis, Escape, Verdicts
 from stability.stationary import StationaryPoint, describe_point, find_points, gradient_scale

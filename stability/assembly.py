@@ -27,9 +27,14 @@ CHUNK_BYTES = 3e7
 
 
 def applies(problem: Problem, irrep: Irrep) -> bool:
+    """Whether B_λ can be assembled so: a nontrivial irrep, and a network of this shape."""
+    return not irrep.is_trivial and one_hidden_layer(problem)
+
+
+def one_hidden_layer(problem: Problem) -> bool:
     """Whether the problem is such a network: X_0 = c₀·a, then c·b with a pointwise σ, then trivial spaces only."""
     network = getattr(problem.model, "network", None)
-    if network is None or irrep.is_trivial or len(network.space.layers) < 2:
+    if network is None or len(network.space.layers) < 2:
         return False
     first, second = network.space.layers[:2]
     if type(first) is not Layer or type(second) is not Layer:  # its bases are those of the general layer

@@ -14,14 +14,14 @@ product. Layers behind the last one that a sector reaches are one function of fe
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.func import grad, jvp, vmap
 
-from stability.curvature import Operator, equivariant_hessian
-from stability.groups import Irrep, trivial_irrep
+from stability.curvature import Operator
+from stability.groups import Irrep
 from stability.layers import LayerAt
 from stability.problem import Problem, Samples
 
@@ -226,13 +226,6 @@ def network_hessian(
     batch = max(1, min(256, int(budget // (8 * width * d * min(chunk, len(problem.samples.x))))))
     name = "∇²R" if irrep is None else f"B_{irrep.name}"
     return Operator(sum(sizes), hessian, name, cost=d, batch=batch)
-
-
-def hessian_on_e(problem: Problem, theta: Tensor) -> Operator:
-    """∇²R^eqv in coordinates of E: hand-written for a network, else through the automatic derivative."""
-    if not hasattr(problem.model, "network"):
-        return equivariant_hessian(problem, theta)
-    return replace(network_hessian(problem, theta, trivial_irrep(problem.group)), name="∇²R^eqv")
 
 
 def nominal_gradient_norm(problem: Problem, theta: Tensor) -> float:

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from stability.curvature import Operator, assemble
 from stability.errors import BadInput
-from stability.linearised import hessian_on_e
+from stability.pooled import hessian_on_e
 from stability.problem import Problem
 
 DENSE_NEWTON = 2500

@@ -3,7 +3,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: install spectrum test bench clean
+.PHONY: install spectrum test bench slow clean
 
 install: $(STAMP)
 
@@ -23,10 +23,15 @@ test: install
 	$(BIN)/ruff check .
 	$(BIN)/python -m pytest --doctest-modules -m "not slow" stability tests
 
-# Longer checks and, where there is one, the benchmark.
+# Side by side with other tools; --no-deps, for one of them would bring another torch.
+PEERS := pyhessian curvlinops-for-pytorch hessian-eigenthings einops einconv linear-operator jaxtyping wadler-lindig
 bench: install
+	$(PIP) install --no-deps -c constraints.txt $(PEERS)
+	$(BIN)/python -m analyses.bench $(ARGS)
+
+# Checks that take longer than `make test` may.
+slow: install
 	$(BIN)/python -m pytest -m slow tests
-	$(if $(wildcard analyses/bench.py),$(BIN)/python -m analyses.bench $(ARGS))
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -498,7 +498,7 @@ class _Run:
                 else assemble(operator, self.theta)
             )
             # A residual costs d nominal products, so irreps of large dimension report fewer.
-            ends = max(2, min(settings.eigenvalues, RESIDUAL_PRODUCTS // irrep.dim))
+            ends = max(1, min(settings.eigenvalues, RESIDUAL_PRODUCTS // irrep.dim))
             solution = dense_spectrum(matrix, operator, ends, floor=floor)
             seconds = time.perf_counter() - began
             solution = replace(solution, spectrum=replace(solution.spectrum, seconds=seconds))

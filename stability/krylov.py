@@ -31,7 +31,7 @@ class Plan:
         settle: stop once the sign of the lowest Ritz value is beyond doubt: |θ| ≥ 10·residual, after 30 steps where
             it is negative (which proves it) and 100 where it is positive.
         seed: of the start.
-        memory_gb: what the run may use; 60 % of it for the basis.
+        memory_gb: what the run may use; half of it for the basis.
     """
 
     limit: int
@@ -44,7 +44,7 @@ class Plan:
 
 def room(plan_gb: float, n: int, dtype: torch.dtype, pairs: int) -> int:
     """Krylov vectors of n numbers that fit, besides those at work."""
-    return int(0.6 * plan_gb * 1e9 / (dtype.itemsize * n)) - 3 * pairs // 2
+    return int(0.5 * plan_gb * 1e9 / (dtype.itemsize * n)) - 3 * pairs // 2
 
 
 def run(

@@ -19,8 +19,7 @@ from stability.problem import ParameterSpace, Problem
 DENSE_WEIGHTS = 1_000_000
 CONVENTION = (
     "theta: coordinates of a point of E, layer by layer; in a layer block by block (target summand, source summand), "
-    "then [target copy, source copy, basis element]; basis elements are orbit indicators divided by the square root "
-    "of the orbit's length, orbits numbered by their first (row, column) pair in row-major order"
+    "then [target copy, source copy, basis element]; "
 )
 
 
@@ -91,7 +90,8 @@ def save_point(path: Path, problem: Problem, theta: Tensor, metadata: dict[str, 
         weights = problem.space.split(problem.space.embed(theta))
         tensors = {layer.name: w for layer, w in zip(problem.space.layers, weights, strict=True)}
         return write_tensors(path, tensors, {**common, "format": "dense weights, layer by layer (rows, columns)"})
-    return write_tensors(path, {"theta": theta}, {**common, "format": CONVENTION})
+    bases = "; ".join(dict.fromkeys(layer.convention for layer in problem.space.layers))
+    return write_tensors(path, {"theta": theta}, {**common, "format": CONVENTION + bases})
 
 
 def load_point(path: Path, space: ParameterSpace, like: Tensor) -> tuple[Tensor, float]:

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch.func import grad
 
-from stability import analysis, krylov, points
+from stability import analysis, krylov, points, sectors
 from stability.analysis import Settings, analyse
+from stability.curvature import StaleLinearisation
 from stability.errors import BadInput
 from stability.linearised import nominal_gradient_norm
 from stability.tasks import TaskOptions, load
@@ -73,3 +74,19 @@ def test_memory_that_holds_too_few_krylov_vectors_is_refused_in_one_line(monkeyp
     monkeypatch.setattr(krylov, "room", lambda *_: 7)
     with pytest.raises(BadInput, match="holds only 7 vectors"):
         analyse(problem, Settings(at="init", sectors="q=(0,1)"))
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_the_quadratic_check_of_a_large_sector_accepts_the_right_product_and_no_other(broken, monkeypatch):
+    problem = load("trans", TaskOptions(samples=20))
+    theta = problem.initial(0)
+    irrep, _ = next((v, n) for v, n in sectors.occurring(problem.space) if not v.is_trivial)
+    monkeypatch.setattr(sectors, "QUADRATIC_FROM", 0)
+    operator = sectors.sector_hessian(problem, theta, irrep)
+    if broken:
+        apply = operator.apply
+        operator.apply = lambda v: apply(v) + 1e-6 * apply(v).norm() * v / v.norm()
+        with pytest.raises(StaleLinearisation):
+            sectors.check_sector(problem, theta, irrep, operator, 0)
+    else:
+        assert sectors.check_sector(problem, theta, irrep, operator, 0) <= 1e-12

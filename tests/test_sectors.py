@@ -8,8 +8,9 @@ import torch
 from problems import REPRESENTATIONS, classification, point_of_e, regression
 from torch.func import grad, hessian
 
-from stability import assembly
+from stability import assembly, sectors
 from stability.curvature import assemble, nominal_hessian
+from stability.eigen import Eigenvalue, Spectrum
 from stability.groups import (
     Cyclic,
     Dihedral,
@@ -271,3 +272,14 @@ def test_a_network_in_fourier_space_has_the_risk_and_gradient_of_its_dense_weigh
     torch.testing.assert_close(problem.equivariant_risk(theta), problem.risk(dense), atol=1e-13, rtol=1e-12)
     gradient = problem.space.project(grad(problem.risk)(dense))
     torch.testing.assert_close(grad(problem.equivariant_risk)(theta), gradient, atol=1e-13, rtol=1e-11)
+
+
+def test_the_union_lists_no_eigenvalue_beyond_what_every_sector_has_reported():
+    def part(values: list[float], dim: int) -> Spectrum:
+        entries = tuple(Eigenvalue(v, 0.0, 1) for v in values)
+        return Spectrum(dim, entries, tuple(reversed(entries)), None, None, "dense", 0, 0.0)
+
+    # The second sector stops at −2 with most of its dimensions unlisted: it may hold more below 0.
+    whole = sectors.union([part([-3.0, 0.0], 2), part([-2.5, -2.0], 50)], 52, 10)
+    assert [e.value for e in whole.lowest] == [-3.0, -2.5, -2.0]
+    assert [e.value for e in whole.highest] == [0.0, -2.0, -2.5]

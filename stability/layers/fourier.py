@@ -269,6 +269,13 @@ def coupling(source: Representation, target: Representation, eta: int) -> Coupli
 class FourierLayer(Layer):
     """Hom(source, target) for permutation representations of a product of cyclic groups."""
 
+    convention = (
+        "basis elements are Fourier coefficients: frequencies in row-major order; of every pair chi, -chi the one that "
+        "comes first, sqrt(2) times its real parts for all of them, then its imaginary parts, then the real "
+        "coefficients of the frequencies chi = -chi; each a matrix of modes (target orbit, source orbit), orbits "
+        "numbered by their first point, with mode chi(g)/sqrt(length) on the g-th point of an orbit"
+    )
+
     def _eta(self, irrep: Irrep | None) -> int:
         if irrep is None or irrep.frequency is None:
             return 0

@@ -41,6 +41,12 @@ class Layer:
     source: Representation
     target: Representation
 
+    convention = (
+        "basis elements are orbit indicators divided by the square root of the orbit's length, orbits numbered by "
+        "their first (row, column) pair in row-major order; for other than permutation representations, averaged "
+        "random matrices made orthonormal, which only this program can number"
+    )
+
     @property
     def shape(self) -> tuple[int, int]:
         return (self.target.dim, self.source.dim)

@@ -393,15 +393,15 @@ def _synthesise(space: Representation, spectra: list[list[Tensor | None]], like:
     for (copies, base), groups in zip(space.blocks, spectra, strict=True):
         basis = fourier_basis(base)
         matrix = basis.matrix.to(like)
-        total = None
-        for group, values in zip(basis.groups, groups, strict=True):
-            if values is None:
-                continue
-            turned = matrix[group.start : group.stop].mT @ values.reshape(group.stop - group.start, copies * width)
-            total = turned if total is None else total + turned
-        parts.append(
-            like.new_zeros(copies * base.dim, width) if total is None else total.reshape(copies * base.dim, width)
-        )
+        # One product for all frequencies; a copy is cheaper than a thin product and a sum.
+        present = [(g, v) for g, v in zip(basis.groups, groups, strict=True) if v is not None]
+        if not present:
+            parts.append(like.new_zeros(copies * base.dim, width))
+            continue
+        spectrum = [v.reshape(g.stop - g.start, copies * width) for g, v in present]
+        rows = [matrix[g.start : g.stop] for g, _ in present]
+        turned = torch.cat(rows).mT @ torch.cat(spectrum) if len(present) > 1 else rows[0].mT @ spectrum[0]
+        parts.append(turned.reshape(copies * base.dim, width))
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 

@@ -657,7 +657,7 @@ class _Run:
                 dtype=float,
             )
             with _stage("one more Newton step"):
-                step, _ = minres(product, gradient.cpu().double().numpy(), rtol=1e-4, maxiter=NEWTON_PRODUCTS)
+                step, _ = minres(product, gradient.cpu().double().numpy(), rtol=1e-8, maxiter=NEWTON_PRODUCTS)
             self.hvps += operator.products
             return -torch.as_tensor(step).to(self.like)
         operator = equivariant_hessian(self.problem, self.theta)

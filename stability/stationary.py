@@ -24,10 +24,11 @@ from tqdm import tqdm
 from stability.curvature import Operator, assemble
 from stability.errors import BadInput
 from stability.pooled import hessian_on_e
-from stability.problem import Problem
+from stability.problem import Problem, single
 
 DENSE_NEWTON = 2500
 SADDLE_LIMIT = 400
+SINGLE_FROM = 20_000
 # Bytes for the pairs of L-BFGS, two vectors each.
 PAIR_BYTES = 2e9
 Keep = Callable[[Tensor], None]
@@ -88,10 +89,15 @@ class _OnE:
         return assemble(hessian_on_e(self.problem, at), at).cpu().double().numpy()
 
     def product(self, theta: np.ndarray, v: np.ndarray) -> np.ndarray:
-        """∇²R^eqv(θ)v, linearised once for all products at one point."""
+        """∇²R^eqv(θ)v, linearised once for all products at a point; in float32 where they steer a long search."""
+        large = len(theta) > SINGLE_FROM
         if self._linearised is None or not np.array_equal(self._linearised[0], theta):
-            self._linearised = (theta.copy(), hessian_on_e(self.problem, self.tensor(theta)))
-        return self._linearised[1](self.tensor(v)).cpu().double().numpy()
+            problem = single(self.problem) if large else self.problem
+            at = self.tensor(theta)
+            self._linearised = (theta.copy(), hessian_on_e(problem, at.float() if large else at))
+        direction = self.tensor(v)
+        moved = self._linearised[1](direction.float() if large else direction)
+        return moved.cpu().double().numpy()
 
 
 def gradient_scale(problem: Problem, seed: int) -> float:
@@ -128,19 +134,29 @@ def describe_point(
     )
 
 
-def polish(problem: Problem, theta: Tensor, steps: int = 12) -> Tensor:
-    """Plain Newton steps on E, each kept only if it shrinks the gradient: any index is preserved nearby."""
+def polish(
+    problem: Problem, theta: Tensor, steps: int = 12, tolerance: float = 0.0, keep: Keep | None = None
+) -> Tensor:
+    """Plain Newton steps on E, each kept only if it shrinks the gradient: any index is preserved nearby.
+
+    Where E is too large for a dense Hessian, MINRES solves for a step (as well as float32 products allow, where E is
+    very large), and the steps end once the gradient norm is below ``tolerance``.
+    """
     on_e = _OnE(problem, theta)
     x = theta.detach().cpu().double().numpy()
     gradient = on_e.gradient(x)
     for _ in range(steps):
         if len(x) <= DENSE_NEWTON:
             values, vectors = np.linalg.eigh(on_e.hessian(x))
-            keep = np.abs(values) > 1e-11 * np.abs(values).max(initial=1e-300)
-            step = -vectors[:, keep] @ ((vectors[:, keep].T @ gradient) / values[keep])
+            sure = np.abs(values) > 1e-11 * np.abs(values).max(initial=1e-300)
+            step = -vectors[:, sure] @ ((vectors[:, sure].T @ gradient) / values[sure])
         else:
             product = LinearOperator((len(x), len(x)), matvec=partial(on_e.product, x), dtype=float)
-            step = -minres(product, gradient, rtol=1e-10, maxiter=2000)[0]
+            if np.linalg.norm(gradient) <= tolerance:
+                break
+            # MINRES measures its residual against ‖H‖‖step‖, of which float32 knows no more than 1e-7.
+            rtol = 1e-7 if len(x) > SINGLE_FROM else 1e-10
+            step = -minres(product, gradient, rtol=rtol, maxiter=2000)[0]
         trial = on_e.gradient(x + step)
         if not np.linalg.norm(trial) < 0.9 * np.linalg.norm(gradient):
             # At rounding level progress is noise; a last small gain is still taken.
@@ -148,6 +164,8 @@ def polish(problem: Problem, theta: Tensor, steps: int = 12) -> Tensor:
                 x = x + step
             break
         x, gradient = x + step, trial
+        if keep is not None:
+            keep(on_e.tensor(x))
     return on_e.tensor(x)
 
 
@@ -188,6 +206,9 @@ def minimise(
             },
         )
     x = near.x
+    if len(x) > SINGLE_FROM:
+        keep(on_e.tensor(x))
+        x = polish(problem, on_e.tensor(x), 12, tolerance, keep).cpu().double().numpy()
     if np.linalg.norm(on_e.gradient(x)) > tolerance:
         dense = len(x) <= DENSE_NEWTON
         second_order = (
@@ -205,7 +226,7 @@ def minimise(
         ).x
     bar.close()
     keep(on_e.tensor(x))
-    return polish(problem, on_e.tensor(x))
+    return polish(problem, on_e.tensor(x), tolerance=tolerance if len(x) > SINGLE_FROM else 0.0)
 
 
 def find_saddle(problem: Problem, theta: Tensor, evaluations: int = 60) -> Tensor:

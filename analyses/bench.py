@@ -157,7 +157,7 @@ def floor(problem: Problem, vectors: int) -> Callable[[], object]:
     return run
 
 
-def bench_nominal(size: str = "paper") -> dict:
+def bench_nominal(size: str = "paper", rounds: int = ROUNDS) -> dict:
     """One nominal product per vector."""
     problem = replace(load("perm", TaskOptions(size=size)), weight_decay=0.0)
     theta = problem.initial(0)
@@ -179,7 +179,7 @@ def bench_nominal(size: str = "paper") -> dict:
         "stability, retained graph, one vector": lambda: graph(v[0]),
     }
     candidates |= {name: lambda product=product: product(v[0]) for name, product in products.items()}
-    seconds = take_turns(candidates)
+    seconds = take_turns(candidates, rounds)
     for name in ("floor (matrix products only)", "stability, batch of 16"):
         seconds[name] /= batch
     best = min((seconds[name] for name in products), default=None)
@@ -274,7 +274,7 @@ def bench_extremes(size: str = "paper") -> dict:
     }
 
 
-def bench_augmented(size: str = "medium") -> dict:
+def bench_augmented(size: str = "medium", passes: tuple[int, ...] = (1, 4, 16)) -> dict:
     """The lowest eigenvalue of ∇²R^aug on E⊥: sectors, group sum, sampled augmentation."""
     problem = load("trans", TaskOptions(size=size))
     theta = problem.initial(0)
@@ -328,10 +328,10 @@ def bench_augmented(size: str = "medium") -> dict:
         seconds, (value, count) = timed(whole_spectrum)
         rows["sectors, all eigenvalues"] = {"seconds": seconds, "lowest": value, "nominal_products": count}
     exact = rows["sectors, Lanczos in each"]["lowest"]
-    for passes in (1, 4, 16):
+    for count in passes:
         nominal = nominal_hessian(problem, at)
         rng = np.random.default_rng(0)
-        some = [problem.group.sample(rng) for _ in range(passes)]
+        some = [problem.group.sample(rng) for _ in range(count)]
         inverses = [problem.group.inverse(g) for g in some]
 
         def apply(v: Tensor, nominal=nominal, some=some, inverses=inverses) -> Tensor:
@@ -342,8 +342,8 @@ def bench_augmented(size: str = "medium") -> dict:
 
         operator = transverse(Operator(space.dim, apply, "sampled"), space)
         seconds, (value, steps) = timed(lambda operator=operator: by_lowest(operator, start))
-        rows[f"{passes} sampled element{'s' * (passes > 1)}, Lanczos"] = {
-            "seconds": seconds, "lowest": value, "nominal_products": steps * passes, "error": value - exact
+        rows[f"{count} sampled element{'s' * (count > 1)}, Lanczos"] = {
+            "seconds": seconds, "lowest": value, "nominal_products": steps * count, "error": value - exact
         }  # fmt: skip
     return {
         "problem": f"TRANS, {size}, {len(problem.samples.x):,} digits, {space.dim:,} weights, "

@@ -40,6 +40,7 @@ class Sector:
         negative_count: negative eigenvalues in L, with multiplicity; None when not established.
         frequency: of a product of cyclic groups.
         mismatch: relative difference of one product from one of another route; None when it was not taken.
+        sign: of the lowest eigenvalue, see :func:`sign`.
     """
 
     irrep: str
@@ -57,6 +58,28 @@ class Sector:
     error: float = 0.0
     frequency: tuple[int, ...] | None = None
     mismatch: float | None = None
+    sign: str = "undecided"
+
+
+def sign(spectrum: Spectrum) -> str:
+    """What is known of the sign of λ_min: "negative", "zero", "positive" or "undecided".
+
+    A quotient below zero by more than its error proves "negative". Of a whole spectrum, zero and positive are read off.
+    A Krylov run never proves a minimum positive; "positive" then means a residual below a tenth of the lowest Ritz value.
+
+    >>> from stability.eigen import Eigenvalue
+    >>> run = Spectrum(9, (Eigenvalue(0.5, 0.2),), (), None, None, "Lanczos", 5, 0.0)
+    >>> sign(run)
+    'undecided'
+    """
+    if not spectrum.lowest:
+        return "undecided"
+    lowest = spectrum.lowest[0]
+    if lowest.value < -spectrum.error:
+        return "negative"
+    if spectrum.complete:
+        return "positive" if lowest.value > spectrum.error else "zero"
+    return "positive" if lowest.residual <= abs(lowest.value) / 10 and lowest.value > 0 else "undecided"
 
 
 def sizes(space: ParameterSpace, irrep: Irrep) -> list[int]:
@@ -238,6 +261,7 @@ def describe(irrep: Irrep, size: int, whole: Spectrum, hvps: int, mismatch: floa
         error=whole.error,
         frequency=irrep.frequency,
         mismatch=mismatch,
+        sign=sign(whole),
     )
 
 

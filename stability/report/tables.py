@@ -145,7 +145,7 @@ def _sector(x: Sector) -> tuple[str, ...]:
         x.type,
         f"{x.multiplicity:,}",
         f"{x.size:,}",
-        _count(x.negative_count),
+        x.sign if x.negative_count is None else _count(x.negative_count),
         *ends,
         x.method,
         f"{x.hvps:,}",

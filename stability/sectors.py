@@ -65,7 +65,7 @@ def sign(spectrum: Spectrum) -> str:
     """What is known of the sign of λ_min: "negative", "zero", "positive" or "undecided".
 
     A quotient below zero by more than its error proves "negative". Of a whole spectrum, zero and positive are read off.
-    A Krylov run never proves a minimum positive; "positive" then means a residual below a tenth of the lowest Ritz value.
+    A Krylov run never proves a minimum positive; "positive" then means a residual below a tenth of its lowest value.
 
     >>> from stability.eigen import Eigenvalue
     >>> run = Spectrum(9, (Eigenvalue(0.5, 0.2),), (), None, None, "Lanczos", 5, 0.0)

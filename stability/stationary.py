@@ -28,6 +28,8 @@ from stability.problem import Problem, single
 
 DENSE_NEWTON = 2500
 SADDLE_LIMIT = 400
+# Samples whose activations are held at once.
+CHUNK = 2048
 SINGLE_FROM = 20_000
 # Bytes for the pairs of L-BFGS, two vectors each.
 PAIR_BYTES = 2e9
@@ -76,10 +78,14 @@ class _OnE:
         return torch.as_tensor(np.array(theta, dtype=float)).to(self.like)
 
     def value_and_gradient(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
-        at = self.tensor(theta).requires_grad_()
-        value = self.problem.equivariant_risk(at)
-        (gradient,) = torch.autograd.grad(value, at)
-        return float(value.detach()), gradient.cpu().double().numpy()
+        problem, at = self.problem, self.tensor(theta).requires_grad_()
+        value = float(problem.penalty(at.detach()))
+        gradient = problem.weight_decay * at.detach()
+        for part in problem.samples.chunks(CHUNK):
+            loss = problem.equivariant_loss(at, part)
+            gradient = gradient + torch.autograd.grad(loss, at)[0]
+            value += float(loss.detach())
+        return value, gradient.cpu().double().numpy()
 
     def gradient(self, theta: np.ndarray) -> np.ndarray:
         return self.value_and_gradient(theta)[1]

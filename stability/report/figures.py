@@ -16,7 +16,7 @@ import numpy as np
 import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullFormatter, SymmetricalLogLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, SymmetricalLogLocator
 
 from stability.eigen import Spectrum
 from stability.report import words
@@ -130,6 +130,7 @@ def spectrum(analysis: Analysis) -> Figure | None:
                     shown.set(gid=f"values {where}", linewidth=0)
                 axes.set_xscale("log")
                 axes.set_xlim(0.7, max(1.5 * first[-1], 3))
+                axes.xaxis.set_major_locator(LogLocator(numticks=5))
                 axes.xaxis.set_major_formatter("{x:,.0f}")
                 axes.xaxis.set_minor_formatter(NullFormatter())
                 axes.set_title(f"on {name}, dim {found.dim:,}: {words.below_zero(found)}")
@@ -292,7 +293,9 @@ def frequencies(analysis: Analysis) -> Figure | None:
         image = axes.imshow(grid, cmap="cividis", extent=extent)
         image.set_gid("frequencies")
         for i, j in zip(*np.nonzero(grid < -max(x.error for x in found)), strict=True):
-            style = {"ha": "center", "va": "center", "fontsize": 13, "fontweight": "bold", "color": "white"}
+            bright = image.norm(grid[i, j]) > 0.5
+            style = {"ha": "center", "va": "center", "fontsize": 13, "fontweight": "bold"}
+            style["color"] = "black" if bright else "white"
             axes.text(j - columns // 2, i - rows // 2, "–", **style)
         figure.colorbar(image, ax=axes, label="lowest eigenvalue of the sector (per unit of squared weight)")
         axes.set_xlabel("horizontal frequency (periods per image width)")

@@ -1,0 +1,126 @@
+"""How small is E? dim E against dim L, layer by layer, for the three tasks and for TRANS under four groups.
+
+    python -m analyses.dimensions [--size paper] [--out reports/dimensions]
+
+Exact integers from the group algebra alone: dim Hom_G(X, Y) is the number of orbits of G on index pairs. Writes
+dimensions.json, a table (README.md) and dimensions.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from stability.problem import ParameterSpace
+from stability.storage import prepare_folder, write
+from stability.tasks import TaskOptions, load
+
+matplotlib.use("Agg")
+
+CASES = (
+    ("perm", "symmetric"),
+    ("trans", "torus"),
+    ("rot", "rotations"),
+    ("trans", "rotations"),
+    ("trans", "rows"),
+    ("trans", "roto-translations"),
+)
+
+
+@dataclass(frozen=True)
+class Dimensions:
+    """dim E and dim L of one network, and of each of its layers (name, dim L, dim E)."""
+
+    task: str
+    group: str
+    order: int
+    dim_l: int
+    dim_e: int
+    layers: tuple[tuple[str, int, int], ...]
+
+    @property
+    def share(self) -> Fraction:
+        """dim E / dim L."""
+        return Fraction(self.dim_e, self.dim_l)
+
+
+def dimensions(task: str, space: ParameterSpace) -> Dimensions:
+    """Of a parameter space, exact."""
+    layers = tuple(
+        (f"{layer.source.name} → {layer.target.name}", layer.dim, size)
+        for layer, size in zip(space.layers, space.sizes, strict=True)
+    )
+    return Dimensions(task, space.group.name, space.group.order, space.dim, space.dim_equivariant, layers)
+
+
+def table(rows: list[Dimensions]) -> str:
+    """Markdown: totals, then layers."""
+    lines = ["# dim E against dim L", "", "| task | group | order | dim E | dim L | dim E / dim L |"]
+    lines += ["| --- | --- | ---: | ---: | ---: | ---: |"]
+    for r in rows:
+        lines.append(f"| {r.task} | {r.group} | {r.order:,} | {r.dim_e:,} | {r.dim_l:,} | {float(r.share):.3g} |")
+    for r in rows:
+        lines += [
+            "",
+            f"## {r.task}, {r.group}",
+            "",
+            "| layer | dim E | dim L | share |",
+            "| --- | ---: | ---: | ---: |",
+        ]
+        lines += [f"| {name} | {e:,} | {whole:,} | {e / whole:.3g} |" for name, whole, e in r.layers]
+    return "\n".join(lines) + "\n"
+
+
+def draw(rows: list[Dimensions]) -> Figure:
+    """dim E / dim L of every case, with the line 1/|G| of a free action beside it; logarithmic."""
+    figure = Figure(figsize=(8, 3.6), layout="constrained")
+    axes = figure.subplots()
+    ordered = sorted(rows, key=lambda r: r.share)
+    names = [f"{r.task}, {r.group}" for r in ordered]
+    axes.barh(names, [float(r.share) for r in ordered], color="0.6", label="dim E / dim L")
+    axes.plot([1 / r.order for r in ordered], names, "k|", markersize=16, label="1/|G|")
+    for i, r in enumerate(ordered):
+        axes.text(float(r.share), i, f" {float(r.share):.3g}", va="center", fontsize="small")
+    axes.set_xscale("log")
+    axes.margins(x=0.2)
+    axes.set_xlabel("share of the weights that stay free in E")
+    axes.legend(fontsize="small", loc="lower right")
+    return figure
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--size", default="paper", choices=("small", "medium", "paper"))
+    parser.add_argument("--out", type=Path, default=Path("reports/dimensions"))
+    options = parser.parse_args()
+    folder = prepare_folder(options.out)
+    rows = [
+        dimensions(task, load(task, TaskOptions(size=options.size, group=group, samples=10)).space)
+        for task, group in CASES
+    ]
+    found = [
+        {
+            "task": r.task,
+            "group": r.group,
+            "order": r.order,
+            "dim_E": r.dim_e,
+            "dim_L": r.dim_l,
+            "layers": [{"name": n, "dim_E": e, "dim_L": whole} for n, whole, e in r.layers],
+        }
+        for r in rows
+    ]
+    write(folder / "dimensions.json", json.dumps({"size": options.size, "cases": found}, indent=1, ensure_ascii=False))
+    text = table(rows)
+    write(folder / "README.md", text)
+    draw(rows).savefig(folder / "dimensions.png", dpi=110)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

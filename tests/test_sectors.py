@@ -31,7 +31,7 @@ from stability.groups import (
     trivial,
     trivial_irrep,
 )
-from stability.layers import FourierLayer, Layer
+from stability.layers import FourierLayer, Layer, fourier
 from stability.linearised import network_hessian
 from stability.networks import Chain, Classifier, Identity, LayerNorm, Pointwise, logistic, mlp, squared, supervised
 from stability.problem import Samples
@@ -283,3 +283,20 @@ def test_the_union_lists_no_eigenvalue_beyond_what_every_sector_has_reported():
     whole = sectors.union([part([-3.0, 0.0], 2), part([-2.5, -2.0], 50)], 52, 10)
     assert [e.value for e in whole.lowest] == [-3.0, -2.5, -2.0]
     assert [e.value for e in whole.highest] == [0.0, -2.0, -2.5]
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+@pytest.mark.parametrize("name", ["C_6", "Z_3²", "C_4 rotations"])
+def test_products_without_index_tables_are_those_with_them(name, maker, monkeypatch):
+    problem = maker(name)
+    theta = problem.initial(1)
+    for irrep in irreps(problem.group):
+        fast = network_hessian(problem, theta, irrep)
+        if not fast.dim:
+            continue
+        v = torch.randn(3, fast.dim, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        expected = fast(v)
+        with monkeypatch.context() as patch:
+            patch.setattr(fourier, "SCATTER_NUMBERS", 0)
+            found = network_hessian(problem, theta, irrep)(v)
+        assert torch.allclose(found, expected, rtol=0, atol=1e-13 * float(expected.abs().max()))

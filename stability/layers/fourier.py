@@ -258,6 +258,38 @@ class Coupling:
             out.append(whole.reshape(g, pt * a * m, v * d, ps * b * k))
         return out
 
+    def collect(self, into: list[Tensor], blocks: list[Tensor], transposed: bool) -> None:
+        """The adjoint of :meth:`blocks`, added to gradients ``into`` of the entries; nothing is built to be undone."""
+        source, target = (self.target, self.source) if transposed else (self.source, self.target)
+        for piece, block in zip(self.transposed if transposed else self.pieces, blocks, strict=True):
+            t, f = target.groups[piece.target], source.groups[piece.source]
+            v, copies = len(into[0]), into[0].shape[1:3]
+            m, k = reversed(copies) if transposed else copies
+            whole = block.reshape(len(piece.to), t.parts, t.count, m, v, len(piece.phases), f.parts, f.count, k)
+            scale = (1.0 if t.real else math.sqrt(2)) * (1.0 if f.real else 1 / math.sqrt(2))
+            sign = block.new_tensor(piece.flipped)[:, None, None, None, None, None]
+            real = imaginary = 0.0
+            for j, phase in enumerate(piece.phases):
+                phase = complex(phase)
+                one = whole[:, :, :, :, :, j]  # (g, part_t, a, m, v, part_s, b, k)
+                re, im = one[:, 0, :, :, :, 0], 0.0
+                if not f.real:
+                    im = im - sign * one[:, 0, :, :, :, 1]
+                if not t.real:
+                    im = im + one[:, 1, :, :, :, 0]
+                if not (f.real or t.real):
+                    re = re + sign * one[:, 1, :, :, :, 1]
+                real = real + scale * (phase.real * re + phase.imag * im)
+                imaginary = imaginary + scale * (phase.real * im - phase.imag * re)
+            index = torch.as_tensor(piece.index, device=block.device)
+            for part, values, factor in ((0, real, 1.0), (1, imaginary, -1.0 if piece.conjugate else 1.0)):
+                if isinstance(values, float):
+                    continue
+                values = values.permute(3, 2, 5, 0, 1, 4)  # (v, m, k, g, a, b)
+                if transposed:
+                    values = values.transpose(1, 2).transpose(-2, -1)
+                into[piece.shape][:, :, :, part].index_add_(3, index, values, alpha=factor)
+
 
 @lru_cache(maxsize=64)
 def coupling(source: Representation, target: Representation, eta: int) -> Coupling:
@@ -581,12 +613,15 @@ class FourierLayerAt(LayerAt):
             return like.new_zeros(k, 0)
         if self.scatter is not None:
             return self.scatter.collect(k, gathered)
-        blocks, pull = torch.func.vjp(self._direct_blocks, like.new_zeros(k, self.size))
-        shaped = tuple(
-            [g.reshape(b.shape) for g, b in zip(side, made, strict=True)]
-            for side, made in zip(gathered, blocks, strict=True)
-        )
-        return pull(shaped)[0]
+        entries, pull = torch.func.vjp(lambda s: self.layer.entries(s, self.irrep), like.new_zeros(k, self.size))
+        gradients = [[torch.zeros_like(e) for e in pair] for pair in entries]
+        starts = [0, 0]
+        for (_, _, _, _, c), into in zip(self.couplings, gradients, strict=True):
+            for side, pieces in enumerate((c.pieces, c.transposed)):
+                stop = starts[side] + len(pieces)
+                c.collect(into, gathered[side][starts[side] : stop], bool(side))
+                starts[side] = stop
+        return pull(gradients)[0]
 
 
 @dataclass(frozen=True, eq=False)

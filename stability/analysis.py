@@ -37,7 +37,7 @@ from stability.curvature import (
 )
 from stability.eigen import Solution, Spectrum, dense_spectrum, lanczos, ritz
 from stability.errors import BadInput
-from stability.groups import Irrep, cyclic_moduli, residual_symmetry
+from stability.groups import Irrep, cyclic_moduli, residual_symmetry, trivial_irrep
 from stability.points import MOVED_SAMPLES, describe, is_large, scores
 from stability.pooled import hessian_on_e
 from stability.problem import FlatFamily, Problem, single
@@ -396,8 +396,12 @@ class _Run:
     def large_spectra(self) -> dict[str, Solution]:
         """As :meth:`spectra` through the equivariant layers alone: E and its sectors, nothing dense in L."""
         problem, n = self.problem, self.space.dim
-        on_e = hessian_on_e(problem, self.theta)
-        solutions = {"eqv.E": self.solve(on_e, on_e, self.space.dim_equivariant, "eqv-E")}
+        on_e, n_e = hessian_on_e(problem, self.theta), self.space.dim_equivariant
+        if krylov.room(self.settings.memory_gb, n_e, self.like.dtype, 2 * self.settings.eigenvalues) >= SECTOR_STEPS:
+            solutions = {"eqv.E": self.solve(on_e, on_e, n_e, "eqv-E")}
+        else:
+            solutions = {"eqv.E": self.search(trivial_irrep(self.group), on_e, n_e, "eqv-E")}
+            self.checkpoint.forget("lanczos-eqv-E")
         check_product(
             on_e, problem.equivariant_loss, self.theta, problem.samples, problem.weight_decay, self.settings.seed
         )
@@ -506,23 +510,7 @@ class _Run:
             seconds = time.perf_counter() - began
             solution = replace(solution, spectrum=replace(solution.spectrum, seconds=seconds))
         else:
-            # A large sector: the search in single precision, quotients and residuals of few pairs in double.
-            rapid = size > SINGLE_FROM and hasattr(problem.model, "network") and self.like.dtype == torch.float64
-            searched = (
-                sectors.sector_hessian(single(problem), self.theta.float(), irrep, None, memory) if rapid else operator
-            )
-            ends = SINGLE_ENDS if rapid else (settings.eigenvalues, settings.eigenvalues)
-            plan = krylov.Plan(SECTOR_STEPS, *ends, True, settings.seed, memory)
-            precision = torch.float32 if rapid else None
-            solution = krylov.run(
-                searched, operator, size, f"{key}-run", plan, self.like, self.checkpoint, precision=precision
-            )
-            operator.products += searched.products * rapid
-            if size > SINGLE_FROM:  # what is kept for each of a hundred sectors must stay small
-                keep = int(solution.values.argmin())
-                solution = replace(
-                    solution, values=solution.values[[keep]].clone(), vectors=solution.vectors[[keep]].clone()
-                )
+            solution = self.search(irrep, operator, size, f"{key}-run")
             self.checkpoint.forget(f"lanczos-{key}-run")  # its basis is large, and the outcome is stored below
         mismatch = None
         if not self.large or self.checked % CHECK_EVERY == 0:
@@ -537,6 +525,24 @@ class _Run:
             mismatch=json.dumps(mismatch),
         )
         return solution, hvps, mismatch
+
+    def search(self, irrep: Irrep, operator: Operator, size: int, name: str) -> Solution:
+        """The ends of B_λ by Lanczos until the sign is settled.
+
+        Of a large sector the Krylov space is built in single precision, quotients and residuals of few pairs in double,
+        and only the lowest vector is kept.
+        """
+        problem, settings, memory = self.problem, self.settings, self.settings.memory_gb
+        rapid = size > SINGLE_FROM and hasattr(problem.model, "network") and self.like.dtype == torch.float64
+        ends = SINGLE_ENDS if rapid else (settings.eigenvalues, settings.eigenvalues)
+        plan = krylov.Plan(SECTOR_STEPS, *ends, True, settings.seed, memory)
+        if not rapid:
+            return krylov.run(operator, operator, size, name, plan, self.like, self.checkpoint)
+        searched = sectors.sector_hessian(single(problem), self.theta.float(), irrep, None, memory)
+        solution = krylov.run(searched, operator, size, name, plan, self.like, self.checkpoint, precision=torch.float32)
+        operator.products += searched.products
+        keep = int(solution.values.argmin())
+        return replace(solution, values=solution.values[[keep]].clone(), vectors=solution.vectors[[keep]].clone())
 
     def affordable(self, nominal: Operator) -> bool:
         began = time.perf_counter()

@@ -28,6 +28,8 @@ from stability.problem import Problem, single
 
 DENSE_NEWTON = 2500
 SADDLE_LIMIT = 400
+# Longest search from one start where E is too large for dense Newton steps.
+SEARCH_SECONDS = 3600.0
 # Samples whose activations are held at once.
 CHUNK = 2048
 SINGLE_FROM = 20_000
@@ -195,9 +197,32 @@ def minimise(
             bar.set_postfix_str(f"risk {float(intermediate_result.fun):.6g}")
 
     bar = tqdm(desc="minimising on E", unit=" iterations", disable=None, leave=False)
+    started, risk = time.perf_counter(), math.inf
+    while True:
+        x = _round(on_e, x, tolerance, iterations, on_iterate, keep)
+        before, (risk, gradient) = risk, on_e.value_and_gradient(x)
+        # Dense Newton steps have the last word; a long search goes on while it gains and has time.
+        if len(x) <= DENSE_NEWTON or np.linalg.norm(gradient) <= tolerance:
+            break
+        if time.perf_counter() - started > SEARCH_SECONDS or not risk < before - 1e-9 * abs(risk):
+            break
+    bar.close()
+    return on_e.tensor(x)
+
+
+def _round(
+    on_e: _OnE,
+    x: np.ndarray,
+    tolerance: float,
+    iterations: int,
+    on_iterate: Callable[[OptimizeResult], None],
+    keep: Keep,
+) -> np.ndarray:
+    """L-BFGS, then trust-region Newton, then Newton steps."""
+    problem = on_e.problem
     # OpenBLAS threads spinning between scipy's tiny products starve torch's: five times slower on two cores.
     with threadpool_limits(1, user_api="blas"):
-        near = minimize(
+        x = minimize(
             on_e.value_and_gradient,
             x,
             jac=True,
@@ -210,16 +235,14 @@ def minimise(
                 "ftol": 0.0,
                 "gtol": 0.01 * tolerance,
             },
-        )
-    x = near.x
+        ).x
+    keep(on_e.tensor(x))
     if len(x) > SINGLE_FROM:
-        keep(on_e.tensor(x))
         x = polish(problem, on_e.tensor(x), 12, tolerance, keep).cpu().double().numpy()
     if np.linalg.norm(on_e.gradient(x)) > tolerance:
-        dense = len(x) <= DENSE_NEWTON
         second_order = (
             {"method": "trust-exact", "hess": on_e.hessian}
-            if dense
+            if len(x) <= DENSE_NEWTON
             else {"method": "trust-krylov", "hessp": on_e.product}
         )
         x = minimize(
@@ -230,9 +253,10 @@ def minimise(
             options={"gtol": tolerance, "maxiter": 200 if len(x) <= 500 else 50},
             **second_order,
         ).x
-    bar.close()
-    keep(on_e.tensor(x))
-    return polish(problem, on_e.tensor(x), tolerance=tolerance if len(x) > SINGLE_FROM else 0.0)
+        keep(on_e.tensor(x))
+    end = polish(problem, on_e.tensor(x), tolerance=tolerance if len(x) > SINGLE_FROM else 0.0)
+    keep(end)
+    return end.cpu().double().numpy()
 
 
 def find_saddle(problem: Problem, theta: Tensor, evaluations: int = 60) -> Tensor:
@@ -255,7 +279,7 @@ def find_points(
     load: Callable[[int], Tensor | None] = lambda start: None,
     keep: Callable[[int, Tensor], None] = lambda start, theta: None,
 ) -> list[StationaryPoint]:
-    """Distinct equivariant stationary points, best (lowest risk) first; points that missed the tolerance last.
+    """Distinct equivariant stationary points, lowest risk first; then points that missed the tolerance, and the origin.
 
     Args:
         problem: the risk.
@@ -288,7 +312,8 @@ def find_points(
     origin = torch.zeros_like(_start(problem, seed))
     if float(np.linalg.norm(_OnE(problem, origin).gradient(origin.cpu().double().numpy()))) <= tolerance:
         found.append(describe_point(problem, origin, "origin", tolerance))
-    return distinct(sorted(found, key=lambda p: (not p.converged, p.risk)))
+    # The origin, where every weight vanishes, is of no interest while there is anything else.
+    return distinct(sorted(found, key=lambda p: (p.kind == "origin", not p.converged, p.risk)))
 
 
 def distinct(points: Sequence[StationaryPoint]) -> list[StationaryPoint]:

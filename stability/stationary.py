@@ -142,9 +142,7 @@ def describe_point(
     )
 
 
-def polish(
-    problem: Problem, theta: Tensor, steps: int = 12, tolerance: float = 0.0, keep: Keep | None = None
-) -> Tensor:
+def polish(problem: Problem, theta: Tensor, steps: int = 12, tolerance: float = 0.0) -> Tensor:
     """Plain Newton steps on E, each kept only if it shrinks the gradient: any index is preserved nearby.
 
     Where E is too large for a dense Hessian, MINRES solves for a step (as well as float32 products allow, where E is
@@ -172,8 +170,6 @@ def polish(
                 x = x + step
             break
         x, gradient = x + step, trial
-        if keep is not None:
-            keep(on_e.tensor(x))
     return on_e.tensor(x)
 
 
@@ -219,7 +215,9 @@ def _round(
     keep: Keep,
 ) -> np.ndarray:
     """L-BFGS, then trust-region Newton, then Newton steps."""
-    problem = on_e.problem
+    problem, dense = on_e.problem, len(x) <= DENSE_NEWTON
+    # Trust-region steps by Krylov spaces are cheap, and where E is large they descend far faster than L-BFGS.
+    iterations = iterations if dense else min(iterations, 500)
     # OpenBLAS threads spinning between scipy's tiny products starve torch's: five times slower on two cores.
     with threadpool_limits(1, user_api="blas"):
         x = minimize(
@@ -237,20 +235,21 @@ def _round(
             },
         ).x
     keep(on_e.tensor(x))
-    if len(x) > SINGLE_FROM:
-        x = polish(problem, on_e.tensor(x), 12, tolerance, keep).cpu().double().numpy()
     if np.linalg.norm(on_e.gradient(x)) > tolerance:
         second_order = (
             {"method": "trust-exact", "hess": on_e.hessian}
-            if len(x) <= DENSE_NEWTON
+            if dense
             else {"method": "trust-krylov", "hessp": on_e.product}
         )
+        # Risks cannot tell the last steps apart; Newton's are judged by the gradient instead.
+        goal = tolerance if dense else 1e3 * tolerance
+        most = 200 if len(x) <= 500 else 50 if dense else 1000
         x = minimize(
             on_e.value_and_gradient,
             x,
             jac=True,
             callback=on_iterate,
-            options={"gtol": tolerance, "maxiter": 200 if len(x) <= 500 else 50},
+            options={"gtol": goal, "maxiter": most},
             **second_order,
         ).x
         keep(on_e.tensor(x))

@@ -27,6 +27,7 @@ from stability.pooled import hessian_on_e
 from stability.problem import Problem, single
 
 DENSE_NEWTON = 2500
+DENSE_FINISH = 8000
 SADDLE_LIMIT = 400
 # Longest search from one start where E is too large for dense Newton steps.
 SEARCH_SECONDS = 3600.0
@@ -251,6 +252,18 @@ def _round(
             callback=on_iterate,
             options={"gtol": goal, "maxiter": most},
             **second_order,
+        ).x
+        keep(on_e.tensor(x))
+    if DENSE_NEWTON < len(x) <= DENSE_FINISH and np.linalg.norm(on_e.gradient(x)) > 1e3 * tolerance:
+        # In a flat valley the Krylov model stalls where the whole Hessian does not.
+        x = minimize(
+            on_e.value_and_gradient,
+            x,
+            jac=True,
+            method="trust-exact",
+            hess=on_e.hessian,
+            callback=on_iterate,
+            options={"gtol": 1e3 * tolerance, "maxiter": 30},
         ).x
         keep(on_e.tensor(x))
     end = polish(problem, on_e.tensor(x), tolerance=tolerance if len(x) > SINGLE_FROM else 0.0)

@@ -214,19 +214,22 @@ def table(a: Analysis) -> str:
         lines += _entry("gradients", f"{', '.join(norms)}; tolerance on E {number(p.tolerance, 2)}")
         lines += _entry("score", scores(p.metrics)) if scores(p.metrics) else []
     present = _present(a)
+    shown = {k: [_eigenvalue(e[0], 4) for e in (s.lowest, s.highest) if e] for k, s in present.items()}
+    wide = max([29, *(len(ends[0]) for ends in shown.values() if ends)]) + 2
     if present:
-        lines += ["", _line("spectrum", "dim", "negative", "lowest ± residual", "highest ± residual")]
+        lines += ["", _line("spectrum", "dim", "negative", "lowest ± residual", "highest ± residual", wide)]
     for name, s in present.items():
-        ends = [_eigenvalue(e[0], 4) for e in (s.lowest, s.highest) if e]
-        lines.append(_line(name, f"{s.dim:,}", _count(s.negative_count), *(ends or ["–", "–"])))
-        lines += [] if ends else _entry("", s.method)
+        lines.append(_line(name, f"{s.dim:,}", _count(s.negative_count), *(shown[name] or ["–", "–"]), wide))
+        lines += [] if shown[name] else _entry("", s.method)
     lines.append("")
     for key in VERDICTS if a.verdict else ():
         verdict = getattr(a.verdict, key)
         lines += _entry(key, f"{plain(verdict.status)}: {verdict.evidence or 'nothing to judge'}")
     if a.escape:
         lines += _entry("escape", escape(a))
-    return "\n".join(w for line in lines for w in (textwrap.wrap(line, WIDTH) if len(line) > WIDTH else [line]))
+    return "\n".join(
+        w for line in lines for w in (textwrap.wrap(line, WIDTH) if len(line) > WIDTH and line[0] != "∇" else [line])
+    )
 
 
 def _entry(label: str, text: str) -> list[str]:
@@ -234,5 +237,5 @@ def _entry(label: str, text: str) -> list[str]:
     return textwrap.wrap(text, WIDTH, initial_indent=f"{label:<{INDENT}}", subsequent_indent=" " * INDENT)
 
 
-def _line(name: str, dim: str, negative: str, lowest: str, highest: str) -> str:
-    return f"{name:<15}{dim:>10}{negative:>10}  {lowest:<31}{highest}".rstrip()
+def _line(name: str, dim: str, negative: str, lowest: str, highest: str, wide: int) -> str:
+    return f"{name:<15}{dim:>10}{negative:>10}  {lowest:<{wide}}{highest}".rstrip()

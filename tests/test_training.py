@@ -102,34 +102,32 @@ def test_augmentation_without_an_action_on_the_data_is_refused():
 # ---------------------------------------------------------------------------------- sampled augmentation
 
 
-def recorded(case: Problem) -> tuple[Problem, list]:
-    """The problem with a loss that costs nothing and a list of (g, samples) that its data are moved by."""
-    moves = []
-
-    def transform(g, samples):
-        moves.append((g, samples))
-        return samples
-
-    return dataclasses.replace(case, transform=transform, loss=lambda a, samples: 0 * a.sum()), moves
-
-
-def test_every_mini_batch_of_every_pass_is_moved_once_by_an_element_of_its_own():
-    case, moves = recorded(problem("D_4 masks"))
-    sampled_augmentation(case, passes=5, batch=3)(gaussian(case.space.dim), rng())
-    assert [len(samples) for _, samples in moves] == [3, 3, 1] * 5
-    for (_, samples), expected in zip(moves, itertools.cycle(case.samples.chunks(3)), strict=False):
-        assert torch.equal(samples.x, expected.x)
-        assert torch.equal(samples.y, expected.y)
+@every_problem
+def test_passes_that_share_work_are_the_plain_passes(name, monkeypatch):
+    case = problem(name)
+    at, passes, batch = 0.5 * gaussian(case.space.dim), 5, 3
+    source, plain = rng(4), torch.zeros(case.space.dim, dtype=torch.float64)
+    for _ in range(passes):
+        for part in case.samples.chunks(batch):
+            moved = case.transform(case.group.sample(source), part)
+            plain += gradient(lambda a, moved=moved: case.loss(a, moved), at) / passes
+    monkeypatch.setattr("stability.training.TOGETHER", 7)
+    found = sampled_augmentation(case, passes, batch)(at, rng(4))
+    np.testing.assert_allclose(found, plain + case.weight_decay * at, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["D_4 masks", "Q_8 quaternions"])
-def test_the_elements_of_two_batches_in_two_passes_are_uniform_and_independent(name):
-    case, moves = recorded(problem(name))
+def test_the_elements_of_two_batches_in_two_passes_are_uniform_and_independent(name, monkeypatch):
+    case, elements = problem(name), []
+    kind, sample = type(case.group), type(case.group).sample
+    monkeypatch.setattr(kind, "sample", lambda self, source: elements.append(sample(self, source)) or elements[-1])
+    case = dataclasses.replace(case, transform=lambda g, s: s, loss=lambda a, s: 0 * a.sum())
     order, place = case.group.order, {g: i for i, g in enumerate(case.group.elements())}
-    strategy, source, at = sampled_augmentation(case, passes=2, batch=4), rng(1), torch.zeros(case.space.dim)
+    strategy, source = sampled_augmentation(case, passes=2, batch=4), rng(1)
+    assert len(list(case.samples.chunks(4))) == 2
     for _ in range(8 * order**2):
-        strategy(at, source)
-    drawn = np.array([place[g] for g, _ in moves]).reshape(-1, 4)
+        strategy(torch.zeros(case.space.dim), source)
+    drawn = np.array([place[g] for g in elements]).reshape(-1, 4)
     for i, j in itertools.combinations(range(4), 2):
         counts = np.bincount(drawn[:, i] * order + drawn[:, j], minlength=order**2)
         assert chisquare(counts).pvalue > 1e-4

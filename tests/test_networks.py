@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -693,22 +694,26 @@ def test_metrics_are_weighted_means_over_the_data_asked_for():
     at = anywhere(case)
     for which, data in (("train", train), ("test", test)):
         prediction = predict(case, at, data.x)
-        found = with_test.metric(at, which)
+        found = with_test.metric(partial(with_test.model.predict, at), which)
         np.testing.assert_allclose(found["loss"], data.weight @ LOSS[cross_entropy](prediction, data.y), rtol=1e-12)
         right = [float(w) for p, y, w in zip(prediction, data.y, data.weight, strict=True) if p.argmax() == y]
         np.testing.assert_allclose(found["accuracy"], sum(right))
-    constant = with_test.metric(at, "constant")
+    constant = with_test.metric(partial(with_test.model.predict, at), "constant")
     np.testing.assert_allclose(constant["accuracy"], train.weight[train.y == 0].sum())  # class 0 leads 3 : 2 : 2
     assert list(found) == ["accuracy", "loss"]  # the first is the score
-    assert case.metric(at, "test") == {}  # there are none
+    assert case.metric(partial(case.model.predict, at), "test") == {}  # there are none
 
 
 def test_a_regression_is_scored_by_its_loss_alone_and_its_best_constant_is_the_mean_target():
     case = problem("A_4 points")
     at = anywhere(case)
-    assert list(case.metric(at, "train")) == list(case.metric(at, "constant")) == ["loss"]
+    assert (
+        list(case.metric(partial(case.model.predict, at), "train"))
+        == list(case.metric(partial(case.model.predict, at), "constant"))
+        == ["loss"]
+    )
     expected = risk(case, at) - case.penalty(at)
-    np.testing.assert_allclose(case.metric(at, "train")["loss"], expected, rtol=1e-12)
+    np.testing.assert_allclose(case.metric(partial(case.model.predict, at), "train")["loss"], expected, rtol=1e-12)
     np.testing.assert_allclose(case.model.constant(case.samples.y), np.mean(case.samples.y.numpy(), axis=0), rtol=1e-13)
 
 

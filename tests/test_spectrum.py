@@ -387,8 +387,8 @@ def test_when_no_point_reaches_the_tolerance_the_report_is_still_written_and_the
 
     real = analysis.find_points
 
-    def too_strict(problem, starts, seed, tolerance, saddles):
-        return [p for p in real(problem, starts, seed, 1e-300, saddles) if p.kind != "origin"]
+    def too_strict(problem, starts, seed, tolerance, saddles, **options):
+        return [p for p in real(problem, starts, seed, 1e-300, saddles, **options) if p.kind != "origin"]
 
     monkeypatch.setattr(analysis, "find_points", too_strict)
     task = user_task(tmp_path)
@@ -449,16 +449,16 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_temporary_one(tmp_path, m
 
 
 def test_sectors_by_lanczos_agree_with_dense_ones_and_settle_on_a_proven_sign(tmp_path, monkeypatch):
-    from stability import analysis
+    from stability import analysis, krylov
 
     task = user_task(tmp_path)
     run("--task", task, "--out", tmp_path / "dense")
     monkeypatch.setattr(analysis, "DENSE_LIMIT", 4)
-    monkeypatch.setattr(analysis, "SETTLE_STEPS", 12)
+    monkeypatch.setattr(krylov, "SETTLE_NEGATIVE", 12)
     run("--task", task, "--eigenvalues", "3", "--out", tmp_path / "krylov")
-    dense, krylov = (json.loads((tmp_path / d / "spectrum.json").read_text()) for d in ("dense", "krylov"))
+    dense, by_lanczos = (json.loads((tmp_path / d / "spectrum.json").read_text()) for d in ("dense", "krylov"))
     exact = {x["irrep"]: x for x in dense["sectors"]}
-    for x in krylov["sectors"]:
+    for x in by_lanczos["sectors"]:
         low, truth = x["lowest"][0], exact[x["irrep"]]["lowest"][0]
         # A Ritz value bounds from above, and a true eigenvalue lies within the residual.
         assert low["value"] >= truth["value"] - 1e-10

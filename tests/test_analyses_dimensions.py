@@ -39,3 +39,13 @@ def test_the_table_and_the_plot_hold_every_case():
     text = dimensions.table(rows)
     assert all(f"{r.dim_e:,}" in text and r.group in text for r in rows)
     assert len(dimensions.draw(rows).axes[0].patches) == 2
+
+
+def test_the_words_name_the_smallest_and_the_largest_share_that_were_computed():
+    rows = [
+        dimensions.dimensions("trans", load("trans", TaskOptions(group=g, samples=10)).space) for g in ("rows", "torus")
+    ]
+    said = dimensions.section(rows, "small")
+    small, large = sorted(rows, key=lambda r: r.share)
+    assert f"{float(large.share / small.share):,.0f}, from trans under {small.group} to trans" in said.means
+    assert said.measured.index(f"{small.dim_e:,}") < said.measured.index(f"{large.dim_e:,}")

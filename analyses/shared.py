@@ -236,7 +236,13 @@ class Case:
         """Short and unique."""
         parts = [self.task, self.group, self.samples and f"{self.samples} samples"]
         parts += [self.weight_decay is not None and f"μ = {self.weight_decay:g}"]
-        return ", ".join([*(str(p) for p in parts if p), f"start {self.start}"])
+        parts += [not self.by_hand and f"start {self.start}"]
+        return ", ".join(str(p) for p in parts if p)
+
+    @property
+    def by_hand(self) -> bool:
+        """Whether A* = (½, ½) is known without a search."""
+        return self.task.startswith("counterexample")
 
     def problem(self) -> Problem:
         """The problem at its small size."""
@@ -246,7 +252,7 @@ class Case:
     def ground(self) -> Ground:
         """Its stationary point; A* = (½, ½) for the problems known by hand."""
         problem = self.problem()
-        if self.task.startswith("counterexample"):
+        if self.by_hand:
             theta = problem.space.project(problem.samples.x.new_tensor([0.5, 0.5]))
             return resolve(problem, theta, 1e-12)
         return find(problem, self.start)

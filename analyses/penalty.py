@@ -158,8 +158,8 @@ def section(rows: Sequence[dict]) -> Section:
     )
     return Section(
         title="The penalty that holds E",
-        expected="γ/2 ‖A_{E⊥}‖² adds γ to every eigenvalue of ∇²R^aug on E⊥, so a deviation along the lowest mode obeys "
-        "e^{−(λ_min + γ)t}: it grows below γ* = −λ_min and dies out above.",
+        expected="γ/2 ‖A_{E⊥}‖² adds γ to every eigenvalue of ∇²R^aug on E⊥, so a deviation along the lowest mode obeys"
+        " e^{−(λ_min + γ)t}: it grows below γ* = −λ_min and dies out above.",
         measured=f"{values}. Below γ* the deviation grew in {grow} of {len(below)} runs, above it shrank in {decay} of "
         f"{len(above)}. {bracket} The largest difference between measured and predicted rate is "
         f"{relative_error(worst):.1e} of |λ_min| ({worst['label']}, γ = {worst['factor']:g} γ*).",

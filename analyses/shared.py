@@ -132,6 +132,11 @@ class Ground:
         _, number, block = min(found, key=lambda f: f[0])
         return self.mode(block, number)
 
+    def sharing(self, value: float) -> list[str]:
+        """The irreps whose sectors have this eigenvalue, to 1e-8 relative to it."""
+        near = 1e-8 * max(abs(value), 1e-3 * self.highest.value)
+        return [b.irrep.name for b in self.blocks if np.abs(b.values - value).min() <= near]
+
     @property
     def negative(self) -> int:
         """Negative eigenvalues on E⊥, with their multiplicity in L."""
@@ -161,7 +166,7 @@ class Ground:
             "lambda_min_E": self.point.eigenvalues[0],
             "lambda_max_E": self.top_on_e,
             "lambda_min_E_perp": low.value,
-            "irrep": low.irrep,
+            "irreps": self.sharing(low.value),
             "lambda_max_E_perp": high.value,
             "negative_E_perp": self.negative,
             "accuracy": accuracies(self.problem, self.at),
@@ -169,14 +174,14 @@ class Ground:
 
 
 def accuracies(problem: Problem, at: Tensor) -> dict[str, float]:
-    """The score that counts on training, test and by the best constant predictor, where there are data for it."""
+    """On training and test data and of the best constant predictor, where predictions are decisions."""
     found = {}
     if problem.metric is not None:
         with torch.no_grad():
             for which in ("train", "test", "constant"):
                 scores = problem.metric(lambda x: problem.model.predict(at, x), which)
-                for value in list(scores.values())[:1]:
-                    found[which] = value
+                if "accuracy" in scores:
+                    found[which] = scores["accuracy"]
     return found
 
 

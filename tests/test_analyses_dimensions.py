@@ -67,3 +67,13 @@ def test_figure_1_draws_what_the_rows_hold(tmp_path):
     means = [line.get_ydata().tolist() for line in axes.lines if line.get_label() in figure1.STRATEGIES]
     assert means == [[0, 2, 4]] * 3
     assert figure1.summary(rows)["perm"]["NOM"]["off_equivariance"] == 4
+
+
+def test_the_words_name_the_smallest_and_the_largest_share_that_were_computed():
+    rows = [
+        dimensions.dimensions("trans", load("trans", TaskOptions(group=g, samples=10)).space) for g in ("rows", "torus")
+    ]
+    said = dimensions.section(rows, "small")
+    small, large = sorted(rows, key=lambda r: r.share)
+    assert f"{float(large.share / small.share):,.0f}, from trans under {small.group} to trans" in said.means
+    assert said.measured.index(f"{small.dim_e:,}") < said.measured.index(f"{large.dim_e:,}")

@@ -22,7 +22,7 @@ from torch.func import grad, jvp, vmap
 
 from stability.curvature import Operator
 from stability.groups import Irrep
-from stability.layers import LayerAt
+from stability.layers import LayerAt, Scratch
 from stability.problem import Problem, Samples
 
 FEATURE_LIMIT = 128
@@ -141,8 +141,11 @@ def _derivatives(
 
         slope, bend = jvp(slope_of, (y,), (b,))
         first, second = at.tangent_layout(slope), at.tangent_layout(bend)
-        # ḃ is fresh wherever it comes from, so it may be overwritten.
-        return (lambda t: t * first), (lambda t, c: c.mul_(first).addcmul_(t, second))
+        moved = Scratch()
+        # ḃ is not needed again, wherever it comes from, so it may be overwritten.
+        return (lambda t: torch.mul(t, first, out=moved.take(t.shape, t))), (
+            lambda t, c: c.mul_(first).addcmul_(t, second)
+        )
 
     def tangent(t: Tensor) -> Tensor:
         pushed = vmap(lambda u: jvp(sigma, (y,), (u,))[1])(at.sample_layout(t))
@@ -184,7 +187,7 @@ def network_hessian(
     problem: Problem,
     theta: Tensor,
     irrep: Irrep | None,
-    chunk: int = 256,
+    chunk: int | None = None,
     budget: float = 3e7,
     memory_gb: float = 16.0,
 ) -> Operator:
@@ -194,7 +197,7 @@ def network_hessian(
         problem: whose model is a :class:`stability.networks.Classifier`.
         theta: coordinates of A.
         irrep: λ, or None.
-        chunk: samples kept together.
+        chunk: samples kept together; by default 1,024 on L, where every chunk adds to arrays of dim L, else 256.
         budget: bytes of one activation of a batch of tangents.
         memory_gb: what all may use; the samples kept together follow from it where partners are many.
     """
@@ -220,6 +223,7 @@ def network_hessian(
         return samples.weight @ model.losses(x, samples.y)
 
     width = max(max(layer.shape) for layer in layers[:depth])
+    chunk = chunk or (1024 if irrep is None else 256)
     # One vector has d tangents: irreps of large dimension take fewer samples at a time.
     chunk = max(16, min(chunk, int(memory_gb * PARTNER_BYTES // (8 * width * d))))
     hessian = NetworkHessian(stages, head, problem.samples, problem.weight_decay, d, chunk)

@@ -269,3 +269,38 @@ def test_a_layers_dimensions_are_rows_times_columns():
     p = points("S_3")
     layer = Layer("A_0", 2 * p, p + trivial(p.group))
     assert (layer.shape, layer.dim) == ((4, 6), 24)
+
+
+def test_equal_inputs_and_pooled_weights_are_multiplied_once_with_the_same_result():
+    # Both ends of an edge are equal inputs; invariant outputs make a layer's columns equal along orbits.
+    group = Symmetric(4)
+    nodes = permutation(group)
+    layer = Layer("pool", 3 * (nodes * nodes), 5 * trivial(group))
+    generator = torch.Generator().manual_seed(0)
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    weight = layer.at(normal(layer.size()), None)
+    assert weight.pool is not None
+    x = normal(7, 3, 4, 4)
+    x, p = (x + x.mT).flatten(1), normal(7, 5)
+    bound = weight.bind(x, p)
+    assert bound.copies is not None and len(bound.x) == 30
+    for k in (1, 2):
+        s, tangent, cotangent = normal(k, layer.dim), normal(48, k, 7), normal(5, k, 7)
+        dense = s.unflatten(1, layer.shape)
+        pushed = torch.einsum("krc,nc->rkn", dense, x)
+        through = torch.einsum("rc,ckn->rkn", weight.weight, tangent)
+        pulled = torch.einsum("krc,nr->ckn", dense, p)
+        back = torch.einsum("rc,rkn->ckn", weight.weight, cotangent)
+        direction = weight.push(s)
+        assert torch.allclose(weight.forward(direction, bound, None), pushed, atol=1e-12)
+        assert torch.allclose(weight.forward(direction, bound, tangent), pushed + through, atol=1e-12)
+        assert torch.allclose(weight.forward(None, bound, tangent), through, atol=1e-12)
+        gathered = weight.zeros(k, s)
+        found = weight.backward(direction, bound, tangent, cotangent, gathered, need=True)
+        assert torch.allclose(found, pulled + back, atol=1e-12)
+        assert torch.allclose(weight.backward(None, bound, tangent, cotangent, None, need=True), back, atol=1e-12)
+        expected = torch.einsum("rkn,nc->krc", cotangent, x) + torch.einsum("nr,ckn->krc", p, tangent)
+        assert torch.allclose(weight.collect(k, gathered, s), expected.flatten(1), atol=1e-12)

@@ -19,12 +19,16 @@ right for every group; a faster layer overrides ``apply`` and ``adjoint``, and n
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from stability.groups import Element, Irrep, Representation, SectorBasis, sector_basis, trivial_irrep
+
+# Inputs that are equal on all samples (graphs: both ends of an edge) are multiplied once where they are this share.
+DISTINCT_SHARE = 0.75
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,47 @@ class Layer:
         return LayerAt(self, coordinates, irrep)
 
 
+@dataclass(frozen=True)
+class Bound:
+    """The primal pass as a layer sees it: inputs, derivatives of the loss, samples in columns.
+
+    Attributes:
+        x: the inputs that differ, (distinct, n).
+        p: derivatives of the loss in the outputs, (rows, n).
+        copies: (columns, distinct) zeros and ones with inputs = copies · x; None where all of them differ.
+    """
+
+    x: Tensor
+    p: Tensor
+    copies: Tensor | None
+
+
+class Scratch:
+    """Memory that is written again and again: fresh pages for tens of megabytes cost as much as the product."""
+
+    def __init__(self) -> None:
+        self.flat: Tensor | None = None
+
+    def take(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        """An array to be overwritten; it shares its memory with the one taken before."""
+        count = math.prod(shape)
+        if self.flat is None or len(self.flat) < count:
+            self.flat = like.new_empty(count)
+        return self.flat[:count].view(shape)
+
+
+def _pool(weight: Tensor, copies: int) -> tuple[Tensor, Tensor] | None:
+    """U (rows, m·r), P (r, c) with A[:, k·c + j] = Σ_i U[:, k·r + i] P[i, j]; None where that saves nothing.
+
+    On E, columns of one channel that the group permutes are equal when the outputs are invariant: A sums first.
+    """
+    rows, columns = weight.shape
+    distinct, index = torch.unique(weight.view(rows * copies, columns // copies), dim=1, return_inverse=True)
+    if 4 * distinct.shape[1] > columns // copies:
+        return None
+    return distinct.reshape(rows, -1), torch.nn.functional.one_hot(index).mT.to(weight.dtype)
+
+
 class LayerAt:
     """A layer A at a point of E with the maps that its perturbations S in one sector need (dense fallback).
 
@@ -131,6 +176,9 @@ class LayerAt:
         self.dim = 1 if irrep is None else irrep.dim
         self.size = layer.dim if irrep is None else layer.size(irrep)
         self.weight = layer.embed(coordinates).squeeze(-3)
+        self.copies = layer.source.blocks[0][0] if len(layer.source.blocks) == 1 else 1
+        self.pool = _pool(self.weight, self.copies)
+        self.pushed, self.pulled = Scratch(), Scratch()
 
     def plain(self, x: Tensor) -> Tensor:
         """Ax for samples (n, columns)."""
@@ -155,9 +203,14 @@ class LayerAt:
         rows, columns = self.layer.shape
         return like.new_zeros(rows, k * self.dim, columns), like.new_zeros(rows, columns, k * self.dim)
 
-    def bind(self, x: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
+    def bind(self, x: Tensor, p: Tensor) -> Bound:
         """What the products need of the primal inputs (n, columns) and of the loss's derivatives (n, rows)."""
-        return x.mT.contiguous(), p.mT.contiguous()
+        distinct, index = torch.unique(x.mT, dim=0, return_inverse=True)
+        if len(distinct) > DISTINCT_SHARE * x.shape[1]:
+            return Bound(x.mT.contiguous(), p.mT.contiguous(), None)
+        return Bound(
+            distinct.contiguous(), p.mT.contiguous(), torch.nn.functional.one_hot(index, len(distinct)).to(x.dtype)
+        )
 
     def push(self, s: Tensor) -> tuple[Tensor, Tensor] | None:
         """The dense partners of coordinates (k, size), as (rows · k·d, columns) and (columns · k·d, rows)."""
@@ -169,41 +222,58 @@ class LayerAt:
         rows, columns = self.layer.shape
         return dense.transpose(0, 1).reshape(-1, columns), dense.permute(2, 0, 1).reshape(-1, rows)
 
-    def forward(
-        self, direction: tuple[Tensor, Tensor] | None, bound: tuple[Tensor, Tensor], tangent: Tensor | None
-    ) -> Tensor:
-        """ẏ = Aẋ + (S e_j)x."""
-        rows, samples = self.layer.shape[0], bound[0].shape[1]
+    def forward(self, direction: tuple[Tensor, Tensor] | None, bound: Bound, tangent: Tensor | None) -> Tensor:
+        """ẏ = Aẋ + (S e_j)x, in memory that the next call of this method overwrites."""
+        rows, samples = self.layer.shape[0], bound.x.shape[1]
+        weight, moved = self.weight, None if tangent is None else tangent.flatten(1)
+        if moved is not None and self.pool is not None:
+            weight, sums = self.pool
+            moved = (sums @ moved.unflatten(0, (self.copies, -1))).flatten(0, 1)
         if direction is None:
-            return (self.weight @ tangent.flatten(1)).unflatten(1, tangent.shape[1:])
-        pushed = direction[0] @ bound[0]
-        if tangent is not None:
-            pushed.view(rows, -1).addmm_(self.weight, tangent.flatten(1))
+            return (weight @ moved).unflatten(1, tangent.shape[1:])
+        left = direction[0] if bound.copies is None else direction[0] @ bound.copies
+        pushed = torch.mm(left, bound.x, out=self.pushed.take((len(left), samples), left))
+        if moved is not None:
+            pushed.view(rows, -1).addmm_(weight, moved)
         return pushed.view(rows, -1, samples)
 
     def backward(
         self,
         direction: tuple[Tensor, Tensor] | None,
-        bound: tuple[Tensor, Tensor],
+        bound: Bound,
         tangent: Tensor | None,
         cotangent: Tensor,
         gathered: tuple[Tensor, Tensor] | None,
         need: bool,
     ) -> Tensor | None:
-        """ḃ = Aᵀṗ + (S e_j)ᵀp where needed; adds ṗ ⊗ x and p ⊗ ẋ to ``gathered``."""
-        x, p = bound
+        """ḃ = Aᵀṗ + (S e_j)ᵀp where needed; adds ṗ ⊗ x and p ⊗ ẋ to ``gathered``.
+
+        The result lies in memory that the next call of this method overwrites.
+        """
         if direction is not None:
-            gathered[0].flatten(0, 1).addmm_(cotangent.flatten(0, 1), x.mT)
+            if bound.copies is None:
+                gathered[0].flatten(0, 1).addmm_(cotangent.flatten(0, 1), bound.x.mT)
+            else:
+                gathered[0].flatten(0, 1).addmm_(cotangent.flatten(0, 1) @ bound.x.mT, bound.copies.mT)
             if tangent is not None:
-                gathered[1].flatten(1).addmm_(p, tangent.flatten(0, 1).mT)
+                gathered[1].flatten(1).addmm_(bound.p, tangent.flatten(0, 1).mT)
         if not need:
             return None
-        columns, samples = self.layer.shape[1], x.shape[1]
-        if direction is None:
-            return (self.weight.mT @ cotangent.flatten(1)).unflatten(1, cotangent.shape[1:])
-        pulled = direction[1] @ p
-        pulled.view(columns, -1).addmm_(self.weight.mT, cotangent.flatten(1))
-        return pulled.view(columns, -1, samples)
+        columns, samples, onward = self.layer.shape[1], bound.p.shape[1], cotangent.flatten(1)
+        pulled = None
+        if direction is not None:
+            out = self.pulled.take((len(direction[1]), samples), onward)
+            pulled = torch.mm(direction[1], bound.p, out=out).view(columns, -1)
+        if self.pool is None:
+            pulled = self.weight.mT @ onward if pulled is None else pulled.addmm_(self.weight.mT, onward)
+        else:
+            weight, sums = self.pool
+            spread, groups = sums.mT.expand(self.copies, -1, -1), (weight.mT @ onward).unflatten(0, (self.copies, -1))
+            if pulled is None:
+                pulled = torch.bmm(spread, groups)
+            else:
+                pulled.unflatten(0, (self.copies, -1)).baddbmm_(spread, groups)
+        return pulled.reshape(columns, -1, samples)
 
     def collect(self, k: int, gathered: tuple[Tensor, Tensor] | None, like: Tensor) -> Tensor:
         """Coordinates (k, size) of what was gathered."""

@@ -421,7 +421,7 @@ def tables(found: dict) -> str:
         ours = part["rows"]["sectors, Lanczos in each"]["seconds"]
         lines += [
             f"\n## λ_min of ∇²R^aug on E⊥\n\n{part['problem']}; stops when the residual is below {part['tolerance']:g} "
-            f"of the value, or after {AUGMENTED_SECONDS:g} s a run: a row whose residual is larger bounds its cost from "
+            f"of the value, or after {AUGMENTED_SECONDS:g} s a run: a larger residual bounds the cost from "
             "below.\n"
         ]
         lines += [

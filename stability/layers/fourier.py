@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from stability.groups import Irrep, Representation, cyclic_moduli
-from stability.layers.layer import Layer, LayerAt
+from stability.layers.layer import Layer, LayerAt, Scratch
 
 # Coordinates beyond which the blocks of a sector are built without index tables, which take twenty times their memory.
 SCATTER_NUMBERS = 2_000_000
@@ -406,21 +406,31 @@ def _from_positions(space: Representation, y: Tensor) -> Tensor:
     return moved[0] if len(moved) == 1 else torch.cat(moved, dim=-1)
 
 
-def _analyse(space: Representation, x: Tensor) -> list[list[Tensor]]:
+def _product(a: Tensor, b: Tensor, scratch: Scratch | None) -> Tensor:
+    """ab, in reused memory where there is some."""
+    return a @ b if scratch is None else torch.mm(a, b, out=scratch.take((len(a), b.shape[1]), b))
+
+
+def _analyse(space: Representation, x: Tensor, scratch: Scratch | None = None) -> list[list[Tensor]]:
     """(rows, T), position-major → for every block and group of frequencies (g, part·mode·copy, T)."""
+    scratch = scratch if len(space.blocks) == 1 else None
     found, start = [], 0
     for copies, base in space.blocks:
         basis = fourier_basis(base)
         part = x[start : start + copies * base.dim]
         start += copies * base.dim
-        turned = basis.matrix.to(x) @ part.reshape(base.dim, -1) if base.dim > 1 else part.reshape(1, -1)
+        flat = part.reshape(base.dim, -1)
+        turned = _product(basis.matrix.to(x), flat, scratch) if base.dim > 1 else flat
         turned = turned.reshape(base.dim, copies * x.shape[1])
         found.append([turned[g.start : g.stop].reshape(-1, g.rows * copies, x.shape[1]) for g in basis.groups])
     return found
 
 
-def _synthesise(space: Representation, spectra: list[list[Tensor | None]], like: Tensor, width: int) -> Tensor:
+def _synthesise(
+    space: Representation, spectra: list[list[Tensor | None]], like: Tensor, width: int, scratch: Scratch | None = None
+) -> Tensor:
     """The inverse of :func:`_analyse`; groups that nothing reached are zero."""
+    scratch = scratch if len(space.blocks) == 1 else None
     parts = []
     for (copies, base), groups in zip(space.blocks, spectra, strict=True):
         basis = fourier_basis(base)
@@ -432,7 +442,7 @@ def _synthesise(space: Representation, spectra: list[list[Tensor | None]], like:
             continue
         spectrum = [v.reshape(g.stop - g.start, copies * width) for g, v in present]
         rows = [matrix[g.start : g.stop] for g, _ in present]
-        turned = torch.cat(rows).mT @ torch.cat(spectrum) if len(present) > 1 else rows[0].mT @ spectrum[0]
+        turned = _product(torch.cat(rows).mT, torch.cat(spectrum) if len(present) > 1 else spectrum[0], scratch)
         parts.append(turned.reshape(copies * base.dim, width))
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
@@ -505,6 +515,9 @@ class FourierLayerAt(LayerAt):
         self.size = layer.size(irrep)
         self.arithmetic = FourierArithmetic(layer, coordinates)
         self.couplings = layer.couplings(irrep)
+        # Spectra and results are overwritten by the next call of the method that made them.
+        self.before, self.after, self.pushed, self.pulled = Scratch(), Scratch(), Scratch(), Scratch()
+        self.last: tuple[Tensor, list[list[Tensor]]] | None = None
         self.scatter = None
         if 0 < self.size <= SCATTER_NUMBERS:
             self.scatter = _scatter(layer, irrep).to(coordinates)
@@ -568,7 +581,9 @@ class FourierLayerAt(LayerAt):
         t = samples = None
         if tangent is not None:
             t, samples = tangent.shape[1:]
-            self.arithmetic.accumulate(_analyse(self.layer.source, tangent.flatten(1)), into, False)
+            spectra = _analyse(self.layer.source, tangent.flatten(1), self.before)
+            self.last = (tangent, spectra)
+            self.arithmetic.accumulate(spectra, into, False)
         if direction is not None:
             blocks = iter(direction[0])
             for (i, _, _, _, c), inputs in zip(self.couplings, bound[0], strict=True):
@@ -578,13 +593,14 @@ class FourierLayerAt(LayerAt):
                     moved = torch.bmm(block.flatten(1, 2), x).reshape(len(q.to), block.shape[1], -1)
                     _add(into[i], q.target, q.to, len(c.target.groups[q.target].frequencies), moved)
         like = tangent if tangent is not None else bound[0][0][0]
-        return _synthesise(self.layer.target, into, like, t * samples).unflatten(1, (t, samples))
+        y = _synthesise(self.layer.target, into, like, t * samples, self.pushed)
+        return y.unflatten(1, (t, samples))
 
     def backward(
         self, direction: object, bound: tuple, tangent: Tensor | None, cotangent: Tensor, gathered: object, need: bool
     ) -> Tensor | None:
         t, samples = cotangent.shape[1:]
-        spectra = _analyse(self.layer.target, cotangent.flatten(1))
+        spectra = _analyse(self.layer.target, cotangent.flatten(1), self.after)
         into = _empty(self.layer.source)
         if direction is not None:
             sums = iter(gathered[0])
@@ -593,7 +609,11 @@ class FourierLayerAt(LayerAt):
                     values = _select(spectra[i][q.target], q.to)
                     next(sums).baddbmm_(values.reshape(len(q.to), -1, samples), x.mT)
             pulls, sums = iter(direction[1]), iter(gathered[1])
-            before = None if tangent is None else _analyse(self.layer.source, tangent.flatten(1))
+            before = None
+            if tangent is not None:
+                # ``forward`` has just taken the same spectrum.
+                known = self.last is not None and self.last[0] is tangent
+                before = self.last[1] if known else _analyse(self.layer.source, tangent.flatten(1), self.before)
             for (_, j, _, _, c), outputs in zip(self.couplings, bound[1], strict=True):
                 for q, p in zip(c.transposed, outputs, strict=True):
                     block, total = next(pulls), next(sums)
@@ -606,7 +626,8 @@ class FourierLayerAt(LayerAt):
         if not need:
             return None
         self.arithmetic.accumulate(spectra, into, True)
-        return _synthesise(self.layer.source, into, cotangent, t * samples).unflatten(1, (t, samples))
+        b = _synthesise(self.layer.source, into, cotangent, t * samples, self.pulled)
+        return b.unflatten(1, (t, samples))
 
     def collect(self, k: int, gathered: object, like: Tensor) -> Tensor:
         if gathered is None:

@@ -29,7 +29,7 @@ from stability.problem import Problem, single
 DENSE_NEWTON = 2500
 DENSE_FINISH = 8000
 SADDLE_LIMIT = 400
-# Longest search from one start where E is too large for dense Newton steps.
+# Longest search from one start where E is too large for dense Newton steps; polishing may end a step later.
 SEARCH_SECONDS = 3600.0
 # Samples whose activations are held at once.
 CHUNK = 2048
@@ -143,11 +143,14 @@ def describe_point(
     )
 
 
-def polish(problem: Problem, theta: Tensor, steps: int = 12, tolerance: float = 0.0) -> Tensor:
+def polish(
+    problem: Problem, theta: Tensor, steps: int = 12, tolerance: float = 0.0, deadline: float = math.inf
+) -> Tensor:
     """Plain Newton steps on E, each kept only if it shrinks the gradient: any index is preserved nearby.
 
     Where E is too large for a dense Hessian, MINRES solves for a step (as well as float32 products allow, where E is
-    very large), and the steps end once the gradient norm is below ``tolerance``.
+    very large), and the steps end once the gradient norm is below ``tolerance``, or at ``deadline`` on
+    ``time.perf_counter``.
     """
     on_e = _OnE(problem, theta)
     x = theta.detach().cpu().double().numpy()
@@ -159,7 +162,7 @@ def polish(problem: Problem, theta: Tensor, steps: int = 12, tolerance: float = 
             step = -vectors[:, sure] @ ((vectors[:, sure].T @ gradient) / values[sure])
         else:
             product = LinearOperator((len(x), len(x)), matvec=partial(on_e.product, x), dtype=float)
-            if np.linalg.norm(gradient) <= tolerance:
+            if np.linalg.norm(gradient) <= tolerance or time.perf_counter() > deadline:
                 break
             # MINRES measures its residual against ‖H‖‖step‖, of which float32 knows no more than 1e-7.
             rtol = 1e-7 if len(x) > SINGLE_FROM else 1e-10
@@ -188,20 +191,23 @@ def minimise(
     def on_iterate(intermediate_result: OptimizeResult) -> None:
         nonlocal kept
         bar.update(1)
-        if time.perf_counter() - kept > 60:
+        now = time.perf_counter()
+        if len(x) > DENSE_NEWTON and now > deadline:
+            raise StopIteration
+        if now - kept > 60:
             keep(on_e.tensor(intermediate_result.x))
-            kept = time.perf_counter()
+            kept = now
             bar.set_postfix_str(f"risk {float(intermediate_result.fun):.6g}")
 
     bar = tqdm(desc="minimising on E", unit=" iterations", disable=None, leave=False)
-    started, risk = time.perf_counter(), math.inf
+    deadline, risk = time.perf_counter() + SEARCH_SECONDS, math.inf
     while True:
-        x = _round(on_e, x, tolerance, iterations, on_iterate, keep)
+        x = _round(on_e, x, tolerance, iterations, on_iterate, keep, deadline)
         before, (risk, gradient) = risk, on_e.value_and_gradient(x)
         # Dense Newton steps have the last word; a long search goes on while it gains and has time.
         if len(x) <= DENSE_NEWTON or np.linalg.norm(gradient) <= tolerance:
             break
-        if time.perf_counter() - started > SEARCH_SECONDS or not risk < before - 1e-9 * abs(risk):
+        if time.perf_counter() > deadline or not risk < before - 1e-9 * abs(risk):
             break
     bar.close()
     return on_e.tensor(x)
@@ -214,6 +220,7 @@ def _round(
     iterations: int,
     on_iterate: Callable[[OptimizeResult], None],
     keep: Keep,
+    deadline: float,
 ) -> np.ndarray:
     """L-BFGS, then trust-region Newton, then Newton steps."""
     problem, dense = on_e.problem, len(x) <= DENSE_NEWTON
@@ -266,7 +273,8 @@ def _round(
             options={"gtol": 1e3 * tolerance, "maxiter": 30},
         ).x
         keep(on_e.tensor(x))
-    end = polish(problem, on_e.tensor(x), tolerance=tolerance if len(x) > SINGLE_FROM else 0.0)
+    goal = tolerance if len(x) > SINGLE_FROM else 0.0
+    end = polish(problem, on_e.tensor(x), tolerance=goal, deadline=math.inf if dense else deadline)
     keep(end)
     return end.cpu().double().numpy()
 

@@ -59,8 +59,12 @@ class Operator:
         """Hv for v of shape (dim) or (k, dim)."""
         rows = v.reshape(-1, self.dim)
         self.products += len(rows)
-        parts = [self.apply(rows[i : i + self.batch]) for i in range(0, len(rows), self.batch)]
-        return (parts[0] if len(parts) == 1 else torch.cat(parts)).reshape(v.shape)
+        if len(rows) <= self.batch:
+            return self.apply(rows).reshape(v.shape)
+        found = torch.empty_like(rows)
+        for start in range(0, len(rows), self.batch):
+            found[start : start + self.batch] = self.apply(rows[start : start + self.batch])
+        return found.reshape(v.shape)
 
 
 def linearise(

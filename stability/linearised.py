@@ -128,8 +128,12 @@ class NetworkHessian:
                 b = self.stages[i].at.backward(directions[i], one.bound[i], xs[i], p, gathered[i], need=i > 0)
                 if i > 0:
                     p = one.backward[i - 1](ys[i - 1], b)
-        found = [stage.at.collect(k, g, v) for stage, g in zip(self.stages, gathered, strict=True)]
-        return torch.cat(found, dim=1) / self.dim + self.weight_decay * v
+        found = torch.empty_like(v)
+        for stage, sums, out in zip(self.stages, gathered, found.split(self.sizes, dim=1), strict=True):
+            stage.at.collect(k, sums, out)
+        if self.dim > 1:
+            found /= self.dim
+        return found.add_(v, alpha=self.weight_decay) if self.weight_decay else found
 
 
 def _derivatives(

@@ -94,8 +94,8 @@ class PooledAt(LayerAt):
         c = cotangent.unflatten(0, (self.channels, pools)).permute(0, 2, 3, 1).flatten(2)  # (c, k, n·τ)
         gathered += (torch.bmm(c, bound[0]) + torch.bmm(direction.mT, bound[1])).transpose(0, 1)
 
-    def collect(self, k: int, gathered: Tensor, like: Tensor) -> Tensor:
-        return gathered.flatten(1)
+    def collect(self, k: int, gathered: Tensor, out: Tensor) -> None:
+        out.copy_(gathered.flatten(1))
 
 
 def pooled_hessian(problem: Problem, theta: Tensor, chunk: int = 256) -> Operator | None:

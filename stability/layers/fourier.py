@@ -629,12 +629,13 @@ class FourierLayerAt(LayerAt):
         b = _synthesise(self.layer.source, into, cotangent, t * samples, self.pulled)
         return b.unflatten(1, (t, samples))
 
-    def collect(self, k: int, gathered: object, like: Tensor) -> Tensor:
+    def collect(self, k: int, gathered: object, out: Tensor) -> None:
         if gathered is None:
-            return like.new_zeros(k, 0)
+            return
         if self.scatter is not None:
-            return self.scatter.collect(k, gathered)
-        entries, pull = torch.func.vjp(lambda s: self.layer.entries(s, self.irrep), like.new_zeros(k, self.size))
+            out.copy_(self.scatter.collect(k, gathered))
+            return
+        entries, pull = torch.func.vjp(lambda s: self.layer.entries(s, self.irrep), out.new_zeros(k, self.size))
         gradients = [[torch.zeros_like(e) for e in pair] for pair in entries]
         starts = [0, 0]
         for (_, _, _, _, c), into in zip(self.couplings, gradients, strict=True):
@@ -642,7 +643,7 @@ class FourierLayerAt(LayerAt):
                 stop = starts[side] + len(pieces)
                 c.collect(into, gathered[side][starts[side] : stop], bool(side))
                 starts[side] = stop
-        return pull(gradients)[0]
+        out.copy_(pull(gradients)[0])
 
 
 @dataclass(frozen=True, eq=False)

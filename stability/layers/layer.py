@@ -178,7 +178,7 @@ class LayerAt:
         self.weight = layer.embed(coordinates).squeeze(-3)
         self.copies = layer.source.blocks[0][0] if len(layer.source.blocks) == 1 else 1
         self.pool = _pool(self.weight, self.copies)
-        self.pushed, self.pulled = Scratch(), Scratch()
+        self.pushed, self.pulled, self.sums = Scratch(), Scratch(), (Scratch(), Scratch())
 
     def plain(self, x: Tensor) -> Tensor:
         """Ax for samples (n, columns)."""
@@ -196,12 +196,21 @@ class LayerAt:
         """The inverse of ``tangent_layout``."""
         return t.permute(1, 2, 0)
 
-    def zeros(self, k: int, like: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Where Σ ṗ ⊗ x (rows, k·d, columns) and Σ p ⊗ ẋ (rows, columns, k·d) are gathered; see ``collect``."""
-        if not self.size:
-            return None
-        rows, columns = self.layer.shape
-        return like.new_zeros(rows, k * self.dim, columns), like.new_zeros(rows, columns, k * self.dim)
+    def zeros(self, k: int, like: Tensor) -> list[Tensor | None] | None:
+        """Where Σ ṗ ⊗ x (rows · k·d, columns) and Σ p ⊗ ẋ (rows, columns · k·d) are gathered; None stands for zeros.
+
+        The sums lie in memory that the next product overwrites; see ``collect``.
+        """
+        return [None, None] if self.size else None
+
+    def _gather(self, gathered: list[Tensor | None], side: int, left: Tensor, right: Tensor) -> None:
+        """Adds left · right to a sum; the first one is written where the last product's sum was."""
+        held = gathered[side]
+        if held is None:
+            out = self.sums[side].take((len(left), right.shape[1]), left)
+            gathered[side] = torch.mm(left, right, out=out)
+        else:
+            held.addmm_(left, right)
 
     def bind(self, x: Tensor, p: Tensor) -> Bound:
         """What the products need of the primal inputs (n, columns) and of the loss's derivatives (n, rows)."""
@@ -243,7 +252,7 @@ class LayerAt:
         bound: Bound,
         tangent: Tensor | None,
         cotangent: Tensor,
-        gathered: tuple[Tensor, Tensor] | None,
+        gathered: list[Tensor | None] | None,
         need: bool,
     ) -> Tensor | None:
         """ḃ = Aᵀṗ + (S e_j)ᵀp where needed; adds ṗ ⊗ x and p ⊗ ẋ to ``gathered``.
@@ -251,12 +260,12 @@ class LayerAt:
         The result lies in memory that the next call of this method overwrites.
         """
         if direction is not None:
-            if bound.copies is None:
-                gathered[0].flatten(0, 1).addmm_(cotangent.flatten(0, 1), bound.x.mT)
-            else:
-                gathered[0].flatten(0, 1).addmm_(cotangent.flatten(0, 1) @ bound.x.mT, bound.copies.mT)
+            left, right = cotangent.flatten(0, 1), bound.x.mT
+            if bound.copies is not None:
+                left, right = left @ right, bound.copies.mT
+            self._gather(gathered, 0, left, right)
             if tangent is not None:
-                gathered[1].flatten(1).addmm_(bound.p, tangent.flatten(0, 1).mT)
+                self._gather(gathered, 1, bound.p, tangent.flatten(0, 1).mT)
         if not need:
             return None
         columns, samples, onward = self.layer.shape[1], bound.p.shape[1], cotangent.flatten(1)
@@ -275,11 +284,16 @@ class LayerAt:
                 pulled.unflatten(0, (self.copies, -1)).baddbmm_(spread, groups)
         return pulled.reshape(columns, -1, samples)
 
-    def collect(self, k: int, gathered: tuple[Tensor, Tensor] | None, like: Tensor) -> Tensor:
-        """Coordinates (k, size) of what was gathered."""
+    def collect(self, k: int, gathered: list[Tensor | None] | None, out: Tensor) -> None:
+        """Writes the coordinates (k, size) of what was gathered to ``out``."""
         if gathered is None:
-            return like.new_zeros(k, 0)
-        total = gathered[0].transpose(0, 1) + gathered[1].permute(2, 0, 1)
-        if self.irrep is None:
-            return total.flatten(1)
-        return self.layer.adjoint_embed(total.unflatten(0, (k, self.dim)), self.irrep)
+            return
+        rows, columns = self.layer.shape
+        total = gathered[0].view(rows, -1, columns).transpose(0, 1)
+        whole = out.unflatten(1, self.layer.shape) if self.irrep is None else None
+        if gathered[1] is None:
+            total = total if whole is None else whole.copy_(total)
+        else:
+            total = torch.add(total, gathered[1].view(rows, columns, -1).permute(2, 0, 1), out=whole)
+        if whole is None:
+            out.copy_(self.layer.adjoint_embed(total.unflatten(0, (k, self.dim)), self.irrep))

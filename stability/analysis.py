@@ -73,6 +73,7 @@ class Settings:
         at: "point", "init", "trained", or a tensor θ.
         points: starts of the search.
         saddles: starts searched for saddles too.
+        search_minutes: longest search from one start where E is too large for a dense Hessian.
         eigenvalues: distinct eigenvalues reported at each end.
         memory_gb: what the run may use.
         escape_iterations: L-BFGS steps of exact augmented descent from an unstable point; 0 leaves it out.
@@ -83,6 +84,7 @@ class Settings:
     at: str | Tensor = "point"
     points: int = 2
     saddles: int = 0
+    search_minutes: float = 60.0
     eigenvalues: int = 10
     memory_gb: float = 16.0
     escape_iterations: int = 300
@@ -245,6 +247,7 @@ class _Run:
                 settings.saddles,
                 load=self.started_from,
                 keep=lambda start, theta: self.checkpoint.save(f"start-{start}", {"theta": theta}),
+                seconds=60 * settings.search_minutes,
             )
         else:
             if self.problem.initial is None:

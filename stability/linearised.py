@@ -203,7 +203,7 @@ def network_hessian(
         problem: whose model is a :class:`stability.networks.Classifier`.
         theta: coordinates of A.
         irrep: λ, or None.
-        chunk: samples kept together; by default 1,024 on L, where every chunk adds to arrays of dim L, else 256 to 1,024.
+        chunk: samples kept together; by default 1,024 on L, where a chunk adds to arrays of dim L, else 256 to 1,024.
         budget: bytes of one activation of a batch of tangents.
         memory_gb: what all may use; the samples kept together follow from it where partners are many.
     """

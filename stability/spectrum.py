@@ -52,6 +52,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--weight-decay", type=float, help="μ in μ/2‖A‖²")
     p.add_argument("--points", type=int, default=2, help="random starts of the search")
     p.add_argument("--saddles", type=int, default=0, help="starts searched for saddles of R on E too")
+    p.add_argument(
+        "--search-minutes", type=float, default=60.0, help="longest search from a start, where dim E > 2,500"
+    )
     p.add_argument("--eigenvalues", type=int, default=10, help="distinct eigenvalues reported at each end")
     p.add_argument("--sectors", default="all", help="all, none, or names of irreps such as '(4,1),(3,2)' or 'q=(0,1)'")
     p.add_argument("--samples", type=int, help="training samples")
@@ -86,6 +89,8 @@ def check_options(options: argparse.Namespace) -> None:
         value = getattr(options, name)
         if value < least:
             raise BadInput(f"--{name} {value}: give a number ≥ {least}")
+    if not options.search_minutes > 0:
+        raise BadInput(f"--search-minutes {options.search_minutes:g}: give a positive number")
     if options.memory_gb is not None and not options.memory_gb > 0:
         raise BadInput(f"--memory-gb {options.memory_gb:g}: give a positive number")
     if options.dtype not in DTYPES:
@@ -136,6 +141,7 @@ def run(options: argparse.Namespace, command: str) -> int:
         at=at,
         points=options.points,
         saddles=options.saddles,
+        search_minutes=options.search_minutes,
         eigenvalues=options.eigenvalues,
         memory_gb=options.memory_gb or free_memory_gb(),
         distance_to_e=distance,

@@ -29,7 +29,7 @@ from stability.problem import Problem, single
 DENSE_NEWTON = 2500
 DENSE_FINISH = 8000
 SADDLE_LIMIT = 400
-# Longest search from one start where E is too large for dense Newton steps; polishing may end a step later.
+# Longest search from one start where E is too large for dense Newton steps; its last step may end later.
 SEARCH_SECONDS = 3600.0
 # Samples whose activations are held at once.
 CHUNK = 2048
@@ -178,11 +178,17 @@ def polish(
 
 
 def minimise(
-    problem: Problem, theta: Tensor, tolerance: float, iterations: int = 2000, keep: Keep = lambda theta: None
+    problem: Problem,
+    theta: Tensor,
+    tolerance: float,
+    iterations: int = 2000,
+    keep: Keep = lambda theta: None,
+    seconds: float = SEARCH_SECONDS,
 ) -> Tensor:
     """A minimum of R on E: L-BFGS, then trust-region Newton, then Newton steps to rounding level.
 
     ``keep`` is called with iterates, a minute apart or more: a run that starts from the last one goes on from there.
+    Where E is too large for a dense Hessian, the search ends after ``seconds``.
     """
     on_e = _OnE(problem, theta)
     x = theta.detach().cpu().double().numpy()
@@ -200,7 +206,7 @@ def minimise(
             bar.set_postfix_str(f"risk {float(intermediate_result.fun):.6g}")
 
     bar = tqdm(desc="minimising on E", unit=" iterations", disable=None, leave=False)
-    deadline, risk = time.perf_counter() + SEARCH_SECONDS, math.inf
+    deadline, risk = time.perf_counter() + seconds, math.inf
     while True:
         x = _round(on_e, x, tolerance, iterations, on_iterate, keep, deadline)
         before, (risk, gradient) = risk, on_e.value_and_gradient(x)
@@ -243,7 +249,8 @@ def _round(
             },
         ).x
     keep(on_e.tensor(x))
-    if np.linalg.norm(on_e.gradient(x)) > tolerance:
+    late = not dense and time.perf_counter() > deadline
+    if not late and np.linalg.norm(on_e.gradient(x)) > tolerance:
         second_order = (
             {"method": "trust-exact", "hess": on_e.hessian}
             if dense
@@ -261,7 +268,8 @@ def _round(
             **second_order,
         ).x
         keep(on_e.tensor(x))
-    if DENSE_NEWTON < len(x) <= DENSE_FINISH and np.linalg.norm(on_e.gradient(x)) > 1e3 * tolerance:
+    late = not dense and time.perf_counter() > deadline
+    if not late and DENSE_NEWTON < len(x) <= DENSE_FINISH and np.linalg.norm(on_e.gradient(x)) > 1e3 * tolerance:
         # In a flat valley the Krylov model stalls where the whole Hessian does not.
         x = minimize(
             on_e.value_and_gradient,
@@ -298,6 +306,7 @@ def find_points(
     iterations: int = 2000,
     load: Callable[[int], Tensor | None] = lambda start: None,
     keep: Callable[[int, Tensor], None] = lambda start, theta: None,
+    seconds: float = SEARCH_SECONDS,
 ) -> list[StationaryPoint]:
     """Distinct equivariant stationary points, lowest risk first; then points that missed the tolerance, and the origin.
 
@@ -310,6 +319,7 @@ def find_points(
         iterations: L-BFGS iterations for each start.
         load: where an interrupted minimisation of a start had come to, if anywhere.
         keep: called with a start and iterates of its minimisation, now and then.
+        seconds: longest search from one start where E is too large for a dense Hessian.
     """
     tolerance = tolerance if tolerance is not None else 1e-9 * gradient_scale(problem, seed)
     found: list[StationaryPoint] = []
@@ -321,7 +331,7 @@ def find_points(
         theta = load(s) if kind == "minimum" else None
         theta = _start(problem, s) if theta is None else theta
         at = (
-            minimise(problem, theta, tolerance, iterations, partial(keep, s))
+            minimise(problem, theta, tolerance, iterations, partial(keep, s), seconds)
             if kind == "minimum"
             else find_saddle(problem, theta)
         )

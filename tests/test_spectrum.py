@@ -228,6 +228,7 @@ BAD = [
     ([*QUICK, "--seed", "x"], "argument --seed: invalid int value: 'x'"),
     ([*QUICK, "--seed", "-1"], "--seed -1: give a number ≥ 0"),
     ([*QUICK, "--points", "0"], "--points 0"),
+    ([*QUICK, "--search-minutes", "0"], "--search-minutes 0"),
     ([*QUICK, "--eigenvalues", "0"], "--eigenvalues 0"),
     (["--size", "huge"], "--size 'huge' is unknown; choose from small, medium, paper"),
     ([*QUICK, "--group", "dihedral"], "--group has no effect on --task counterexample"),

@@ -78,3 +78,13 @@ def test_a_search_steered_by_single_precision_ends_at_a_minimum_to_double_precis
     assert float(grad(problem.equivariant_risk)(found).norm()) <= tolerance
     assert float(torch.linalg.eigvalsh(hessian(problem.equivariant_risk)(found))[0]) > 0
     assert kept and float((kept[-1] - found).norm()) <= 1e-3 * float(found.norm())
+
+
+def test_a_long_search_ends_when_its_time_is_up_and_keeps_what_it_found():
+    problem = load("perm", TaskOptions(size="paper", samples=8))  # E has 6,656 dimensions
+    kept = []
+    point, _ = find_points(problem, 1, 0, keep=lambda start, theta: kept.append(theta), seconds=1e-3)
+    assert not point.converged and kept
+    assert point.risk < float(problem.equivariant_loss(problem.initial(0), problem.samples)) + float(
+        problem.penalty(problem.initial(0))
+    )

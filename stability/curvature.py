@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.func import grad, jvp, vmap
 
+from stability.errors import NotFinite
 from stability.groups import Group
 from stability.problem import ParameterSpace, Problem, Samples
 
@@ -60,7 +61,15 @@ class Operator:
         rows = v.reshape(-1, self.dim)
         self.products += len(rows)
         parts = [self.apply(rows[i : i + self.batch]) for i in range(0, len(rows), self.batch)]
-        return (parts[0] if len(parts) == 1 else torch.cat(parts)).reshape(v.shape)
+        product = (parts[0] if len(parts) == 1 else torch.cat(parts)).reshape(v.shape)
+        # One sum sees every NaN and infinity, and costs next to nothing beside a product.
+        if not torch.isfinite(product.sum()) and not torch.isfinite(product).all():
+            bad = int((~torch.isfinite(product)).sum())
+            raise NotFinite(
+                f"{self.name}: product {self.products:,} has {bad:,} values that are not finite; the risk overflows at "
+                "this point: look for a logarithm, a root or a division there, use float64 or scale the data"
+            )
+        return product
 
 
 def linearise(

@@ -108,9 +108,17 @@ class Analysis:
             ValueError: text that is no analysis of schema 1.
         """
         data = json.loads(text)
-        if not isinstance(data, dict) or data.get("schema") != SCHEMA:
-            raise ValueError(f"not a spectrum.json of schema {SCHEMA}")
-        return _build(Analysis, data)
+        if not isinstance(data, dict) or "schema" not in data:
+            raise ValueError("no spectrum.json: it names no schema")
+        if data["schema"] != SCHEMA:
+            wrote = (data.get("versions") or {}).get("stability", "unknown")
+            raise ValueError(
+                f"a spectrum.json of schema {data['schema']}, written by stability {wrote}; this version reads {SCHEMA}"
+            )
+        try:
+            return _build(Analysis, data)
+        except (TypeError, AttributeError, KeyError, RecursionError) as error:
+            raise ValueError(f"a spectrum.json that does not keep to schema {SCHEMA}: {error}") from error
 
     def summary(self) -> str:
         """``verdict: eqv=… aug=… nominal=… transverse=…``."""

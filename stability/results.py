@@ -10,6 +10,7 @@ import typing
 from dataclasses import dataclass, field
 from typing import Any
 
+from stability.certificates import Certificate
 from stability.eigen import Spectrum
 from stability.flat import FlatDirections
 from stability.modes import Mode
@@ -91,6 +92,7 @@ class Analysis:
     mode: Mode | None = None
     flat_directions: tuple[FlatDirections, ...] = ()
     verdict: Verdicts | None = None
+    certificate: Certificate | None = None
     escape: Escape | None = None
     cost: dict[str, float | None] | None = None
     complete: bool = False

@@ -233,7 +233,8 @@ class Checkpoint:
         try:
             folder.mkdir(exist_ok=True)
         except OSError as error:
-            raise CannotWrite(f"{str(folder)!r} cannot be made ({error.strerror}); make room, or choose --out") from error
+            why = f"{str(folder)!r} cannot be made ({error.strerror}); make room, or choose another --out"
+            raise CannotWrite(why) from error
 
     def load(self, name: str) -> tuple[dict[str, Tensor], dict[str, str]] | None:
         """What was saved under a name; None when nothing was, or this run starts over.

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.func import grad
 from tqdm import tqdm
 
-from stability import assembly, flat, identities, krylov, modes, results, sectors
+from stability import assembly, certificates, flat, identities, krylov, modes, results, sectors
 from stability.curvature import (
     Operator,
     assemble,
@@ -40,7 +40,7 @@ from stability.errors import BadInput
 from stability.groups import Irrep, cyclic_moduli, residual_symmetry, trivial_irrep
 from stability.points import MOVED_SAMPLES, describe, is_large, scores
 from stability.pooled import hessian_on_e
-from stability.problem import FlatFamily, Problem, single
+from stability.problem import FlatFamily, Problem, Samples, single
 from stability.results import Analysis, Escape, Verdicts
 from stability.stationary import StationaryPoint, describe_point, find_points, gradient_scale
 from stability.storage import Checkpoint
@@ -61,6 +61,9 @@ NEWTON_PRODUCTS = 300
 CHECK_EVERY = 8
 RESIDUAL_PRODUCTS = 200
 SECTOR_STEPS = 150
+# What a relative violation of the assumptions does to eigenvalues, relative to the largest: ρ̄ enters ∇²R^aug twice on
+# either side, and so does σ.
+SYMMETRY = 4.0
 ASSUMPTION_TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3}
 
 
@@ -166,6 +169,8 @@ class _Run:
         self.outcome = Outcome(_header(problem, settings, header))
         self.large = is_large(problem)
         self.checked = 0
+        self.budgets: dict[str, certificates.Budget] = {}
+        self.kink: float | None = None
 
     def all(self) -> Outcome:
         self.check_memory()
@@ -302,6 +307,9 @@ class _Run:
         solutions: dict[str, Solution] = {}
         solutions["eqv.E"] = self.solve(on_e, on_e, n_e, "eqv-E")
         check_product(on_e, problem.equivariant_loss, self.theta, problem.samples, problem.weight_decay, settings.seed)
+        solutions["eqv.E"] = self.certified(
+            "E", solutions["eqv.E"], self.product_error(on_e, problem.equivariant_loss, self.theta)
+        )
 
         data_route = problem.transform is not None
         self.families: tuple[FlatFamily, ...] = ()
@@ -391,6 +399,12 @@ class _Run:
                 solutions["aug.E_perp"] = self.missing(n - n_e, why)
         with _stage("checking the products"):
             check_product(nominal, problem.loss, self.at, problem.samples, problem.weight_decay, settings.seed + 1)
+            missed = self.product_error(nominal, problem.loss, self.at)
+            solutions["nominal.L"] = self.certified("L", solutions["nominal.L"], missed)
+            if self.sectors is None:
+                solutions["aug.E"] = self.certified("E", solutions["aug.E"], missed)
+                solutions["aug.E_perp"] = self.certified("E_perp", solutions["aug.E_perp"], missed)
+            self.kink = certificates.kink(problem, self.at, nominal, settings.seed)
         self.hvps += nominal.products + on_e.products
         self.publish(solutions)
         self.outcome.directions = self.leading_tensors(solutions)
@@ -407,6 +421,9 @@ class _Run:
             self.checkpoint.forget("lanczos-eqv-E")
         check_product(
             on_e, problem.equivariant_loss, self.theta, problem.samples, problem.weight_decay, self.settings.seed
+        )
+        solutions["eqv.E"] = self.certified(
+            "E", solutions["eqv.E"], self.product_error(on_e, problem.equivariant_loss, self.theta)
         )
         self.hvps += on_e.products
         self.families, self.exchanges = (), self.like.new_zeros(0, 0)
@@ -452,13 +469,17 @@ class _Run:
     def resolve(self, solutions: dict[str, Solution], nominal: Operator | None, floor: float) -> None:
         """R^aug sector by sector: E, and E⊥ as the union of the others; finished sectors survive an interruption."""
         settings, space = self.settings, self.space
-        described, parts = [], []
+        described, parts, budgets, worst = [], [], [], 0.0
         lowest: tuple[float, Irrep, Tensor, Tensor] | None = None
         for irrep, size in tqdm(self.sectors, desc="sectors", disable=None, leave=False):
             if irrep.is_trivial:  # B_λ of the trivial irrep is ∇²R^eqv on E, which was solved already
                 solution, hvps, mismatch = solutions["eqv.E"], 0, None
             else:
                 solution, hvps, mismatch = self.sector(irrep, size, nominal, floor)
+                worst = max(worst, mismatch or 0.0)  # where none was taken, the worst so far stands in
+                missed = certificates.PROBE * worst * certificates.frobenius(solution.spectrum)
+                solution, budget = self.widened(solution, missed)
+                budgets.append(budget)
             whole = sectors.in_whole_space(solution.spectrum, irrep)
             described.append(sectors.describe(irrep, size, whole, hvps, mismatch))
             self.hvps += hvps
@@ -485,6 +506,27 @@ class _Run:
                 vectors = sectors.lift(space, irrep, coordinates[keep])
                 values = ends[keep].expand(len(vectors)).clone()
         solutions["aug.E_perp"] = Solution(spectrum, values, vectors)
+        if budgets:
+            self.budgets["E_perp"] = max(budgets, key=lambda b: b.total)
+
+    def product_error(self, operator: Operator, loss: Callable[[Tensor, Samples], Tensor], at: Tensor) -> float:
+        """What the products of an operator may be off by."""
+        problem = self.problem
+        return certificates.product_error(
+            operator, loss, at, problem.samples, problem.weight_decay, self.settings.seed + 2
+        )
+
+    def certified(self, where: str, solution: Solution, products: float) -> Solution:
+        """A solution with its whole error, noted in the budget of its space."""
+        solution, self.budgets[where] = self.widened(solution, products)
+        return solution
+
+    def widened(self, solution: Solution, products: float) -> tuple[Solution, certificates.Budget]:
+        spectrum, violated = solution.spectrum, self.outcome.analysis.assumptions or {}
+        symmetry = SYMMETRY * max(violated.values(), default=0.0) * certificates.norm(spectrum)
+        wider = certificates.widen(spectrum, products + symmetry)
+        budget = certificates.Budget(spectrum.error, products, symmetry, spectrum.error + products + symmetry)
+        return replace(solution, spectrum=wider), budget
 
     def sector(
         self, irrep: Irrep, size: int, nominal: Operator | None, floor: float
@@ -592,21 +634,26 @@ class _Run:
             on_e = on_perp = 0
         traded = self.exchange_counts()
         on_e, on_perp = on_e + traded[0], on_perp + traded[1]
-        shift_e, shift_perp = self.newton_shifts(solutions)
-        e_aug = Block("E", solutions["aug.E"].spectrum, on_e, shift_e)
-        e_eqv = Block("E", solutions["eqv.E"].spectrum, on_e, shift_e)
         perp_spectrum = solutions["aug.E_perp"].spectrum
-        perp = Block("E⊥", perp_spectrum, on_perp, shift_perp, perp_spectrum.method)
-        whole = Block("L", solutions["nominal.L"].spectrum, on_e + on_perp)
-        kink = report.kink_margin
-        eqv = judge([e_eqv], report.grad_norm["eqv"], point.tolerance, kink)
-        aug = judge([e_aug, perp], report.grad_norm["aug"], point.tolerance, kink)
-        nominal = judge([whole], report.grad_norm["nominal"], point.tolerance, kink)
+        near = self.stationarity(point, solutions, on_e)
+        proven = near.kantorovich.shift if near.kantorovich else None
+        moves = {"shift_all": near.shift_all, "proven_shift": proven}
+        e_aug = Block("E", solutions["aug.E"].spectrum, on_e, near.shift_E, **moves)
+        e_eqv = Block("E", solutions["eqv.E"].spectrum, on_e, near.shift_E, **moves)
+        across_e = Block("E⊥", perp_spectrum, on_perp, missing=perp_spectrum.method)
+        perp = replace(across_e, newton_shift=near.shift_E_perp, **moves)
+        whole = Block("L", solutions["nominal.L"].spectrum, on_e + on_perp, max(near.shift_E, near.shift_E_perp))
+        kink, rough, doubt = report.kink_margin, self.rough(), self.rough() or _no_point(near)
+        eqv = judge([e_eqv], report.grad_norm["eqv"], point.tolerance, kink, doubt)
+        aug = judge([e_aug, perp], report.grad_norm["aug"], point.tolerance, kink, doubt)
+        nominal = judge([whole], report.grad_norm["nominal"], point.tolerance, kink, doubt or self.no_nominal_point())
         # The block on E⊥ alone is a statement about A itself: no Newton step enters.
-        across = judge([replace(perp, newton_shift=0.0)], kink_margin=kink)
+        across = judge([across_e], kink_margin=kink, doubt=rough)
+        certificate = certificates.Certificate(dict(self.budgets), near, self.kink)
         lowest, highest = perp_spectrum.smallest, perp_spectrum.largest
         top = solutions["eqv.E"].spectrum.largest
         self.keep(
+            certificate=certificate,
             verdict=Verdicts(
                 eqv=eqv,
                 aug=aug,
@@ -619,7 +666,7 @@ class _Run:
                     "E": 2 / top.value if top and top.value > 0 else None,
                     "E_perp": 2 / highest.value if highest and highest.value > 0 else None,
                 },
-            )
+            ),
         )
 
     def exchange_counts(self) -> tuple[int, int]:
@@ -629,29 +676,86 @@ class _Run:
         on_e = round(float(self.space.project(self.exchanges).square().sum()))
         return on_e, len(self.exchanges) - on_e
 
-    def newton_shifts(self, solutions: dict[str, Solution]) -> tuple[float, float]:
-        """How much the lowest quotients on E and on E⊥ change after one more Newton step on E."""
-        values = self.newton_step()
-        if values is None:
-            return 0.0, 0.0
-        moved = self.theta + values
-        nominal = None if self.large else nominal_hessian(self.problem, self.space.embed(moved))
-        on_e, across = solutions["aug.E"], solutions["aug.E_perp"]
+    def rough(self) -> str:
+        """Why the Hessian says nothing, where the risk has none."""
+        if self.kink is None:
+            return ""
+        return (
+            f"second differences of the risk grow as their step shrinks (a kink of size {self.kink:.1e}), so no "
+            "Hessian exists at this point; use a smooth risk"
+        )
+
+    def stationarity(
+        self, point: StationaryPoint, solutions: dict[str, Solution], known_zeros: int
+    ) -> certificates.Stationarity:
+        """One more Newton step on E: what it leaves of the gradient, and what it changes in the spectra."""
+        problem, on_e, across = self.problem, solutions["aug.E"], solutions["aug.E_perp"]
+        top = certificates.norm(solutions["eqv.E"].spectrum)
+        step = self.newton_step()
+        near = certificates.stationarity(problem, self.theta, step, top)
+        if step is None or not point.converged:
+            return near
+        moved, times = self.theta + step, certificates.steps_to_come(near)
+        nominal = None if self.large else nominal_hessian(problem, self.space.embed(moved))
         shift_e = shift_perp = 0.0
+        shift_all = None
         if len(on_e.values):
             v = on_e.lowest_vector
-            shift_e = abs(float(v @ hessian_on_e(self.problem, moved)(v)) - float(on_e.values.min()))
+            shift_e = abs(float(v @ hessian_on_e(problem, moved)(v)) - float(on_e.values.min()))
         if self.sectors is not None:
             if self.leading is not None:
                 irrep, v, value = self.leading
-                operator = sectors.sector_hessian(self.problem, moved, irrep, nominal, self.settings.memory_gb)
+                operator = sectors.sector_hessian(problem, moved, irrep, nominal, self.settings.memory_gb)
                 shift_perp = abs(float(v @ operator(v)) - value)
         elif len(across.values):
             v = across.lowest_vector
-            operator = augmented_hessian_from_group(self.problem, nominal)
+            operator = augmented_hessian_from_group(problem, nominal)
             shift_perp = abs(float(v @ operator(v)) - float(across.values.min()))
+        if nominal is not None and across.spectrum.lower_bound is not None:
+            # Averaging over G contracts: no eigenvalue of ∇²R^aug moves further than the norm of the change of ∇²R.
+            here = nominal_hessian(problem, self.at)
+            change = Operator(here.dim, lambda v: nominal(v) - here(v), "the change of ∇²R", batch=here.batch)
+            with _stage("what the Newton step changes"):
+                shift_all = certificates.norm_bound(change, self.like, self.settings.seed)
+            self.hvps += here.products
         self.hvps += 0 if nominal is None else nominal.products
-        return shift_e, shift_perp
+        proof = None
+        if not self.large:
+            proof = certificates.kantorovich(problem, self.theta, solutions["eqv.E"].spectrum, known_zeros, near)
+        return replace(
+            near,
+            shift_E=times * shift_e,
+            shift_E_perp=times * shift_perp,
+            shift_all=None if shift_all is None else times * shift_all,
+            kantorovich=proof,
+        )
+
+    def no_nominal_point(self) -> str:
+        """Why a vanishing ∇R is not believed: a Newton step on L does not remove what is left of it."""
+        report = self.outcome.analysis.point
+        if self.large or not report.grad_norm["nominal"] <= report.tolerance:
+            return ""
+        operator = nominal_hessian(self.problem, self.at)
+        gradient = operator.gradient.cpu().double().numpy()
+        before = float(np.linalg.norm(gradient))
+        product = LinearOperator(
+            (operator.dim, operator.dim),
+            matvec=lambda v: operator(torch.as_tensor(v).to(self.like)).cpu().double().numpy(),
+            dtype=float,
+        )
+        step, _ = minres(product, -gradient, rtol=1e-8, maxiter=NEWTON_PRODUCTS)
+        moved = self.at + torch.as_tensor(step).to(self.like)
+        after = float(grad(self.problem.risk)(moved).norm())
+        back = certificates.flipped(self.problem.samples)
+        reverse = grad(lambda a: self.problem.loss(a, back) + self.problem.penalty(a))(self.at)
+        eps = torch.finfo(self.like.dtype).eps
+        noise = 10 * float((operator.gradient - reverse).norm()) + 1e2 * eps * before
+        noise += 4 * eps * certificates.norm(self.outcome.analysis.spectra["nominal"]["L"]) * float(self.at.norm())
+        self.hvps += operator.products
+        near = certificates.Stationarity(
+            before, noise, float(np.linalg.norm(step)), after, after <= max(certificates.CONTRACTION * before, noise)
+        )
+        return _no_point(near, "∇R")
 
     def newton_step(self) -> Tensor | None:
         """−H_E⁺g in coordinates of E: dense where it fits, else by MINRES; None far from any stationary point."""
@@ -708,6 +812,19 @@ class _Run:
                 iterations=iterations,
             )
         )
+
+
+def _no_point(near: certificates.Stationarity, what: str = "∇R^eqv") -> str:
+    """Why no stationary point is believed to be near; empty where one is."""
+    if near.supported:
+        return ""
+    if near.after is None:
+        return f"‖{what}‖ = {near.gradient:.1e}, and no Newton step was taken to see whether it vanishes nearby"
+    return (
+        f"‖{what}‖ is small, {near.gradient:.1e}, but one more Newton step leaves {near.after:.1e} of it (noise "
+        f"{near.noise:.1e}): a gradient that is flat, not one that vanishes; a search from another start or a larger "
+        "--weight-decay may give a stationary point"
+    )
 
 
 def _header(problem: Problem, settings: Settings, header: dict) -> Analysis:

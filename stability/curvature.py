@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.func import grad, jvp, vmap
 
+from stability.errors import NotFinite
 from stability.groups import Group
 from stability.problem import ParameterSpace, Problem, Samples
 
@@ -60,11 +61,19 @@ class Operator:
         rows = v.reshape(-1, self.dim)
         self.products += len(rows)
         if len(rows) <= self.batch:
-            return self.apply(rows).reshape(v.shape)
-        found = torch.empty_like(rows)
-        for start in range(0, len(rows), self.batch):
-            found[start : start + self.batch] = self.apply(rows[start : start + self.batch])
-        return found.reshape(v.shape)
+            product = self.apply(rows)
+        else:
+            product = torch.empty_like(rows)
+            for start in range(0, len(rows), self.batch):
+                product[start : start + self.batch] = self.apply(rows[start : start + self.batch])
+        # One sum sees every NaN and infinity, and costs next to nothing beside a product.
+        if not torch.isfinite(product.sum()) and not torch.isfinite(product).all():
+            bad = int((~torch.isfinite(product)).sum())
+            raise NotFinite(
+                f"{self.name}: product {self.products:,} has {bad:,} values that are not finite; the risk overflows at "
+                "this point: look for a logarithm, a root or a division there, use float64 or scale the data"
+            )
+        return product.reshape(v.shape)
 
 
 def linearise(

@@ -12,6 +12,7 @@ carries that residual, measured by one more product with the operator and not es
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable
@@ -19,13 +20,24 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
-from scipy.linalg import eigh_tridiagonal
+from scipy.linalg import eigh_tridiagonal, ldl
 from scipy.linalg.lapack import dormqr, dsytrd
 from torch import Tensor
 
 Product = Callable[[Tensor], Tensor]
 VECTORS = 256
-ROUNDING = 10 * 2.0**-52
+# Largest matrix whose counts are confirmed by a factorisation of its own.
+INERTIA = 1000
+# Probability granted to each half of a Krylov bound to fail, over all steps at which a run may stop.
+FAILURE = 1e-6
+
+
+def rounding(norm: float, n: int, dtype: torch.dtype) -> float:
+    """10 √n ulps of ‖H‖: what rounding in ``dtype`` may move an eigenvalue of an n × n matrix by.
+
+    Ten times what the error of a sum of n terms with random signs amounts to; the worst case, n ulps, is never met.
+    """
+    return 10 * torch.finfo(dtype).eps * norm * math.sqrt(max(n, 1))
 
 
 @dataclass(frozen=True)
@@ -66,6 +78,8 @@ class Spectrum:
         complete: True when ``density`` holds every eigenvalue.
         lower_bound: a number below λ_min; None when there is no bound.
         failure_probability: of ``lower_bound``, 0 for a dense spectrum.
+        least_positive: smallest eigenvalue above ``error`` of a complete spectrum; None when there is none.
+        confirmed: whether the inertia of a factorisation agrees with the counts; None when none was made.
     """
 
     dim: int
@@ -81,6 +95,8 @@ class Spectrum:
     complete: bool = False
     lower_bound: float | None = None
     failure_probability: float | None = None
+    least_positive: float | None = None
+    confirmed: bool | None = None
 
     @property
     def smallest(self) -> Eigenvalue | None:
@@ -112,6 +128,52 @@ def clusters(values: np.ndarray, tolerance: float) -> list[tuple[int, int]]:
     cuts = np.flatnonzero(np.diff(values) > tolerance) + 1
     edges = [0, *cuts.tolist(), len(values)]
     return list(zip(edges[:-1], edges[1:], strict=True))
+
+
+def _by_sign(values: np.ndarray, noise: float) -> list[tuple[int, int]]:
+    """Cut one ascending cluster at ±noise: eigenvalues on either side of zero are never averaged."""
+    edges = [0, *np.searchsorted(values, [-noise, noise], side="right").tolist(), len(values)]
+    return [(a, b) for a, b in itertools.pairwise(edges) if a < b]
+
+
+def inertia(matrix: np.ndarray, shift: float) -> tuple[int, float]:
+    """How many eigenvalues lie below a shift, and by how much that shift may be off.
+
+    M − τI = P L D Lᵀ Pᵀ (Bunch and Kaufman), and by Sylvester's law as many eigenvalues are negative as D has. The
+    factors are those of M − τI + Δ; the bound on ‖Δ‖ is measured by multiplying them out, plus n ulps of |L||D||Lᵀ|.
+
+    Returns:
+        (m, δ) such that eigenvalue number m is below τ + δ and number m + 1 at least τ − δ, both counted from one.
+
+    >>> inertia(np.diag([-1.0, 2.0, 3.0]), 0.0)[0]
+    1
+    """
+    shifted = matrix - shift * np.eye(len(matrix))
+    lower, middle, _ = ldl(shifted)
+    product = lower @ middle @ lower.T
+    size = np.abs(lower) @ np.abs(middle) @ np.abs(lower).T
+    error = np.linalg.norm(product - shifted) + 2 * len(matrix) * np.finfo(float).eps * np.linalg.norm(size)
+    below, i, n = 0, 0, len(matrix)
+    while i < n:
+        if i + 1 < n and middle[i + 1, i] != 0.0:  # a 2 × 2 pivot of Bunch and Kaufman is indefinite
+            below, i = below + 1, i + 2
+        else:
+            below, i = below + int(middle[i, i] < 0), i + 1
+    return below, float(error)
+
+
+def _inertia_agrees(work: Tensor, values: np.ndarray, error: float, noise: float) -> bool:
+    """Whether factorisations at ±error count as many eigenvalues as lie there, within their own errors.
+
+    Directions that were left out of ``values`` have been moved far above zero and do not count.
+    """
+    matrix = work.numpy()
+    for shift in (-error, error):
+        below, delta = inertia(matrix, shift)
+        slack = delta + noise
+        if not (values < shift - slack).sum() <= below <= (values <= shift + slack).sum():
+            return False
+    return True
 
 
 def tridiagonalise(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, Callable[[np.ndarray], np.ndarray]]:
@@ -173,8 +235,12 @@ def dense_spectrum(
     values = values[:kept]
     spread = float(values[-1] - values[0]) if kept else 0.0
     # Backward error of the reduction: a small multiple of √n ulps of the norm, the shift included.
-    rounding = ROUNDING * max(norm, spread) * (4 if m else 1) * math.sqrt(max(n, 1))
-    groups = clusters(values, max(1e-11 * spread, rounding))
+    noise = rounding(max(norm, spread) * (4 if m else 1), n, matrix.dtype)
+    groups = [
+        (a + start, a + stop)
+        for a, b in clusters(values, max(1e-11 * spread, noise))
+        for start, stop in _by_sign(values[a:b], noise)
+    ]
     low, high = groups[:k], groups[::-1][:k]
     vectors, vector_values = [], []
     residuals: dict[tuple[int, int], float] = {}
@@ -196,7 +262,9 @@ def dense_spectrum(
         return Eigenvalue(float(values[span[0] : span[1]].mean()), residuals[span], span[1] - span[0])
 
     lowest, highest = tuple(map(entry, low)), tuple(map(entry, high))
-    error = max([rounding, floor, *residuals.values()]) if kept else 0.0
+    error = max([noise, floor, *residuals.values()]) if kept else 0.0
+    confirmed = _inertia_agrees(work, values, error, noise) if 0 < n <= INERTIA else None
+    proves = like.dtype == torch.float64 and confirmed is not False
     measure = Density(
         "exact",
         tuple(float(values[a:b].mean()) for a, b in groups),
@@ -206,16 +274,18 @@ def dense_spectrum(
         dim=kept,
         lowest=lowest,
         highest=highest,
-        negative_count=int((values < -error).sum()),
-        zero_count=int((np.abs(values) <= error).sum()),
+        negative_count=int((values < -error).sum()) if confirmed is not False else None,
+        zero_count=int((np.abs(values) <= error).sum()) if confirmed is not False else None,
         density=measure if kept else None,
         method="dense",
         matvecs=n + len(vectors),
         seconds=time.perf_counter() - start_time,
         error=error,
         complete=True,
-        lower_bound=float(values[0]) - error if kept and like.dtype == torch.float64 else None,
-        failure_probability=0.0 if like.dtype == torch.float64 else None,
+        lower_bound=float(values[0]) - error if kept and proves else None,
+        failure_probability=0.0 if proves else None,
+        least_positive=next((float(v) for v in values if v > error), None),
+        confirmed=confirmed,
     )
     empty = torch.empty(0, n, dtype=like.dtype, device=like.device)
     return Solution(
@@ -340,6 +410,7 @@ def lanczos_spectrum(
     seconds: float,
     high: int | None = None,
     like: Tensor | None = None,
+    stops: int = 1,
 ) -> Solution:
     """The ends of a Krylov run with residuals by one more product each; one entry per distinct Ritz value.
 
@@ -353,6 +424,8 @@ def lanczos_spectrum(
         seconds: that the run took.
         high: pairs at the high end; k by default.
         like: dtype and device of quotients, residuals and vectors; those of the basis by default.
+        stops: steps at which the run might have ended, having looked at its own result: the bound holds at each of
+            them with its share of the failure probability, hence at the one where it did end.
     """
     start_time = time.perf_counter()
     values, z, _ = ritz(state)
@@ -369,8 +442,13 @@ def lanczos_spectrum(
     spread = float(values[-1] - values[0])
     exhausted = state.betas[-1] == 0.0
     mixed = state.basis.dtype != like.dtype
-    epsilon = bound_epsilon(dim, state.steps, 1e-6)
+    epsilon = bound_epsilon(dim, state.steps, FAILURE / stops)
     bounded = epsilon < 0.5 and state.basis.dtype == torch.float64
+    # The bound is one of exact arithmetic: what the basis lost of its orthogonality is taken off, and so is rounding.
+    used = state.basis[: state.steps]
+    drift = float((used @ used.mT - torch.eye(state.steps, dtype=used.dtype, device=used.device)).norm())
+    norm = max(abs(values[0]), abs(values[-1]))
+    error = rounding(norm, dim, like.dtype)
     spectrum = Spectrum(
         dim=dim,
         lowest=tuple(found[i] for i in range(k)),
@@ -380,9 +458,9 @@ def lanczos_spectrum(
         method="Lanczos" + ", invariant subspace reached" * exhausted + ", float32 with float64 quotients" * mixed,
         matvecs=state.steps + len(chosen),
         seconds=seconds + time.perf_counter() - start_time,
-        error=ROUNDING * max(abs(values[0]), abs(values[-1])) * math.sqrt(dim),
-        lower_bound=float(values[0]) - epsilon / (1 - 2 * epsilon) * spread if bounded else None,
-        failure_probability=2e-6 if bounded else None,
+        error=error,
+        lower_bound=float(values[0]) - epsilon / (1 - 2 * epsilon) * spread - error - drift * norm if bounded else None,
+        failure_probability=2 * FAILURE if bounded else None,
     )
     return Solution(spectrum, quotients, vectors)
 

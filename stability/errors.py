@@ -10,5 +10,13 @@ class BadInput(ValueError):
     """
 
 
+class CannotWrite(BadInput, OSError):
+    """A file could not be written: the disk is full, or access was lost. What was written before is whole."""
+
+
+class NotFinite(BadInput, ArithmeticError):
+    """Infinity or NaN came out of a product or a risk that had been finite."""
+
+
 class NoStationaryPoint(RuntimeError):
     """No start reached the tolerance; the command still writes its report and exits with 3."""

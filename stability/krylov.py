@@ -132,4 +132,5 @@ def run(
     def product(v: Tensor) -> Tensor:
         return fresh(v) if project is None else project(fresh(v))
 
-    return lanczos_spectrum(product, n, state, plan.low, seconds(), plan.high, like)
+    # The run looks at itself every tenth step and may stop there.
+    return lanczos_spectrum(product, n, state, plan.low, seconds(), plan.high, like, stops=steps // 10 + 1)

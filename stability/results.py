@@ -10,6 +10,7 @@ import typing
 from dataclasses import dataclass, field
 from typing import Any
 
+from stability.certificates import Certificate
 from stability.eigen import Spectrum
 from stability.flat import FlatDirections
 from stability.modes import Mode
@@ -91,6 +92,7 @@ class Analysis:
     mode: Mode | None = None
     flat_directions: tuple[FlatDirections, ...] = ()
     verdict: Verdicts | None = None
+    certificate: Certificate | None = None
     escape: Escape | None = None
     cost: dict[str, float | None] | None = None
     complete: bool = False
@@ -108,9 +110,17 @@ class Analysis:
             ValueError: text that is no analysis of schema 1.
         """
         data = json.loads(text)
-        if not isinstance(data, dict) or data.get("schema") != SCHEMA:
-            raise ValueError(f"not a spectrum.json of schema {SCHEMA}")
-        return _build(Analysis, data)
+        if not isinstance(data, dict) or "schema" not in data:
+            raise ValueError("no spectrum.json: it names no schema")
+        if data["schema"] != SCHEMA:
+            wrote = (data.get("versions") or {}).get("stability", "unknown")
+            raise ValueError(
+                f"a spectrum.json of schema {data['schema']}, written by stability {wrote}; this version reads {SCHEMA}"
+            )
+        try:
+            return _build(Analysis, data)
+        except (TypeError, AttributeError, KeyError, RecursionError) as error:
+            raise ValueError(f"a spectrum.json that does not keep to schema {SCHEMA}: {error}") from error
 
     def summary(self) -> str:
         """``verdict: eqv=… aug=… nominal=… transverse=…``."""

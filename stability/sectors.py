@@ -315,4 +315,8 @@ def union(parts: Sequence[Spectrum], dim: int, k: int) -> Spectrum:
         complete=complete,
         lower_bound=min(bounds) if bounded and bounds else None,
         failure_probability=sum(p.failure_probability or 0.0 for p in parts) if bounded and bounds else None,
+        least_positive=min((p.least_positive for p in parts if p.least_positive is not None), default=None)
+        if complete
+        else None,
+        confirmed=None if any(p.confirmed is None for p in parts) else all(p.confirmed for p in parts),
     )

@@ -14,7 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from stability import report
 from stability.analysis import Interrupted, Outcome, Settings, analyse, output_folder
@@ -22,7 +24,16 @@ from stability.errors import BadInput
 from stability.problem import Problem
 from stability.results import Analysis
 from stability.sectors import chosen
-from stability.storage import Checkpoint, data_digest, load_point, prepare_folder, save_point, write, write_tensors
+from stability.storage import (
+    Checkpoint,
+    data_digest,
+    load_point,
+    lock,
+    prepare_folder,
+    save_point,
+    write,
+    write_tensors,
+)
 from stability.tasks import TASKS, TaskOptions, load
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
@@ -134,6 +145,21 @@ def run(options: argparse.Namespace, command: str) -> int:
     folder = prepare_folder(
         options.out or output_folder(options.task, options.size if named else "custom", options.seed)
     )
+    with lock(folder):
+        return run_in(folder, problem, options, task_options, at, distance, command)
+
+
+def run_in(
+    folder: Path,
+    problem: Problem,
+    options: argparse.Namespace,
+    task_options: TaskOptions,
+    at: str | Tensor,
+    distance: float,
+    command: str,
+) -> int:
+    """Analyse and write to a folder that is ours alone; the exit status."""
+    named = options.task in TASKS
     shown = {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items() if k not in ("resume", "out")}
     checkpoint = Checkpoint(folder / "state", {**shown, "data": data_digest(problem)}, options.resume)
     settings = Settings(
@@ -164,6 +190,9 @@ def run(options: argparse.Namespace, command: str) -> int:
         save(problem, stop.outcome, folder)
         print(f"interrupted; what was computed is in {folder}, continue with --resume", file=sys.stderr)
         return 130
+    except BadInput:
+        checkpoint.leave_no_trace()
+        raise
     save(problem, outcome, folder)
     checkpoint.clear()
     print(report.table(outcome.analysis))
@@ -193,22 +222,32 @@ def save(problem: Problem, outcome: Outcome, folder: Path) -> None:
         report.render(analysis, folder)
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether this is how Python, numpy, torch or the operating system say that memory is exhausted."""
+    said = str(error).lower()
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError | OSError) and ("allocate memory" in said or "not enough memory" in said)
+    )
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command's entry; returns the exit status."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
         return run(parser().parse_args(arguments), shlex.join(["python", "-m", "stability.spectrum", *arguments]))
     except BadInput as error:
-        print(f"stability.spectrum: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except torch.OutOfMemoryError as error:
-        print(
-            f"stability.spectrum: out of memory ({str(error).splitlines()[0]}); use a smaller --size", file=sys.stderr
+        said = str(error)
+    except (ArithmeticError, np.linalg.LinAlgError) as error:
+        said = f"{error}; what was computed before stays"
+    except (MemoryError, RuntimeError, OSError) as error:
+        if not out_of_memory(error):
+            raise
+        said = (
+            f"out of memory ({(str(error) or type(error).__name__).splitlines()[0]}); what was computed before stays: "
+            "use a smaller --size, fewer --samples or a smaller --memory-gb, or --resume with less beside"
         )
-        return 2
-    except MemoryError:
-        print("stability.spectrum: out of memory; use a smaller --size or fewer --samples", file=sys.stderr)
-        return 2
+    print(f"stability.spectrum: {' '.join(said.split())}", file=sys.stderr)
+    return 2
 
 
 if __name__ == "__main__":

@@ -1,11 +1,18 @@
-"""Files: written to a temporary name and renamed, so a reader never sees half of one. No pickles."""
+"""Files: written to a temporary name and renamed, so a reader never sees half of one. No pickles.
+
+A folder has one writer at a time (:func:`lock`), a killed run leaves at most temporary files, which the next one sweeps
+up, and every tensor file names its format, so that a file of another one is refused by name and never misread.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -13,9 +20,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from stability.errors import BadInput
+from stability.errors import BadInput, CannotWrite
 from stability.problem import ParameterSpace, Problem
+from stability.version import __version__
 
+# Of tensor files; files without one are those of format 1.
+FORMAT = 1
+LOCK = ".lock"
 DENSE_WEIGHTS = 1_000_000
 CONVENTION = (
     "theta: coordinates of a point of E, layer by layer; in a layer block by block (target summand, source summand), "
@@ -38,41 +49,108 @@ def prepare_folder(path: Path) -> Path:
     return path
 
 
-def write(path: Path, content: bytes | str) -> Path:
-    """Atomic write: the old file or the new one, never a mixture."""
-    data = content.encode() if isinstance(content, str) else content
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+@contextlib.contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Be the only run that writes to a folder, and sweep up what a killed one left half written.
+
+    The system drops the lock when its process ends, however it ends.
+
+    Raises:
+        BadInput: another run holds it.
+    """
+    path = folder / LOCK
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.read(handle, 100).decode(errors="replace").strip() or "unknown"
+            os.close(handle)
+            raise BadInput(
+                f"--out {str(folder)!r}: another run (process {holder}) is writing there; wait for it, or choose "
+                "another folder"
+            ) from error
+        # The holder before us may have removed the file between our opening and locking it.
+        with contextlib.suppress(FileNotFoundError):
+            if os.stat(path).st_ino == os.fstat(handle).st_ino:
+                break
+        os.close(handle)
     try:
+        with contextlib.suppress(OSError):  # a full disk must not hide the message that says so
+            os.truncate(handle, 0)
+            os.write(handle, str(os.getpid()).encode())
+        _sweep(folder)
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def _temporary(name: str) -> str:
+    return f".{name}.part-"
+
+
+def _sweep(folder: Path) -> None:
+    """Remove the temporary files of runs that were killed."""
+    for place in (folder, folder / "state"):
+        for file in place.glob(f"{_temporary('*')}*") if place.is_dir() else ():
+            file.unlink(missing_ok=True)
+
+
+def write(path: Path, content: bytes | str) -> Path:
+    """Atomic write: the old file or the new one, never a mixture.
+
+    Raises:
+        CannotWrite: a full disk, a lost permission; the old file stays.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    temporary = None
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=_temporary(path.name))
         with os.fdopen(handle, "wb") as stream:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+    except BaseException as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise CannotWrite(
+                f"{str(path)!r} cannot be written ({error.strerror or error}; {len(data):,} bytes); earlier files stay "
+                "as they were: make room or restore access, then go on with --resume"
+            ) from error
         raise
     return path
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> Path:
     """safetensors with string metadata, atomically."""
-    return write(path, save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, metadata))
+    content = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+    return write(path, save(content, {**metadata, "format_version": str(FORMAT)}))
 
 
 def read_tensors(path: Path, option: str = "--at") -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors and metadata of a safetensors file.
 
     Raises:
-        BadInput: a missing, empty or corrupt file.
+        BadInput: a missing, empty or corrupt file, or one of another format.
     """
     if not path.is_file():
         raise BadInput(f"{option}: there is no file {str(path)!r}; check the path")
     try:
         with safe_open(path, framework="pt") as stream:
-            return {k: stream.get_tensor(k) for k in stream.keys()}, dict(stream.metadata() or {})  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
+            metadata = dict(stream.metadata() or {})
+            tensors = {k: stream.get_tensor(k) for k in stream.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError, RuntimeError, AttributeError, KeyError, TypeError) as error:
         raise BadInput(f"{option}: {str(path)!r} is no readable safetensors file ({error}); write it anew") from error
+    if (version := metadata.get("format_version", "1")) != str(FORMAT):
+        raise BadInput(
+            f"{option}: {str(path)!r} is of format {version}, this version reads format {FORMAT}; open it with the "
+            "version of stability that wrote it"
+        )
+    return tensors, metadata
 
 
 def data_digest(problem: Problem) -> str:
@@ -144,30 +222,51 @@ class Checkpoint:
     """
 
     def __init__(self, folder: Path | None, key: dict[str, object], resume: bool) -> None:
-        self.folder, self.key, self.resume = folder, json.dumps(key, sort_keys=True, default=str), resume
-        if folder is not None and resume and not folder.is_dir():
+        self.folder, self.resume = folder, resume
+        self.key = json.dumps({**key, "stability": __version__}, sort_keys=True, default=str)
+        if folder is None:
+            return
+        if resume and not folder.is_dir():
             raise BadInput(f"--resume: nothing to resume in {str(folder.parent)!r}; leave the option out")
+        if not resume:
+            self.clear()  # what an earlier run left here belongs to that run
+        try:
+            folder.mkdir(exist_ok=True)
+        except OSError as error:
+            why = f"{str(folder)!r} cannot be made ({error.strerror}); make room, or choose another --out"
+            raise CannotWrite(why) from error
 
     def load(self, name: str) -> tuple[dict[str, Tensor], dict[str, str]] | None:
         """What was saved under a name; None when nothing was, or this run starts over.
 
         Raises:
-            BadInput: files of a run with other options.
+            BadInput: files of a run with other options or of another version.
         """
         path = self.folder / f"{name}.safetensors" if self.folder else None
         if path is None or not self.resume or not path.is_file():
             return None
         tensors, metadata = read_tensors(path, "--resume")
         if metadata.get("key") != self.key:
-            raise BadInput(
-                f"--resume: {str(path)!r} belongs to a run with other options; use the same options, or another --out"
-            )
+            raise BadInput(f"--resume: {str(path)!r} {self._differs(metadata.get('key'))}")
         return tensors, metadata
+
+    def _differs(self, stored: str | None) -> str:
+        """Why a stored key is not this run's."""
+        mend = "use the same options, or another --out"
+        try:
+            theirs, ours = json.loads(stored or ""), json.loads(self.key)
+            names = [k for k in sorted({*theirs, *ours}) if theirs.get(k) != ours.get(k)]
+        except (ValueError, TypeError, AttributeError):
+            return f"names no run; {mend}"
+        if names == ["stability"]:
+            wrote = theirs.get("stability", "before 0.1.0 or unnamed")
+            return f"was written by version {wrote}, this is {__version__}; start over without --resume"
+        shown = ", ".join(f"{k} {theirs.get(k)!r}" for k in names if k != "stability")
+        return f"belongs to a run with other options ({shown}); {mend}"
 
     def save(self, name: str, tensors: dict[str, Tensor], **metadata: str) -> None:
         """Keep tensors for a later ``load``."""
         if self.folder is not None:
-            self.folder.mkdir(exist_ok=True)
             write_tensors(self.folder / f"{name}.safetensors", tensors, {"key": self.key, **metadata})
 
     def forget(self, name: str) -> None:
@@ -175,9 +274,15 @@ class Checkpoint:
         if self.folder is not None:
             (self.folder / f"{name}.safetensors").unlink(missing_ok=True)
 
+    def leave_no_trace(self) -> None:
+        """Remove the folder of a state that holds nothing."""
+        if self.folder is not None:
+            with contextlib.suppress(OSError):
+                self.folder.rmdir()
+
     def clear(self) -> None:
         """Remove the state of a finished run."""
         if self.folder is not None and self.folder.is_dir():
-            for file in self.folder.glob("*.safetensors"):
-                file.unlink()
-            self.folder.rmdir()
+            for file in [*self.folder.glob("*.safetensors"), *self.folder.glob(f"{_temporary('*')}*")]:
+                file.unlink(missing_ok=True)
+            self.leave_no_trace()  # a file that is not ours stays, and so does the folder

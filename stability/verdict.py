@@ -3,7 +3,8 @@ r"""Eigenvalues in, decision with evidence out. Pure: no tensors, no products.
 unstable        a Rayleigh quotient below zero by more than rounding (and, for a stationary point, by more than
                 one further Newton step moves it);
 stable          a lower bound of λ_min above zero: every eigenvalue known, or a probabilistic bound;
-degenerate      no negative eigenvalue, but zero modes beyond the flat directions known in advance;
+degenerate      no negative eigenvalue, but zero modes beyond the flat directions known in advance: zero to within
+                1e-11 of the largest curvature, which no computation in float64 could tell from a sign;
 not_stationary  the gradient of that risk does not vanish;
 undecided       anything else, with what would decide it.
 
@@ -20,6 +21,10 @@ from dataclasses import dataclass
 
 from stability.eigen import Spectrum
 
+# Relative to scale: nearer than this a pre-activation counts as sitting on its kink.
+KINK = 1e-6
+# Zero modes are called so only where the whole error is below this part of the largest curvature.
+DEGENERATE = 1e-11
 STATUSES = ("stable", "degenerate", "unstable", "undecided", "not_stationary")
 
 
@@ -49,6 +54,8 @@ class Block:
         known_zeros: flat directions of eigenvalue zero known in advance in this space.
         newton_shift: how much one more Newton step moves the lowest quotient.
         missing: why there is no spectrum, and what would give one.
+        shift_all: how much it moves any eigenvalue; None where that is not known better than by ``newton_shift``.
+        proven_shift: the same, proved by the Newton-Kantorovich theorem; None without it.
     """
 
     name: str
@@ -56,6 +63,18 @@ class Block:
     known_zeros: int = 0
     newton_shift: float = 0.0
     missing: str = ""
+    shift_all: float | None = None
+    proven_shift: float | None = None
+
+    @property
+    def error(self) -> float:
+        """What the lowest quotient may be off by."""
+        return self.spectrum.error + self.newton_shift
+
+    @property
+    def error_all(self) -> float:
+        """What any eigenvalue may be off by."""
+        return self.spectrum.error + max(self.newton_shift, self.shift_all or 0.0)
 
 
 def judge(
@@ -63,6 +82,7 @@ def judge(
     gradient_norm: float | None = None,
     tolerance: float = 0.0,
     kink_margin: float | None = None,
+    doubt: str = "",
 ) -> Verdict:
     """The verdict over one or more blocks of a Hessian.
 
@@ -71,6 +91,7 @@ def judge(
         gradient_norm: of that risk; None to judge the blocks alone (the transverse verdict).
         tolerance: what the gradient norm must not exceed.
         kink_margin: smallest |pre-activation| at a kink relative to scale; the Hessian is meaningless near zero.
+        doubt: why, in spite of a small gradient or of a Hessian, no sign may be read off; empty for no reason.
     """
     if gradient_norm is not None and not gradient_norm <= tolerance:
         return Verdict(
@@ -78,25 +99,26 @@ def judge(
             gradient_norm,
             f"the gradient norm is {gradient_norm:.2e}, above the tolerance {tolerance:.2e}",
         )
-    if kink_margin is not None and kink_margin < 1e-6:
+    if kink_margin is not None and not kink_margin >= KINK:
         return Verdict(
             "undecided",
             None,
             f"a pre-activation sits on a kink (smallest {kink_margin:.1e} of its scale), where no Hessian exists; "
             "use a smooth activation",
         )
+    if doubt:
+        return Verdict("undecided", None, doubt)
     present = [b for b in blocks if b.spectrum is not None and b.spectrum.lowest]
     for block in sorted(present, key=lambda b: b.spectrum.lowest[0].value):
-        lowest, rounding = block.spectrum.lowest[0], block.spectrum.error
-        error = rounding + block.newton_shift
-        if lowest.value + error < 0:
+        lowest, error = block.spectrum.lowest[0], block.error
+        if block.spectrum.confirmed is not False and lowest.value + error < 0:
             count = block.spectrum.negative_count
             many = "a negative quotient" if count is None else f"{count} negative eigenvalue{'s' * (count != 1)}"
             return Verdict(
                 "unstable",
                 -lowest.value - error,
                 f"{many} on {block.name}; the lowest quotient is {lowest.value:.6e}, errors at most {error:.1e}, "
-                f"residual {lowest.residual:.1e} ({block.spectrum.method})",
+                f"residual {lowest.residual:.1e} ({block.spectrum.method}){_standing([block], -lowest.value)}",
             )
     missing = [b for b in blocks if b.spectrum is None or not b.spectrum.lowest]
     missing = [b for b in missing if b.spectrum is None or b.spectrum.dim > 0]
@@ -104,22 +126,38 @@ def judge(
         return Verdict("undecided", None, f"no spectrum on {missing[0].name}: {missing[0].missing or 'not computed'}")
     zeros, margins, bounds = [], [], []
     for block in present:
-        spectrum = block.spectrum
-        error = spectrum.error + block.newton_shift
+        spectrum, error = block.spectrum, block.error_all
+        if spectrum.confirmed is False:
+            return Verdict(
+                "undecided",
+                None,
+                f"on {block.name} the inertia of a factorisation contradicts the eigenvalues; rescale the risk",
+            )
         if spectrum.lower_bound is None:
             return _needs_bound(block)
         if spectrum.complete:
+            if spectrum.negative_count:
+                return _within_error(block, spectrum.negative_count, "below zero by less than")
             extra = (spectrum.zero_count or 0) - block.known_zeros
+            if extra < 0:
+                return Verdict(
+                    "undecided",
+                    None,
+                    f"on {block.name} only {spectrum.zero_count} of {block.known_zeros} known flat directions are seen "
+                    f"within {spectrum.error:.1e} of zero; float64 or a smaller gradient would show them",
+                )
+            least = _least_positive(spectrum)
+            if least is not None and least - error <= 0:
+                return _within_error(block, None, f"the smallest, {least:.3e}, above zero by less than")
             if extra > 0:
-                zeros.append(f"{extra} on {block.name}")
-            positive = [v for v in spectrum.density.values if abs(v) > spectrum.error]
-            if positive:
-                if min(positive) - error <= 0:
-                    return _needs_bound(block)
-                margins.append(min(positive) - error)
-                bounds.append(f"λ_min = {min(positive):.6e} on {block.name}, errors at most {error:.1e}")
+                if error > DEGENERATE * _norm(spectrum):
+                    return _within_error(block, extra, "beyond the known flat directions within")
+                zeros.append(f"{extra} on {block.name}, zero to within {error:.1e}")
+            if least is not None:
+                margins.append(least - error)
+                bounds.append(f"λ_min = {least:.6e} on {block.name}, errors at most {error:.1e}")
         else:
-            bound = spectrum.lower_bound - block.newton_shift
+            bound = spectrum.lower_bound - max(block.newton_shift, block.shift_all or 0.0)
             if bound <= 0:
                 return _needs_bound(block)
             margins.append(bound)
@@ -127,20 +165,58 @@ def judge(
                 f"λ_min ≥ {bound:.3e} on {block.name} with probability {1 - (spectrum.failure_probability or 0):.6f}"
             )
     if zeros:
-        return Verdict("degenerate", None, f"zero modes beyond the known flat directions: {', '.join(zeros)}")
+        return Verdict("degenerate", None, f"zero modes beyond the known flat directions: {'; '.join(zeros)}")
     known = sum(b.known_zeros for b in blocks)
     modulo = f", modulo {known} known flat directions" if known else ""
-    return Verdict("stable", min(margins) if margins else None, "; ".join(bounds) + modulo)
+    margin = min(margins) if margins else None
+    return Verdict("stable", margin, "; ".join(bounds) + modulo + _standing(present, margin))
+
+
+def _norm(spectrum: Spectrum) -> float:
+    return max(abs(spectrum.lowest[0].value), abs(spectrum.highest[0].value if spectrum.highest else 0.0))
+
+
+def _least_positive(spectrum: Spectrum) -> float | None:
+    """The smallest eigenvalue above the error, of spectra stored before it was recorded from their density."""
+    if spectrum.least_positive is not None or spectrum.density is None:
+        return spectrum.least_positive
+    return min((v for v in spectrum.density.values if v > spectrum.error), default=None)
+
+
+def _standing(blocks: Sequence[Block], margin: float | None) -> str:
+    """Whether the sign is proved for the stationary point itself, where a Newton step enters at all."""
+    if margin is None or not any(b.newton_shift or b.proven_shift is not None for b in blocks):
+        return ""
+    proven = [b.proven_shift for b in blocks]
+    if all(p is not None and p + b.spectrum.error < margin for p, b in zip(proven, blocks, strict=True)):
+        return (
+            f"; by Newton-Kantorovich the stationary point nearby exists and no eigenvalue differs there by more than "
+            f"{max(proven):.1e}"
+        )
+    return "; numerical evidence for the stationary point nearby (no Newton-Kantorovich bound)"
+
+
+def _within_error(block: Block, count: int | None, where: str) -> Verdict:
+    many = "" if count is None else f"{count} eigenvalue{'s' * (count != 1)} "
+    return Verdict(
+        "undecided",
+        None,
+        f"on {block.name}: {many}{where} the errors, {block.error_all:.1e} (of which {block.spectrum.error:.1e} from "
+        "the computation and the rest from the gradient that is left); float64, a smaller gradient or a larger "
+        "--weight-decay would decide it",
+    )
 
 
 def _needs_bound(block: Block) -> Verdict:
     spectrum = block.spectrum
+    what = "a dense spectrum (a smaller size or a larger --memory-gb) or more products would decide it"
+    if spectrum.complete:
+        what = "float64 would decide it"
     return Verdict(
         "undecided",
         None,
         f"on {block.name} the lowest Ritz value is {spectrum.lowest[0].value:.3e} (residual "
-        f"{spectrum.lowest[0].residual:.1e}), which bounds λ_min from above only; a dense spectrum (a smaller size or "
-        "a larger --memory-gb) or more products would decide it",
+        f"{spectrum.lowest[0].residual:.1e}), which bounds λ_min from above only; {what}",
     )
 
 

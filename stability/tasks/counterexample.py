@@ -31,6 +31,10 @@ def squared_sum(prediction: Tensor, y: Tensor) -> Tensor:
     return 0.5 * (prediction.sum(-1) - y.sum(-1)).square()
 
 
+# |∇ℓ|, ‖∇²ℓ‖ and ‖∇³ℓ‖, for stability.certificates.
+squared_sum.bounds = lambda p, y: ((p.sum(-1) - y.sum(-1)).abs() * p.shape[-1] ** 0.5, float(p.shape[-1]), 0.0)
+
+
 def _swap(g: int) -> list[int]:
     return [0, 1] if g == 0 else [1, 0]
 

@@ -32,7 +32,7 @@ from stability.tasks import TaskOptions, load
 matplotlib.use("Agg")
 from matplotlib.figure import Figure
 
-SECTOR_LIMIT = 3000
+SECTOR_LIMIT = 4000
 TOLERANCE = 1e-9
 # Told apart without colour: shade and dash together.
 STYLES = (

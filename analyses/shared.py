@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -32,7 +32,7 @@ from stability.tasks import TaskOptions, load
 matplotlib.use("Agg")
 from matplotlib.figure import Figure
 
-SECTOR_LIMIT = 3000
+SECTOR_LIMIT = 4000
 TOLERANCE = 1e-9
 # Told apart without colour: shade and dash together.
 STYLES = (
@@ -47,12 +47,21 @@ MARKERS = "os^DvPX*"
 
 @dataclass(frozen=True)
 class Section:
-    """What a report says of one analysis: texts that were made from the numbers beside them."""
+    """What a report says of one analysis: texts that were made from the numbers beside them.
+
+    Attributes:
+        title: of the section.
+        expected: what theory says before anything is measured; a blank line starts a paragraph, here and below.
+        measured: the numbers.
+        means: what follows from them.
+        finding: one sentence with the number that decides; where empty, the first sentence of ``means`` serves.
+    """
 
     title: str
     expected: str
     measured: str
     means: str
+    finding: str = ""
 
 
 @dataclass(frozen=True)
@@ -312,10 +321,46 @@ def dumps(data: object) -> str:
     return json.dumps(data, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
 
 
-def finish(folder: Path, name: str, rows: Rows, figure: Figure, section: Section, tables: Iterable[dict] = ()) -> None:
-    """The picture, the words and the tables of an analysis beside its rows."""
-    rows.save(section=asdict(section), tables=list(tables))
+def finish(
+    folder: Path,
+    name: str,
+    rows: Rows,
+    figure: Figure,
+    section: Section,
+    tables: Iterable[dict] = (),
+    caption: str = "",
+) -> None:
+    """The picture, the words and the tables of an analysis beside its rows, as ``analyses.all`` reads them."""
     save_figure(folder / f"{name}.png", figure)
+    rows.save(**_words(section, tables, [{"file": f"{name}.png", "caption": caption}]))
+
+
+def publish(
+    folder: Path,
+    name: str,
+    data: dict,
+    figures: Mapping[str, tuple[Figure, str]],
+    section: Section,
+    tables: Iterable[dict] = (),
+) -> None:
+    """The same for an analysis without ``Rows``.
+
+    Args:
+        folder: where it writes.
+        name: of the module; the result is NAME.json.
+        data: every number in the pictures.
+        figures: (picture, caption) by file name.
+        section: the words.
+        tables: see :func:`table`.
+    """
+    for file, (figure, _) in figures.items():
+        save_figure(folder / file, figure)
+    listed = [{"file": file, "caption": caption} for file, (_, caption) in figures.items()]
+    write(folder / f"{name}.json", dumps({**_words(section, tables, listed), **data}))
+
+
+def _words(section: Section, tables: Iterable[dict], figures: list[dict]) -> dict[str, object]:
+    return {"section": asdict(section), "figures": figures, "tables": list(tables)}
 
 
 def save_figure(path: Path, figure: Figure) -> None:
@@ -361,6 +406,7 @@ __all__ = [
     "find",
     "finish",
     "prepare_folder",
+    "publish",
     "resolve",
     "save_figure",
     "slope",

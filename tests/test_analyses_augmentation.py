@@ -1,0 +1,155 @@
+"""analyses.augmentation: the laws of Remark 1 against all draws of small groups, one after the other."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from brute import augmented_risk, risk
+from problems import REPRESENTATIONS, classification, point_of_e, regression
+from torch.func import grad, hessian
+
+from analyses import augmentation
+from stability.problem import Problem, Samples
+
+BATCH = 6  # of 12 samples: two mini-batches
+
+
+def pieces(problem: Problem, mode: str) -> list[Problem]:
+    """The problem on each mini-batch alone, without decay."""
+    size = len(problem.samples) if mode == "pass" else BATCH
+    cut = range(0, len(problem.samples), size)
+    parts = [Samples(*(t[i : i + size] for t in problem.samples)) for i in cut]
+    return [dataclasses.replace(problem, samples=p, weight_decay=0.0) for p in parts]
+
+
+def moved_derivatives(problem: Problem, at: torch.Tensor, mode: str, derivative) -> torch.Tensor:
+    """(B, |G|, …): derivatives of R_b on data moved by g, from the definition."""
+    return torch.stack(
+        [
+            torch.stack([derivative(lambda a, p=p, g=g: risk(p, a, g))(at) for g in problem.group.elements()])
+            for p in pieces(problem, mode)
+        ]
+    )
+
+
+def mean_over_all_draws(derivatives: torch.Tensor, elements: int) -> float:
+    """E‖X_K − E X_K‖² by enumeration of every joint draw of every mini-batch in every pass."""
+    count, order = derivatives.shape[:2]
+    flat = derivatives.reshape(count, order, -1)
+    limit = flat.mean(1).sum(0)
+    total, number = 0.0, 0
+    for draw in itertools.product(range(order), repeat=count * elements):
+        chosen = sum(flat[i % count, g] for i, g in enumerate(draw)) / elements
+        total += float((chosen - limit).square().sum())
+        number += 1
+    return total / number
+
+
+@pytest.mark.parametrize("mode", augmentation.MODES)
+@pytest.mark.parametrize("name", REPRESENTATIONS)
+def test_the_law_of_gradients_is_the_mean_over_all_draws(name, mode):
+    for make in (classification, regression):
+        problem = make(name, weight_decay=1e-2)
+        at = point_of_e(problem)
+        expected = mean_over_all_draws(moved_derivatives(problem, at, mode, grad), 1)
+        assert augmentation.gradient_law(problem, at, BATCH).of(mode) == pytest.approx(expected, rel=1e-10)
+
+
+@pytest.mark.parametrize("mode", augmentation.MODES)
+@pytest.mark.parametrize("name", ["C_5", "S_3 on pairs"])
+def test_the_laws_fall_like_one_over_k(name, mode):
+    problem = classification(name)
+    at = point_of_e(problem)
+    derivatives = moved_derivatives(problem, at, mode, grad)
+    law = augmentation.gradient_law(problem, at, BATCH).of(mode)
+    assert mean_over_all_draws(derivatives, 2) == pytest.approx(law / 2, rel=1e-10)
+
+
+@pytest.mark.parametrize("mode", augmentation.MODES)
+@pytest.mark.parametrize("name", ["C_5", "Q_8", "S_3 on pairs", "D_4"])
+def test_the_law_of_hessians_is_the_mean_over_all_draws(name, mode):
+    problem = regression(name)
+    at = point_of_e(problem)
+    derivatives = moved_derivatives(problem, at, mode, hessian)
+    expected = mean_over_all_draws(derivatives, 1)
+    assert augmentation.hessian_law(problem, at, BATCH).of(mode) == pytest.approx(expected, rel=1e-10)
+    # and distances of given draws follow from inner products, on E and off it
+    if mode == "mini-batch":
+        products = augmentation.gram(problem, at, BATCH)
+        away = (derivatives - derivatives.mean(1, keepdim=True)).reshape(2, len(derivatives[0]), -1)
+        assert np.allclose(products, torch.einsum("bgi,chi->bgch", away, away).numpy(), atol=1e-12 * products.max())
+        share = np.zeros(products.shape[:2])
+        share[0, 1] = share[1, 2] = 1.0
+        direct = float((derivatives[0, 1] + derivatives[1, 2] - derivatives.mean(1).sum(0)).square().sum())
+        assert np.einsum("bg,bgch,ch", share, products, share) == pytest.approx(direct, rel=1e-10)
+
+
+def test_batches_that_cancel_make_one_g_a_mini_batch_the_noisier_one_and_batches_alike_the_quieter():
+    problem = classification("D_4")
+    at = point_of_e(problem)
+    doubled = Samples(*(torch.cat([t[:BATCH], t[:BATCH]]) for t in problem.samples))
+    law = augmentation.gradient_law(dataclasses.replace(problem, samples=doubled), at, BATCH)
+    assert law.one_pass == pytest.approx(2 * law.mini_batch, rel=1e-12)
+    minus = Samples(doubled.x, doubled.y, doubled.weight * torch.tensor([1.0] * BATCH + [-1.0] * BATCH))
+    law = augmentation.gradient_law(dataclasses.replace(problem, samples=minus), at, BATCH)
+    assert law.one_pass < 1e-28 < law.mini_batch
+
+
+def test_draws_have_the_haar_mean_and_share_an_element_only_where_a_pass_moves_everything():
+    rng = np.random.default_rng(0)
+    for mode in augmentation.MODES:
+        counts = augmentation.draw_counts(5, 3, 8, 4000, mode, rng)
+        assert (counts.sum(2) == 8).all()
+        assert abs(counts.mean((0, 1)) - 8 / 5).max() < 0.1
+        assert (counts == counts[:, :1]).all() == (mode == "pass")
+
+
+@pytest.mark.parametrize("mode", augmentation.MODES)
+def test_the_training_core_and_sampled_inner_products_agree_with_the_laws_within_sampling_error(mode):
+    problem = classification("D_4")
+    at = point_of_e(problem)
+    found, inside = augmentation.gradient_distances(problem, at, 3, mode, BATCH, 200, 0)
+    law = augmentation.gradient_law(problem, at, BATCH).of(mode) / 3
+    assert abs(found.mean() - law) < 4 * found.std() / np.sqrt(200)
+    assert inside < 1e-12  # the noise is in E⊥
+    found = augmentation.squared_distances(
+        augmentation.gram(problem, at, BATCH), 3, 2000, mode, np.random.default_rng(0)
+    )
+    law = augmentation.hessian_law(problem, at, BATCH).of(mode) / 3
+    assert abs(found.mean() - law) < 4 * found.std() / np.sqrt(2000)
+
+
+@pytest.mark.parametrize("mode", augmentation.MODES)
+def test_the_law_of_the_drift_is_the_mean_over_all_runs_to_first_order(mode):
+    problem, step = classification("C_5", weight_decay=1e-2), 0.005
+    at, elements = point_of_e(problem), list(problem.group.elements())
+    parts = pieces(problem, mode)
+    order, count = len(elements), len(parts)
+
+    def moved_once(a: torch.Tensor) -> torch.Tensor:
+        return torch.stack([torch.stack([grad(lambda b, p=p, g=g: risk(p, b, g))(a) for g in elements]) for p in parts])
+
+    off, number = 0.0, 0
+    first = moved_once(at)
+    for draw in itertools.product(range(order), repeat=count):
+        one = at - step * (sum(first[b, g] for b, g in enumerate(draw)) + problem.weight_decay * at)
+        second = moved_once(one)
+        for again in itertools.product(range(order), repeat=count):
+            two = one - step * (sum(second[b, g] for b, g in enumerate(again)) + problem.weight_decay * one)
+            off += float(problem.space.transverse_part(two).square().sum())
+            number += 1
+    law = augmentation.drift_law(problem, at, step, 2, mode, BATCH)
+    exact = off / number
+    # Without the curvature the second step would add as much as the first.
+    u = [
+        augmentation.spread(problem, a, mode, BATCH)
+        for a in (at, at - step * grad(lambda a: augmented_risk(problem, a))(at))
+    ]
+    flat = step**2 * float(sum(x.square().sum() for x in u))
+    assert law[1] == pytest.approx(step**2 * float(u[0].square().sum()), rel=1e-12)
+    assert abs(law[2] / exact - 1) < 0.1 * abs(flat / exact - 1)
+    assert abs(law[2] / exact - 1) < 1e-3

@@ -1,19 +1,27 @@
-"""The paper's Figure 1: how far nominal, augmented and equivariant training leave E.
+r"""The paper's Figure 1: how far nominal, augmented and equivariant training leave E.
 
-    python -m analyses.figure1 [--size small] [--task perm trans rot] [--runs 5] [--epochs 50] [--out DIR]
+    python -m analyses.figure1 [--size small] [--task perm trans rot] [--runs 5] [--epochs 50] [--workers 2] [--out DIR]
 
-For every task, strategy and run: ‖A_{E⊥}‖ against ‖A − A⁰‖ over the epochs, from a start in E. NOM follows ∇R; AUG the
-mean of ``--passes`` passes, each mini-batch of each pass moved by a Haar element of its own; EQUI the projection of ∇R
-onto E. One step of the full gradient an epoch. Rows are kept in DIR/figure1.json as they come; a second call computes
-only what is missing.
+For every task, strategy and run: ‖A_{E⊥}‖ against ‖A − A⁰‖ over the epochs, from a start in E. One step of the full
+gradient an epoch, published networks, Haar sampling.
+
+NOM    ∇R
+AUG    the mean of ``--passes`` passes, each mini-batch of each pass moved by a Haar element of its own
+EXACT  ∇R^aug, the exact Haar average (not at the paper's size)
+EQUI   the projection of ∇R onto E
+
+Rows are kept in DIR/figure1.json as they come; a second call computes only what is missing, and gives the same curves.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import multiprocessing
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import lru_cache
 from pathlib import Path
 
 import matplotlib
@@ -23,67 +31,111 @@ import torch
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
+from analyses.shared import Rows, command, prepare_folder, save_figure
 from stability.problem import Problem
-from stability.storage import prepare_folder, write
 from stability.tasks import TaskOptions, load
-from stability.training import Strategy, descend, equivariant, nominal, sampled_augmentation
+from stability.training import (
+    Strategy,
+    descend,
+    draws,
+    exact_augmentation,
+    in_single,
+    nominal,
+    pooled,
+    projected,
+    sampled_augmentation,
+)
 
 matplotlib.use("Agg")
 
 TASKS = ("perm", "trans", "rot")
-STRATEGIES = ("NOM", "AUG", "EQUI")
+STRATEGIES = ("NOM", "AUG", "EXACT", "EQUI")
 BATCH = {"perm": 200, "trans": 25, "rot": 25}
 PASSES, STEP = 25, 5e-5
-STYLES = {"NOM": ("-", 0), "AUG": ("--", 1), "EQUI": (":", 2)}
+STYLES = {"NOM": ("-", 0), "AUG": ("--", 1), "EXACT": ("-.", 3), "EQUI": (":", 2)}
 
 
-def strategy_of(name: str, problem: Problem, task: str, passes: int) -> Strategy:
-    """The gradient that a strategy follows."""
-    if name == "NOM":
-        return nominal(problem)
-    if name == "EQUI":
-        return equivariant(problem)
-    return sampled_augmentation(problem, passes, BATCH[task])
+@lru_cache(maxsize=1)
+def problem_of(task: str, size: str, samples: int | None, data_dir: Path | None) -> Problem:
+    """The published variant of a task."""
+    return load(task, TaskOptions(size=size, variant="published", samples=samples, data_dir=data_dir))
+
+
+def strategy_of(name: str, problem: Problem, batch: int, passes: int, lower: bool) -> Strategy:
+    """The gradient that a strategy follows; ``lower`` computes it in float32."""
+
+    def made(make: Callable[[Problem], Strategy]) -> Strategy:
+        return in_single(problem, lambda p: make(pooled(p))) if lower else make(pooled(problem))
+
+    if name == "AUG":
+        return made(lambda p: sampled_augmentation(p, passes, batch))
+    if name == "EXACT":
+        return made(exact_augmentation)
+    unconstrained = made(nominal)
+    return projected(problem, unconstrained) if name == "EQUI" else unconstrained
 
 
 def one_run(task: str, name: str, run: int, options: argparse.Namespace) -> dict:
-    """One trajectory from start ``run``; the data stay the same."""
-    problem = load(task, task_options(options))
+    """One trajectory from start ``run``; the data stay the same, and the strategies of a run share their start."""
+    problem = problem_of(task, options.size, options.samples, options.data_dir)
     start = problem.space.embed(problem.initial(run))
+    lower = options.size == "paper"
     began = time.perf_counter()
-    # Every run draws its own elements; the three strategies of a run share their start.
-    found = descend(
-        problem, start, strategy_of(name, problem, task, options.passes), options.step, options.epochs, name, seed=run
-    )
+    strategy = strategy_of(name, problem, BATCH[task], options.passes, lower)
+    found = descend(problem, start, strategy, options.step, options.epochs, name, seed=run)
     return {
         "task": task,
         "strategy": name,
         "run": run,
+        "method": "plain, gradients in float32" if lower else "plain, float64",
         "travelled": list(found.travelled),
         "off_equivariance": list(found.off_equivariance),
-        "seconds": time.perf_counter() - began,
+        "seconds": round(time.perf_counter() - began, 2),
         "dim": problem.space.dim,
         "samples": len(problem.samples.x),
     }
 
 
-def task_options(options: argparse.Namespace) -> TaskOptions:
-    return TaskOptions(size=options.size, variant="published", samples=options.samples, data_dir=options.data_dir)
+def strategies(size: str) -> tuple[str, ...]:
+    """Those that a size affords."""
+    return tuple(name for name in STRATEGIES if size != "paper" or name != "EXACT")
 
 
-def estimate(task: str, options: argparse.Namespace) -> float:
-    """Seconds that one run of all three strategies takes, from one gradient of each."""
-    problem = load(task, task_options(options))
-    at, rng = problem.space.embed(problem.initial(0)), np.random.default_rng(0)
+def estimate(jobs: Sequence[tuple[str, str, int]], options: argparse.Namespace) -> float:
+    """Seconds that the jobs take one after the other, from one gradient of each kind; AUG from a few of its passes."""
     total = 0.0
-    for name in STRATEGIES:
-        gradient = strategy_of(name, problem, task, options.passes)
-        if options.size == "small":  # the first call of a process is no measure of a short one
-            gradient(at, rng)
-        began = time.perf_counter()
-        gradient(at, rng)
-        total += time.perf_counter() - began
-    return total * options.epochs
+    for task in options.task:
+        problem = problem_of(task, options.size, options.samples, options.data_dir)
+        at = problem.space.embed(problem.initial(0))
+        for name in strategies(options.size):
+            count = sum(job[:2] == (task, name) for job in jobs)
+            if not count:
+                continue
+            passes = min(options.passes, 2) if options.size == "paper" else options.passes
+            gradient = strategy_of(name, problem, BATCH[task], passes, options.size == "paper")
+            gradient(at, draws(0, 0))  # the first call of a process is no measure
+            began = time.perf_counter()
+            gradient(at, draws(0, 0))
+            seconds = time.perf_counter() - began
+            total += count * options.epochs * seconds * (options.passes / passes if name == "AUG" else 1)
+    return total
+
+
+def results(jobs: Sequence[tuple[str, str, int]], options: argparse.Namespace) -> Iterator[dict]:
+    """Rows as they come, from one process for each worker, each with its share of the cores."""
+    if options.workers == 1:
+        for job in jobs:
+            yield one_run(*job, options)
+        return
+    threads = max(1, (os.cpu_count() or 1) // options.workers)
+    pool = ProcessPoolExecutor(
+        options.workers, multiprocessing.get_context("spawn"), torch.set_num_threads, (threads,)
+    )
+    try:
+        for done in as_completed([pool.submit(one_run, *job, options) for job in jobs]):
+            yield done.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def summary(rows: Sequence[dict]) -> dict[str, dict[str, dict[str, float]]]:
@@ -141,41 +193,41 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--step", type=float, default=STEP)
     parser.add_argument("--samples", type=int)
     parser.add_argument("--data-dir", type=Path)
+    parser.add_argument("--workers", type=int, default=1, help="processes, each with its share of the cores")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args(arguments)
     options.out = options.out or Path("reports") / f"figure1-{options.size}"
     return options
 
 
-def main(arguments: Sequence[str] | None = None) -> dict:
-    """Run what is missing, draw, and return the summary."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run what is missing, draw, print the means."""
     options = parse(arguments)
-    path = prepare_folder(options.out) / "figure1.json"
-    key = {k: str(v) for k, v in vars(options).items() if k not in ("out", "runs", "task", "data_dir")}
-    found = json.loads(path.read_text()) if path.is_file() else {}
-    rows = found.get("rows", []) if found.get("options") == key else []
-    done = {(r["task"], r["strategy"], r["run"]) for r in rows}
-    jobs = [(t, s, i) for t in options.task for i in range(options.runs) for s in STRATEGIES]
-    jobs = [job for job in jobs if job not in done]
+    folder = prepare_folder(options.out)
+    kept = {k: getattr(options, k) for k in ("size", "epochs", "passes", "step", "samples")}
+    rows = Rows(folder / "figure1.json", kept)
+    jobs = [
+        (task, name, run)
+        for run in range(options.runs)
+        for task in options.task
+        for name in strategies(options.size)
+        if not rows.has(task=task, strategy=name, run=run)
+    ]
     if jobs:
-        share = {t: sum(job[0] == t for job in jobs) / len(STRATEGIES) for t in options.task}
-        seconds = sum(share[t] * estimate(t, options) for t in options.task if share[t])
-        print(f"{len(jobs)} runs to do, about {seconds / 60:.1f} minutes")
-    for job in tqdm(jobs, desc="figure 1", disable=None):
-        rows.append(one_run(*job, options))
-        write(path, json.dumps({"options": key, "rows": rows, "summary": summary(rows)}, indent=1))
-    shown = [r for r in rows if r["task"] in options.task and r["run"] < options.runs]
-    draw(shown).savefig(options.out / "figure1.png", dpi=120)
-    result = summary(shown)
-    for task, strategies in result.items():
-        for name, r in strategies.items():
+        minutes = estimate(jobs, options) / 60 / min(options.workers, len(jobs))
+        print(f"{len(jobs)} runs to do, about {minutes:.1f} minutes", flush=True)
+    for row in tqdm(results(jobs, options), total=len(jobs), desc="figure 1", disable=None):
+        rows.add(row)
+    shown = [r for r in rows.rows if r["task"] in options.task and r["run"] < options.runs]
+    rows.save(summary=summary(rows.rows))
+    save_figure(folder / "figure1.png", draw(shown))
+    for task, found in summary(shown).items():
+        for name, r in found.items():
             print(
                 f"{task:6}{name:6}{r['runs']:3} runs  ‖A − A⁰‖ {r['travelled']:.3e}  ‖A_E⊥‖ {r['off_equivariance']:.3e}"
                 f"  {r['seconds']:.1f} s a run"
             )
-    return result
 
 
 if __name__ == "__main__":
-    torch.manual_seed(0)
-    main()
+    raise SystemExit(command(main))

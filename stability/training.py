@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -26,10 +26,10 @@ from torch.func import grad
 from tqdm import tqdm
 
 from stability.errors import BadInput
-from stability.problem import Problem, Samples
+from stability.problem import Problem, Samples, single
 
 # Moved samples that share one gradient.
-TOGETHER = 4096
+TOGETHER = 2048
 Strategy = Callable[[Tensor, np.random.Generator], Tensor]
 
 
@@ -99,6 +99,49 @@ def sampled_augmentation(problem: Problem, passes: int = 25, batch: int = 4096) 
     return gradient
 
 
+def equal_inputs(problem: Problem) -> Tensor | None:
+    """For every input coordinate the number of its class: equal on all samples, however the group moves them.
+
+    None where all of them differ. The adjacency matrices of PERM, 10 × 10, have 46 classes.
+    """
+    rho = problem.model.input if problem.model is not None else None
+    if rho is None or not rho.is_permutation:
+        return None
+    _, classes = torch.unique(problem.samples.x.mT, dim=0, return_inverse=True)
+    moves = [torch.as_tensor(rho.index(g), device=classes.device) for g in problem.group.generators]
+    count = 0
+    while int(classes.max()) + 1 > count:
+        count = int(classes.max()) + 1
+        _, classes = torch.unique(torch.stack([classes, *(classes[m] for m in moves)]), dim=1, return_inverse=True)
+    return None if count == len(classes) else classes
+
+
+def pooled(problem: Problem) -> Problem:
+    """The same risk, with equal inputs multiplied once: A_0 x = (A_0 copies) x', x' the inputs that differ."""
+    classes = equal_inputs(problem)
+    if classes is None or not hasattr(problem.model, "network"):
+        return problem
+    model, network = problem.model, problem.model.network
+    copies = torch.nn.functional.one_hot(classes).to(problem.samples.x)
+    chosen = copies.argmax(0)
+
+    def loss(at: Tensor, samples: Samples) -> Tensor:
+        first, *others = network.space.split(at)
+        x = samples.x[:, chosen]
+        layers = zip(network.space.layers, (first @ copies.to(at), *others), network.nonlinearities, strict=True)
+        for layer, weight, sigma in layers:
+            x = sigma(x @ weight.mT, layer.target)
+        return samples.weight @ model.losses(x, samples.y)
+
+    return replace(problem, loss=loss)
+
+
+def in_single(problem: Problem, make: Callable[[Problem], Strategy]) -> Strategy:
+    """A strategy whose gradient is computed in float32; weights, steps and sums over epochs stay as they are."""
+    strategy = make(single(problem))
+    return lambda at, rng: strategy(at.float(), rng).to(at)
+
+
 def _joined(parts: list[Samples]) -> Samples:
     return Samples(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
@@ -115,8 +158,12 @@ def exact_augmentation(problem: Problem, batch: int = 4096) -> Strategy:
 
 def equivariant(problem: Problem, batch: int = 4096) -> Strategy:
     """Π_E ∇R."""
-    unconstrained = nominal(problem, batch)
-    return lambda at, rng: problem.space.equivariant_part(unconstrained(at, rng))
+    return projected(problem, nominal(problem, batch))
+
+
+def projected(problem: Problem, strategy: Strategy) -> Strategy:
+    """Π_E of a strategy."""
+    return lambda at, rng: problem.space.equivariant_part(strategy(at, rng))
 
 
 def penalised(problem: Problem, strategy: Strategy, gamma: float) -> Strategy:
@@ -141,6 +188,11 @@ def descend_on_e(problem: Problem, start: Tensor, step: float, epochs: int, batc
     return theta
 
 
+def draws(seed: int, epoch: int) -> np.random.Generator:
+    """The random numbers of one epoch of a run, so that a run goes on where it stopped as if it had not."""
+    return np.random.default_rng((seed, epoch))
+
+
 def _transform(problem: Problem) -> Callable:
     if problem.transform is None:
         raise BadInput(f"{problem.name}: augmentation needs an action on the data; give Problem(transform=…)")
@@ -157,16 +209,15 @@ def descend(
     seed: int = 0,
     on_epoch: Callable[[int, Tensor], None] | None = None,
 ) -> Trajectory:
-    """``epochs`` steps of size ``step`` from ``start`` (dim L).
+    """``epochs`` steps of size ``step`` from ``start`` (dim L); an epoch's draws depend on seed and epoch alone.
 
     Raises:
         BadInput: the run left the finite numbers; the message says at which epoch.
     """
-    rng = np.random.default_rng(seed)
     at, space = start.clone(), problem.space
     travelled, off, norms = [0.0], [float(space.transverse_part(at).norm())], [float("nan")]
     for epoch in tqdm(range(epochs), desc=name, disable=None, leave=False):
-        gradient = strategy(at, rng)
+        gradient = strategy(at, draws(seed, epoch))
         at = at - step * gradient
         if not torch.isfinite(at).all():
             raise BadInput(f"{name}: weights stopped being finite at epoch {epoch + 1}; use a step below {step:g}")

@@ -475,9 +475,10 @@ class _Run:
             if irrep.is_trivial:  # B_λ of the trivial irrep is ∇²R^eqv on E, which was solved already
                 solution, hvps, mismatch = solutions["eqv.E"], 0, None
             else:
-                solution, hvps, mismatch = self.sector(irrep, size, nominal, floor)
+                solution, hvps, (mismatch, off) = self.sector(irrep, size, nominal, floor)
+                scale = certificates.frobenius(solution.spectrum)
                 worst = max(worst, mismatch or 0.0)  # where none was taken, the worst so far stands in
-                missed = certificates.PROBE * worst * certificates.frobenius(solution.spectrum)
+                missed = certificates.PROBE * (worst * scale if off is None else off)
                 solution, budget = self.widened(solution, missed)
                 budgets.append(budget)
             whole = sectors.in_whole_space(solution.spectrum, irrep)
@@ -530,14 +531,14 @@ class _Run:
 
     def sector(
         self, irrep: Irrep, size: int, nominal: Operator | None, floor: float
-    ) -> tuple[Solution, int, float | None]:
-        """The spectrum of one B_λ: complete where it fits, else its ends by Lanczos."""
+    ) -> tuple[Solution, int, tuple[float | None, float | None]]:
+        """The spectrum of one B_λ: complete where it fits, else its ends by Lanczos; cost; what another route says."""
         settings = self.settings
         key = "sector-" + "".join(c if c.isalnum() else "_" for c in irrep.name)
         stored = self.checkpoint.load(key)
         if stored is not None:
             spectrum = results.spectrum_from_json(stored[1]["spectrum"])
-            mismatch = json.loads(stored[1]["mismatch"])
+            mismatch = tuple(json.loads(stored[1]["mismatch"]))
             return Solution(spectrum, stored[0]["values"], stored[0]["vectors"]), int(stored[1]["hvps"]), mismatch
         problem, memory = self.problem, settings.memory_gb
         operator = sectors.sector_hessian(problem, self.theta, irrep, nominal, memory)
@@ -559,7 +560,8 @@ class _Run:
             self.checkpoint.forget(f"lanczos-{key}-run")  # its basis is large, and the outcome is stored below
         mismatch = None
         if not self.large or self.checked % CHECK_EVERY == 0:
-            mismatch = sectors.check_sector(problem, self.theta, irrep, operator, settings.seed)
+            mismatch = sectors.compare(problem, self.theta, irrep, operator, settings.seed)
+        mismatch = mismatch or (None, None)
         self.checked += 1
         hvps = operator.products * operator.cost
         self.checkpoint.save(

@@ -40,7 +40,7 @@ from tqdm import tqdm
 from analyses.shared import Figure, Rows, Section, command, finish, prepare_folder, table
 from stability import krylov
 from stability.analysis import Settings, analyse
-from stability.curvature import Operator
+from stability.curvature import Operator, StaleLinearisation
 from stability.groups import (
     Cyclic,
     Dihedral,
@@ -451,6 +451,7 @@ FAMILIES: dict[str, Callable[[np.random.Generator], Case]] = {
 }
 
 REASONS = {
+    "refused: products contradict each other": ("refused",),
     "the gradient is flat, not zero": ("Newton step",),
     "no Hessian: a kink": ("kink",),
     "within the errors": ("by less than the errors", "within the errors"),
@@ -476,7 +477,11 @@ def verdicts(case: Case) -> dict[str, tuple[str, str]]:
     """What the tool says."""
     if case.verdicts is not None:
         return case.verdicts
-    found = analyse(case.problem, Settings(at=case.theta, escape_iterations=0, memory_gb=2.0)).analysis.verdict
+    settings = Settings(at=case.theta, escape_iterations=0, memory_gb=2.0)
+    try:
+        found = analyse(case.problem, settings).analysis.verdict
+    except StaleLinearisation as error:  # the command ends there, with this line
+        return dict.fromkeys(case.truth, ("undecided", f"refused: {error}"))
     return {name: (getattr(found, name).status, getattr(found, name).evidence) for name in case.truth}
 
 

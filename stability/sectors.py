@@ -135,6 +135,18 @@ def chosen(group: Group, names: str) -> set[str] | None:
     return wanted
 
 
+def by_name(group: Group, name: str) -> Irrep:
+    """The irrep with this label.
+
+    Raises:
+        BadInput: there is none.
+    """
+    for irrep in irreps(group):
+        if irrep.name == name:
+            return irrep
+    raise BadInput(f"{name!r} is no irrep of {group.name}")
+
+
 def lift(space: ParameterSpace, irrep: Irrep, s: Tensor) -> Tensor:
     """All partners of sector coordinates: (…, size) → (…, d, dim L), rows of norm ‖s‖ each."""
     weights = []

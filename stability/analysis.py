@@ -23,6 +23,7 @@ from torch.func import grad
 from tqdm import tqdm
 
 from stability import assembly, certificates, flat, identities, krylov, modes, results, sectors
+from stability.cluster import Pool, Recipe, Serial, Source, digest, pack, problem_of, remember, unpack
 from stability.curvature import (
     Operator,
     assemble,
@@ -42,7 +43,7 @@ from stability.points import MOVED_SAMPLES, describe, is_large, scores
 from stability.pooled import hessian_on_e
 from stability.problem import FlatFamily, Problem, Samples, single
 from stability.results import Analysis, Escape, Verdicts
-from stability.stationary import StationaryPoint, describe_point, find_points, gradient_scale
+from stability.stationary import StationaryPoint, describe_point, find_points, gradient_scale, search
 from stability.storage import Checkpoint
 from stability.training import descend_on_e, minimise_augmented
 from stability.verdict import Block, judge, proposition_3
@@ -106,6 +107,41 @@ class Outcome:
     directions: dict[str, Tensor] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class SolvedSector:
+    """B_λ solved, before anything is known of the other sectors.
+
+    Attributes:
+        solution: its spectrum, counted in M_λ.
+        hvps: nominal products taken.
+        mismatch, off: of one product against another route, see :func:`stability.sectors.compare`.
+    """
+
+    solution: Solution
+    hvps: int
+    mismatch: float | None
+    off: float | None
+
+    def packed(self) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """As tensors and texts, for a file or a message."""
+        tensors = {"values": self.solution.values, "vectors": self.solution.vectors}
+        texts = {"spectrum": results.to_json(self.solution.spectrum), "hvps": str(self.hvps)}
+        return tensors, {**texts, "mismatch": json.dumps((self.mismatch, self.off))}
+
+    @staticmethod
+    def unpacked(tensors: dict[str, Tensor], metadata: dict[str, str]) -> SolvedSector:
+        """The inverse of :meth:`packed`.
+
+        Raises:
+            BadInput: something else is stored there.
+        """
+        try:
+            solution = Solution(results.spectrum_from_json(metadata["spectrum"]), tensors["values"], tensors["vectors"])
+            return SolvedSector(solution, int(metadata["hvps"]), *json.loads(metadata["mismatch"]))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise BadInput(f"--resume: a stored sector cannot be read ({error!r}); start over without it") from error
+
+
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C: the partial outcome is kept."""
 
@@ -128,6 +164,8 @@ def analyse(
     header: dict | None = None,
     checkpoint: Checkpoint | None = None,
     on_stage: Callable[[Outcome], None] = lambda outcome: None,
+    pool: Pool | None = None,
+    recipe: Recipe | None = None,
 ) -> Outcome:
     """Points, spectra, identities and verdicts of a problem.
 
@@ -137,17 +175,121 @@ def analyse(
         header: keys of the analysis that only the caller knows (task, size, options, …).
         checkpoint: where intermediate tensors go.
         on_stage: called with the outcome so far after every stage.
+        pool: whose processes search points and solve sectors; this one by default.
+        recipe: how they build the problem; without one it is sent to them.
 
     Raises:
         BadInput: an assumption fails, or the problem does not fit the memory.
         Interrupted: on Ctrl-C, with the outcome so far.
     """
     settings = settings or Settings()
-    run = _Run(problem, settings, header or {}, checkpoint or Checkpoint(None, {}, False), on_stage)
+    run = _Run(problem, settings, header or {}, checkpoint or Checkpoint(None, {}, False), on_stage, pool, recipe)
     try:
         return run.all()
     except KeyboardInterrupt:
         raise Interrupted(run.outcome) from None
+
+
+def _sector_file(name: str) -> str:
+    return "sector-" + "".join(c if c.isalnum() else "_" for c in name)
+
+
+def solve_sector(
+    problem: Problem,
+    theta: Tensor,
+    irrep: Irrep,
+    size: int,
+    nominal: Operator | None,
+    floor: float,
+    settings: Settings,
+    number: int,
+    checkpoint: Checkpoint,
+) -> SolvedSector:
+    """The spectrum of one B_λ: complete where it fits, else its ends by Lanczos.
+
+    Args:
+        problem, theta: the point.
+        irrep, size: λ and dim_R M_λ.
+        nominal: ∇²R on L, for bare risks.
+        floor: least error granted.
+        settings: of the run.
+        number: of the sector; of a large network every eighth is compared with another route.
+        checkpoint: where a long Lanczos run is kept.
+    """
+    memory = settings.memory_gb
+    operator = sectors.sector_hessian(problem, theta, irrep, nominal, memory)
+    if size <= min(DENSE_LIMIT, (memory * 1e9 / (6 * 8)) ** 0.5):
+        began = time.perf_counter()
+        matrix = (
+            assembly.sector_matrix(problem, theta, irrep, memory)
+            if assembly.applies(problem, irrep)
+            else assemble(operator, theta)
+        )
+        # A residual costs d nominal products, so irreps of large dimension report fewer.
+        ends = max(1, min(settings.eigenvalues, RESIDUAL_PRODUCTS // irrep.dim))
+        solution = dense_spectrum(matrix, operator, ends, floor=floor)
+        seconds = time.perf_counter() - began
+        solution = replace(solution, spectrum=replace(solution.spectrum, seconds=seconds))
+    else:
+        name = f"{_sector_file(irrep.name)}-run"
+        solution = search_sector(problem, theta, irrep, operator, size, name, settings, checkpoint)
+    compared = None
+    if not is_large(problem) or number % CHECK_EVERY == 1:
+        compared = sectors.compare(problem, theta, irrep, operator, settings.seed)
+    mismatch, off = compared or (None, None)
+    return SolvedSector(solution, operator.products * operator.cost, mismatch, off)
+
+
+def search_sector(
+    problem: Problem,
+    theta: Tensor,
+    irrep: Irrep,
+    operator: Operator,
+    size: int,
+    name: str,
+    settings: Settings,
+    checkpoint: Checkpoint,
+) -> Solution:
+    """The ends of B_λ by Lanczos until the sign is settled.
+
+    Of a large sector the Krylov space is built in single precision, quotients and residuals of few pairs in double,
+    and only the lowest vector is kept.
+    """
+    like, memory = problem.samples.x, settings.memory_gb
+    rapid = size > SINGLE_FROM and hasattr(problem.model, "network") and like.dtype == torch.float64
+    ends = SINGLE_ENDS if rapid else (settings.eigenvalues, settings.eigenvalues)
+    plan = krylov.Plan(SECTOR_STEPS, *ends, True, settings.seed, memory)
+    if not rapid:
+        return krylov.run(operator, operator, size, name, plan, like, checkpoint)
+    searched = sectors.sector_hessian(single(problem), theta.float(), irrep, None, memory)
+    solution = krylov.run(searched, operator, size, name, plan, like, checkpoint, precision=torch.float32)
+    operator.products += searched.products
+    keep = int(solution.values.argmin())
+    return replace(solution, values=solution.values[[keep]].clone(), vectors=solution.vectors[[keep]].clone())
+
+
+def sector_job(
+    source: Source, theta: bytes, name: str, size: int, floor: float, settings: Settings, number: int
+) -> bytes:
+    """Inside a worker: one sector, with what every sector at this point shares made once a process."""
+    problem, point = problem_of(source), unpack(theta)[0]["theta"]
+    point = point.to(problem.samples.x)
+
+    def linearised() -> Operator | None:
+        return None if hasattr(problem.model, "network") else nominal_hessian(problem, problem.space.embed(point))
+
+    named = source if isinstance(source, Recipe) else id(source)
+    nominal = remember(("nominal", named, digest(point)), linearised)
+    irrep = sectors.by_name(problem.group, name)
+    none = Checkpoint(None, {}, False)
+    tensors, metadata = solve_sector(problem, point, irrep, size, nominal, floor, settings, number, none).packed()
+    return pack(tensors, **metadata)
+
+
+def search_job(source: Source, kind: str, theta: bytes, tolerance: float) -> bytes:
+    """Inside a worker: the search from one start."""
+    problem = problem_of(source)
+    return pack({"theta": search(problem, kind, unpack(theta)[0]["theta"].to(problem.samples.x), tolerance)})
 
 
 class _Run:
@@ -160,6 +302,8 @@ class _Run:
         header: dict,
         checkpoint: Checkpoint,
         on_stage: Callable[[Outcome], None],
+        pool: Pool | None = None,
+        recipe: Recipe | None = None,
     ) -> None:
         self.problem, self.settings, self.checkpoint, self.on_stage = problem, settings, checkpoint, on_stage
         self.started = time.perf_counter()
@@ -168,7 +312,9 @@ class _Run:
         self.like = problem.samples.x
         self.outcome = Outcome(_header(problem, settings, header))
         self.large = is_large(problem)
-        self.checked = 0
+        # Handed over only where there is someone to hand it to: the work is done here otherwise.
+        self.pool = None if isinstance(pool, Serial) else pool
+        self.handle = self.pool.share(recipe or problem) if self.pool is not None else None
         self.budgets: dict[str, certificates.Budget] = {}
         self.kink: float | None = None
 
@@ -273,6 +419,12 @@ class _Run:
         """How far an interrupted minimisation came."""
         stored = self.checkpoint.load(f"start-{start}")
         return None if stored is None else stored[0]["theta"].to(self.like)
+
+    def spread_searches(self, jobs: list[tuple[str, int, Tensor]], tolerance: float) -> Iterator[tuple[int, Tensor]]:
+        """The searches of all starts, each in a process of its own, as they end."""
+        sent = [(self.handle, kind, pack({"theta": theta}), tolerance) for kind, _, theta in jobs]
+        for number, message in self.pool.run(search_job, sent, "stationary points on E"):
+            yield number, unpack(message)[0]["theta"].to(self.like)
 
     def train(self, theta: Tensor) -> Tensor:
         """EQUI from the start; by default half the critical step on E there, so that every epoch descends."""
@@ -417,7 +569,18 @@ class _Run:
         if krylov.room(self.settings.memory_gb, n_e, self.like.dtype, 2 * self.settings.eigenvalues) >= SECTOR_STEPS:
             solutions = {"eqv.E": self.solve(on_e, on_e, n_e, "eqv-E")}
         else:
-            solutions = {"eqv.E": self.search(trivial_irrep(self.group), on_e, n_e, "eqv-E")}
+            solutions = {
+                "eqv.E": search_sector(
+                    problem,
+                    self.theta,
+                    trivial_irrep(self.group),
+                    on_e,
+                    n_e,
+                    "eqv-E",
+                    self.settings,
+                    self.checkpoint,
+                )
+            }
             self.checkpoint.forget("lanczos-eqv-E")
         check_product(
             on_e, problem.equivariant_loss, self.theta, problem.samples, problem.weight_decay, self.settings.seed
@@ -469,28 +632,23 @@ class _Run:
     def resolve(self, solutions: dict[str, Solution], nominal: Operator | None, floor: float) -> None:
         """R^aug sector by sector: E, and E⊥ as the union of the others; finished sectors survive an interruption."""
         settings, space = self.settings, self.space
-        described, parts, budgets, worst = [], [], [], 0.0
-        lowest: tuple[float, Irrep, Tensor, Tensor] | None = None
-        for irrep, size in tqdm(self.sectors, desc="sectors", disable=None, leave=False):
-            if irrep.is_trivial:  # B_λ of the trivial irrep is ∇²R^eqv on E, which was solved already
-                solution, hvps, mismatch = solutions["eqv.E"], 0, None
-            else:
-                solution, hvps, mismatch = self.sector(irrep, size, nominal, floor)
-                worst = max(worst, mismatch or 0.0)  # where none was taken, the worst so far stands in
-                missed = certificates.PROBE * worst * certificates.frobenius(solution.spectrum)
-                solution, budget = self.widened(solution, missed)
-                budgets.append(budget)
-            whole = sectors.in_whole_space(solution.spectrum, irrep)
-            described.append(sectors.describe(irrep, size, whole, hvps, mismatch))
-            self.hvps += hvps
+        solved: dict[int, SolvedSector] = {}
+        for number, one in self.solve_sectors(solutions["eqv.E"], nominal, floor):
+            solved[number] = one
+            self.hvps += one.hvps
+            self.keep(sectors=tuple(self.described(i, solved[i], solved)[0] for i in sorted(solved)))
+        found = [self.described(i, solved[i], solved) for i in range(len(self.sectors))]
+        self.keep(sectors=tuple(sector for sector, _, _ in found))
+        parts, lowest, budgets = [], None, []
+        for (irrep, _), (_, solution, budget) in zip(self.sectors, found, strict=True):
             if irrep.is_trivial:
-                solutions["aug.E"] = Solution(whole, solution.values, solution.vectors)
-            else:
-                parts.append(whole)
-                value = float(solution.values.min())
-                if lowest is None or value < lowest[0]:
-                    lowest = (value, irrep, solution.values, solution.vectors)
-            self.keep(sectors=tuple(described))
+                solutions["aug.E"] = solution
+                continue
+            budgets.append(budget)
+            parts.append(solution.spectrum)
+            value = float(solution.values.min())
+            if lowest is None or value < lowest[0]:
+                lowest = (value, irrep, solution.values, solution.vectors)
         total = space.dim - space.dim_equivariant
         spectrum = sectors.union(parts, total, settings.eigenvalues)
         values = vectors = self.like.new_zeros(0)
@@ -528,66 +686,60 @@ class _Run:
         budget = certificates.Budget(spectrum.error, products, symmetry, spectrum.error + products + symmetry)
         return replace(solution, spectrum=wider), budget
 
-    def sector(
-        self, irrep: Irrep, size: int, nominal: Operator | None, floor: float
-    ) -> tuple[Solution, int, float | None]:
-        """The spectrum of one B_λ: complete where it fits, else its ends by Lanczos."""
-        settings = self.settings
-        key = "sector-" + "".join(c if c.isalnum() else "_" for c in irrep.name)
-        stored = self.checkpoint.load(key)
-        if stored is not None:
-            spectrum = results.spectrum_from_json(stored[1]["spectrum"])
-            mismatch = json.loads(stored[1]["mismatch"])
-            return Solution(spectrum, stored[0]["values"], stored[0]["vectors"]), int(stored[1]["hvps"]), mismatch
-        problem, memory = self.problem, settings.memory_gb
-        operator = sectors.sector_hessian(problem, self.theta, irrep, nominal, memory)
-        fits = size <= min(DENSE_LIMIT, (settings.memory_gb * 1e9 / (6 * 8)) ** 0.5)
-        if fits:
-            began = time.perf_counter()
-            matrix = (
-                assembly.sector_matrix(problem, self.theta, irrep, memory)
-                if assembly.applies(problem, irrep)
-                else assemble(operator, self.theta)
-            )
-            # A residual costs d nominal products, so irreps of large dimension report fewer.
-            ends = max(1, min(settings.eigenvalues, RESIDUAL_PRODUCTS // irrep.dim))
-            solution = dense_spectrum(matrix, operator, ends, floor=floor)
-            seconds = time.perf_counter() - began
-            solution = replace(solution, spectrum=replace(solution.spectrum, seconds=seconds))
-        else:
-            solution = self.search(irrep, operator, size, f"{key}-run")
-            self.checkpoint.forget(f"lanczos-{key}-run")  # its basis is large, and the outcome is stored below
-        mismatch = None
-        if not self.large or self.checked % CHECK_EVERY == 0:
-            mismatch = sectors.check_sector(problem, self.theta, irrep, operator, settings.seed)
-        self.checked += 1
-        hvps = operator.products * operator.cost
-        self.checkpoint.save(
-            key,
-            {"values": solution.values, "vectors": solution.vectors},
-            spectrum=results.to_json(solution.spectrum),
-            hvps=str(hvps),
-            mismatch=json.dumps(mismatch),
-        )
-        return solution, hvps, mismatch
+    def described(
+        self, number: int, one: SolvedSector, solved: dict[int, SolvedSector]
+    ) -> tuple[sectors.Sector, Solution, certificates.Budget | None]:
+        """A sector as reports show it and its solution counted in L, with all that its eigenvalues may be off by."""
+        irrep, size = self.sectors[number]
+        solution, budget = one.solution, None
+        if not irrep.is_trivial:  # E has its budget already
+            worst = max((other.mismatch or 0.0 for other in solved.values()), default=0.0)
+            # Where no product was compared, the worst comparison elsewhere stands in.
+            off = worst * certificates.frobenius(solution.spectrum) if one.off is None else one.off
+            solution, budget = self.widened(solution, certificates.PROBE * off)
+        whole = sectors.in_whole_space(solution.spectrum, irrep)
+        sector = sectors.describe(irrep, size, whole, one.hvps, one.mismatch)
+        return sector, Solution(whole, solution.values, solution.vectors), budget
 
-    def search(self, irrep: Irrep, operator: Operator, size: int, name: str) -> Solution:
-        """The ends of B_λ by Lanczos until the sign is settled.
+    def solve_sectors(
+        self, on_e: Solution, nominal: Operator | None, floor: float
+    ) -> Iterator[tuple[int, SolvedSector]]:
+        """(number, sector) as they are solved: those stored first, then in order here, or as workers send them."""
+        missing = []
+        for number, (irrep, _) in enumerate(self.sectors):
+            if irrep.is_trivial:  # B_λ of the trivial irrep is ∇²R^eqv on E, which was solved already
+                yield number, SolvedSector(on_e, 0, None, None)
+            elif (stored := self.checkpoint.load(_sector_file(irrep.name))) is not None:
+                yield number, SolvedSector.unpacked(*stored)
+            else:
+                missing.append(number)
+        if self.pool is None:
+            for number in tqdm(missing, desc="sectors", disable=None, leave=False):
+                irrep, size = self.sectors[number]
+                one = solve_sector(
+                    self.problem, self.theta, irrep, size, nominal, floor, self.settings, number, self.checkpoint
+                )
+                self.keep_sector(irrep, one)
+                yield number, one
+            return
+        share = self.pool.memory_gb() or self.settings.memory_gb / self.pool.workers
+        settings = replace(self.settings, at="point", memory_gb=share)
+        theta = pack({"theta": self.theta})
+        names = [(self.sectors[number][0].name, self.sectors[number][1]) for number in missing]
+        jobs = [(self.handle, theta, *one, floor, settings, number) for one, number in zip(names, missing, strict=True)]
+        # A dense block costs the square of its size in products or the cube in arithmetic, whichever is the larger.
+        weights = [size**2 * self.sectors[number][0].dim for (_, size), number in zip(names, missing, strict=True)]
+        for place, message in self.pool.run(sector_job, jobs, "sectors", weights):
+            tensors, metadata = unpack(message)
+            one = SolvedSector.unpacked({k: v.to(self.like) for k, v in tensors.items()}, metadata)
+            self.keep_sector(self.sectors[missing[place]][0], one)
+            yield missing[place], one
 
-        Of a large sector the Krylov space is built in single precision, quotients and residuals of few pairs in double,
-        and only the lowest vector is kept.
-        """
-        problem, settings, memory = self.problem, self.settings, self.settings.memory_gb
-        rapid = size > SINGLE_FROM and hasattr(problem.model, "network") and self.like.dtype == torch.float64
-        ends = SINGLE_ENDS if rapid else (settings.eigenvalues, settings.eigenvalues)
-        plan = krylov.Plan(SECTOR_STEPS, *ends, True, settings.seed, memory)
-        if not rapid:
-            return krylov.run(operator, operator, size, name, plan, self.like, self.checkpoint)
-        searched = sectors.sector_hessian(single(problem), self.theta.float(), irrep, None, memory)
-        solution = krylov.run(searched, operator, size, name, plan, self.like, self.checkpoint, precision=torch.float32)
-        operator.products += searched.products
-        keep = int(solution.values.argmin())
-        return replace(solution, values=solution.values[[keep]].clone(), vectors=solution.vectors[[keep]].clone())
+    def keep_sector(self, irrep: Irrep, one: SolvedSector) -> None:
+        """A finished sector survives an interruption."""
+        tensors, metadata = one.packed()
+        self.checkpoint.save(_sector_file(irrep.name), tensors, **metadata)
+        self.checkpoint.forget(f"lanczos-{_sector_file(irrep.name)}-run")  # its basis is large, and no longer wanted
 
     def affordable(self, nominal: Operator) -> bool:
         began = time.perf_counter()

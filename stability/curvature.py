@@ -46,6 +46,7 @@ class Operator:
         batch: rows that go through ``apply`` at once.
         gradient: the gradient at the point, where known, (dim).
         products: how many were taken so far.
+        scale: size, per unit vector, of what was added up to products, where it cancels to something smaller.
     """
 
     dim: int
@@ -55,6 +56,7 @@ class Operator:
     batch: int = 64
     gradient: Tensor | None = None
     products: int = field(default=0, init=False)
+    scale: float = field(default=0.0, init=False)
 
     def __call__(self, v: Tensor) -> Tensor:
         """Hv for v of shape (dim) or (k, dim)."""
@@ -191,7 +193,7 @@ def assemble(operator: Operator, like: Tensor, progress: Callable[[int], None] |
         if progress:
             progress(stop - start)
     defect = float((matrix - matrix.mT).abs().max())
-    scale = float(matrix.abs().max())
+    scale = max(float(matrix.abs().max()), operator.scale)
     if not defect <= _tolerance(like) * max(scale, torch.finfo(like.dtype).tiny):
         raise StaleLinearisation(
             f"{operator.name}: the assembled matrix is not symmetric, off by {defect:.2e} of {scale:.2e}"

@@ -19,7 +19,7 @@ from stability.eigen import Density, Eigenvalue, Spectrum
 from stability.errors import BadInput
 from stability.groups import Group, Irrep, irreps
 from stability.linearised import network_hessian
-from stability.problem import ParameterSpace, Problem
+from stability.problem import ParameterSpace, Problem, Samples
 
 CHECK_NUMBERS = 200_000_000
 SUBSET_FROM, SUBSET = 20_000_000, 64
@@ -135,6 +135,18 @@ def chosen(group: Group, names: str) -> set[str] | None:
     return wanted
 
 
+def by_name(group: Group, name: str) -> Irrep:
+    """The irrep with this label.
+
+    Raises:
+        BadInput: there is none.
+    """
+    for irrep in irreps(group):
+        if irrep.name == name:
+            return irrep
+    raise BadInput(f"{name!r} is no irrep of {group.name}")
+
+
 def lift(space: ParameterSpace, irrep: Irrep, s: Tensor) -> Tensor:
     """All partners of sector coordinates: (…, size) → (…, d, dim L), rows of norm ‖s‖ each."""
     weights = []
@@ -170,13 +182,27 @@ def sector_hessian(
 
     def apply(v: Tensor) -> Tensor:
         partners = lift(space, irrep, v)
-        return lower(space, irrep, nominal(partners.flatten(0, 1)).unflatten(0, partners.shape[:2]))
+        moved = nominal(partners.flatten(0, 1))
+        operator.scale = max(operator.scale, float(moved.norm() / partners.norm().clamp_min(1e-300)))
+        return lower(space, irrep, moved.unflatten(0, partners.shape[:2]))
 
-    return Operator(sum(sizes(space, irrep)), apply, f"B_{irrep.name}", irrep.dim, max(1, nominal.batch // irrep.dim))
+    operator = Operator(
+        sum(sizes(space, irrep)), apply, f"B_{irrep.name}", irrep.dim, max(1, nominal.batch // irrep.dim)
+    )
+    return operator
 
 
 def check_sector(problem: Problem, theta: Tensor, irrep: Irrep, operator: Operator, seed: int) -> float | None:
-    """Relative mismatch of one product with forward-over-reverse products of R on the dense partners.
+    """The relative mismatch of :func:`compare`, None where none is taken."""
+    found = compare(problem, theta, irrep, operator, seed)
+    return None if found is None else found[0]
+
+
+def compare(problem: Problem, theta: Tensor, irrep: Irrep, operator: Operator, seed: int) -> tuple[float, float] | None:
+    """One product with a Gaussian s against forward-over-reverse products of R on the dense partners.
+
+    Returns:
+        the mismatch relative to ‖H S e_j‖, of which B_λ s is a projection and may be far smaller, and ‖Δs‖ itself.
 
     Partners of more than 2·10⁷ numbers are tried on the first 64 samples only, weights of more than 5·10⁶ by the
     quadratic form (1/d) Σ_j ∂²R[S e_j, S e_j] alone, which needs no dense gradient; None beyond 2·10⁸ numbers.
@@ -197,12 +223,16 @@ def check_sector(problem: Problem, theta: Tensor, irrep: Irrep, operator: Operat
         form = sum(float(_second_derivative(problem, at, v)) for v in partners) / irrep.dim
         form += problem.weight_decay * float(s @ s)
         product = operator(s)
+        off = abs(float(s @ product) - form)
         # Relative to ‖s‖‖Bs‖: the form itself may happen to be near zero.
-        return _refused_if(abs(float(s @ product) - form) / float(s.norm() * product.norm()), operator.name, s)
-    gradient = grad(lambda a: problem.loss(a, problem.samples))
+        return _refused_if(off / float(s.norm() * product.norm()), operator.name, s), off / 2**0.5
+    # Backwards through the samples, so that sums round differently.
+    samples = Samples(*(part.flip(0) for part in problem.samples))
+    gradient = grad(lambda a: problem.loss(a, samples))
     moved = torch.stack([jvp(gradient, (at,), (v,))[1] for v in partners])
     fresh = lower(space, irrep, moved) + problem.weight_decay * s
-    return _refused_if(float((operator(s) - fresh).norm() / fresh.norm().clamp_min(1e-300)), operator.name, s)
+    off, scale = float((operator(s) - fresh).norm()), float(moved.norm()) / irrep.dim**0.5
+    return _refused_if(off / max(float(fresh.norm()), scale, 1e-300), operator.name, s), off
 
 
 def _second_derivative(problem: Problem, at: Tensor, v: Tensor) -> Tensor:

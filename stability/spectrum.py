@@ -20,6 +20,7 @@ from torch import Tensor
 
 from stability import report
 from stability.analysis import Interrupted, Outcome, Settings, analyse, output_folder
+from stability.cluster import Recipe, pool
 from stability.errors import BadInput
 from stability.problem import Problem
 from stability.results import Analysis
@@ -37,6 +38,8 @@ from stability.storage import (
 from stability.tasks import TASKS, TaskOptions, load
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
+# Where a run is computed and kept does not change what is computed.
+ELSEWHERE = ("resume", "out", "workers", "scheduler")
 DIRECTIONS_LIMIT_BYTES = 64e6
 
 
@@ -71,6 +74,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--samples", type=int, help="training samples")
     p.add_argument("--data-dir", type=Path, help="folder with the original MNIST IDX files")
     p.add_argument("--memory-gb", type=float, help="memory the run may use; by default 80 %% of what is free")
+    p.add_argument("--workers", type=int, help="spread points and sectors over so many processes of this machine")
+    p.add_argument("--scheduler", metavar="ADDRESS", help="spread them over the workers of a Dask scheduler")
     p.add_argument("--resume", action="store_true", help="continue an interrupted run in the same folder")
     p.add_argument("--device", default="cpu", help="cpu or cuda")
     p.add_argument("--dtype", default="float64", help="float64 or float32 (never decides a lower bound)")
@@ -102,6 +107,8 @@ def check_options(options: argparse.Namespace) -> None:
             raise BadInput(f"--{name} {value}: give a number ≥ {least}")
     if not options.search_minutes > 0:
         raise BadInput(f"--search-minutes {options.search_minutes:g}: give a positive number")
+    if options.workers is not None and options.workers < 1:
+        raise BadInput(f"--workers {options.workers}: give a number ≥ 1")
     if options.memory_gb is not None and not options.memory_gb > 0:
         raise BadInput(f"--memory-gb {options.memory_gb:g}: give a positive number")
     if options.dtype not in DTYPES:
@@ -160,7 +167,7 @@ def run_in(
 ) -> int:
     """Analyse and write to a folder that is ours alone; the exit status."""
     named = options.task in TASKS
-    shown = {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items() if k not in ("resume", "out")}
+    shown = {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items() if k not in ELSEWHERE}
     checkpoint = Checkpoint(folder / "state", {**shown, "data": data_digest(problem)}, options.resume)
     settings = Settings(
         seed=options.seed,
@@ -182,10 +189,14 @@ def run_in(
     }
     if options.task.startswith("counterexample"):
         header |= {"activation": options.activation or "quadratic"}
+
+    def publish(outcome: Outcome) -> None:
+        write(folder / "spectrum.json", outcome.analysis.to_json())
+
     try:
-        outcome = analyse(
-            problem, settings, header, checkpoint, lambda o: write(folder / "spectrum.json", o.analysis.to_json())
-        )
+        with pool(options.scheduler, options.workers if options.workers != 1 else None) as spread:
+            recipe = Recipe.of(options.task, task_options)
+            outcome = analyse(problem, settings, header, checkpoint, publish, spread, recipe)
     except Interrupted as stop:
         save(problem, stop.outcome, folder)
         print(f"interrupted; what was computed is in {folder}, continue with --resume", file=sys.stderr)

@@ -297,6 +297,20 @@ def find_saddle(problem: Problem, theta: Tensor, evaluations: int = 60) -> Tenso
     return polish(problem, on_e.tensor(found.x))
 
 
+def search(
+    problem: Problem,
+    kind: str,
+    theta: Tensor,
+    tolerance: float,
+    iterations: int = 2000,
+    keep: Keep = lambda theta: None,
+) -> Tensor:
+    """Where the search for a "minimum" or a "saddle" from θ ends."""
+    if kind == "minimum":
+        return minimise(problem, theta, tolerance, iterations, keep)
+    return find_saddle(problem, theta)
+
+
 def find_points(
     problem: Problem,
     starts: int,

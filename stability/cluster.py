@@ -1,0 +1,374 @@
+r"""Independent work on one process, on several, or on many machines: the same numbers within rounding.
+
+Points, sectors, frequencies, seeds, whole runs and the sample shards of one product do not wait for each other. A
+:class:`Pool` runs such jobs and hands results back as they come; :class:`Serial` does it here, :class:`Cluster` by
+Dask, on a local cluster of processes or on whatever serves a scheduler's address (docs/cluster.md).
+
+Workers are sent a :class:`Recipe`, by which each builds the problem once, coordinates and names, never a program.
+Dask itself pickles what it sends between its processes, so a scheduler belongs in a network that is trusted, or
+behind TLS; nothing that is written to a file or read from one is ever pickled.
+
+>>> with pool() as here:
+...     sorted(here.run(divmod, [(7, 2), (9, 4)], "dividing"))
+[(0, (3, 1)), (1, (2, 1))]
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from safetensors.torch import load, save
+from threadpoolctl import threadpool_limits
+from torch import Tensor
+from tqdm import tqdm
+
+from stability.curvature import Operator, linearise
+from stability.errors import BadInput
+from stability.problem import Problem, Samples
+from stability.tasks import TaskOptions
+from stability.tasks import load as load_task
+from stability.version import __version__
+
+# How often one job may be tried: a job that has taken this many workers with it is to blame, not they.
+TRIES = 4
+CONNECT_SECONDS = 20
+# Problems and linearised products that a worker keeps.
+KEPT = 8
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a process builds a problem for itself: a task and its options, in plain text.
+
+    >>> recipe = Recipe.of("counterexample", TaskOptions())
+    >>> recipe.problem().name, recipe == Recipe.of("counterexample", TaskOptions())
+    ('counterexample', True)
+    """
+
+    task: str
+    options: str
+
+    @staticmethod
+    def of(task: str, options: TaskOptions) -> Recipe:
+        """The recipe of a named task, or of FILE.py:FACTORY, a path that every worker must see."""
+        plain = dataclasses.asdict(options) | {"dtype": str(options.dtype).removeprefix("torch.")}
+        name, colon, factory = task.rpartition(":")
+        if colon and name.endswith(".py"):
+            task = f"{Path(name).resolve()}:{factory}"
+        if options.data_dir is not None:
+            plain["data_dir"] = str(Path(options.data_dir).resolve())
+        return Recipe(task, json.dumps(plain, sort_keys=True))
+
+    def problem(self) -> Problem:
+        """The problem, built once a process."""
+        plain = json.loads(self.options)
+        plain["dtype"] = getattr(torch, plain["dtype"])
+        plain["data_dir"] = Path(plain["data_dir"]) if plain["data_dir"] else None
+        return remember(("problem", self), lambda: load_task(self.task, TaskOptions(**plain)))
+
+
+Source = Recipe | Problem
+
+_kept: OrderedDict[object, Any] = OrderedDict()
+
+
+def remember(key: object, make: Callable[[], Any]) -> Any:
+    """What ``make`` gave for this key, kept as long as it is among the last few used in this process."""
+    if key not in _kept:
+        _kept[key] = make()
+        while len(_kept) > KEPT:
+            _kept.popitem(last=False)
+    _kept.move_to_end(key)
+    return _kept[key]
+
+
+def problem_of(source: Source) -> Problem:
+    """The problem that a job is about."""
+    return source.problem() if isinstance(source, Recipe) else source
+
+
+def pack(tensors: dict[str, Tensor], **metadata: str) -> bytes:
+    """Tensors and texts in one message."""
+    return save({k: v.detach().cpu().contiguous() for k, v in tensors.items()} | {"": _text(metadata)})
+
+
+def unpack(message: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The inverse of :func:`pack`.
+
+    >>> unpack(pack({"a": torch.ones(2)}, name="b"))
+    ({'a': tensor([1., 1.])}, {'name': 'b'})
+    """
+    tensors = load(message)
+    return tensors, json.loads(bytes(tensors.pop("").tolist()))
+
+
+def _text(metadata: dict[str, str]) -> Tensor:
+    return torch.tensor(list(json.dumps(metadata).encode()), dtype=torch.uint8)
+
+
+class Pool:
+    """Runs jobs that do not wait for each other.
+
+    Attributes:
+        workers: how many at a time.
+    """
+
+    workers = 1
+
+    def memory_gb(self) -> float | None:
+        """What a job may use; None where it shares this machine's memory with the others."""
+        return None
+
+    def share(self, source: Source) -> Any:
+        """A handle on a problem, to be passed as an argument of jobs."""
+        return source
+
+    def run(
+        self,
+        function: Callable[..., Any],
+        jobs: Sequence[tuple],
+        what: str,
+        weights: Sequence[float] | None = None,
+        quiet: bool = False,
+    ) -> Iterator[tuple[int, Any]]:
+        """(number of the job, result), as results come.
+
+        Args:
+            function: importable by name.
+            jobs: its arguments, one tuple a job.
+            what: for the progress bar and messages.
+            weights: estimates of work; heavy jobs begin first, so that no worker is left alone with one at the end.
+            quiet: no progress bar.
+
+        Raises:
+            BadInput: a job raised it, or was lost with its worker time and again.
+        """
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Give processes back."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Serial(Pool):
+    """This process, in order."""
+
+    def run(
+        self,
+        function: Callable[..., Any],
+        jobs: Sequence[tuple],
+        what: str,
+        weights: Sequence[float] | None = None,
+        quiet: bool = False,
+    ) -> Iterator[tuple[int, Any]]:
+        for number, job in enumerate(tqdm(jobs, desc=what, disable=True if quiet else None, leave=False)):
+            yield number, function(*job)
+
+
+def _job(threads: int, function: Callable[..., Any], arguments: tuple) -> Any:
+    """A job inside a worker, on its own number of threads."""
+    if torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
+    with threadpool_limits(threads):
+        return function(*arguments)
+
+
+def _versions() -> dict[str, str]:
+    return {"stability": __version__, "torch": torch.__version__}
+
+
+class Cluster(Pool):
+    """Dask workers, of a scheduler's address or in processes of this machine.
+
+    Args:
+        address: of a scheduler, such as tcp://10.0.0.1:8786.
+        workers: processes to start here, instead of an address.
+        threads: of each worker's arithmetic; started here, one, so that processes do not fight over cores.
+
+    Raises:
+        BadInput: Dask is not installed, nothing answers, or workers run other versions.
+    """
+
+    def __init__(self, address: str | None = None, workers: int | None = None, threads: int | None = None) -> None:
+        try:
+            import dask
+            from distributed import Client, LocalCluster
+        except ImportError as error:
+            raise BadInput("--scheduler and --workers need Dask: pip install 'stability[cluster]'") from error
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # one line for users; Dask's own are many
+        self.local = None
+        if address is None:
+            threads = threads or 1
+            names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+            limits = dict.fromkeys(names, threads) | {"OMP_WAIT_POLICY": "PASSIVE"}
+            with dask.config.set({"distributed.nanny.pre-spawn-environ": limits}):
+                self.local = LocalCluster(
+                    n_workers=workers, threads_per_worker=1, processes=True, memory_limit=None, dashboard_address=None,
+                    silence_logs=logging.CRITICAL,
+                )  # fmt: skip
+        try:
+            self.client = Client(self.local or address, timeout=CONNECT_SECONDS)
+        except (OSError, ValueError, TimeoutError) as error:
+            raise BadInput(
+                f"--scheduler {address!r}: nothing answers there ({str(error) or type(error).__name__}); give the "
+                "address that dask scheduler printed, such as tcp://10.0.0.1:8786"
+            ) from error
+        self.fixed = threads
+        try:
+            self._check_versions()
+        except BaseException:
+            self.close()
+            raise
+        found = self._workers().values()
+        self.workers = sum(w["nthreads"] for w in found)
+        # A worker of several slots shares its cores among them.
+        self.threads = threads or 1
+
+    def _workers(self) -> dict:
+        return self.client.scheduler_info(n_workers=-1)["workers"]
+
+    def _check_versions(self) -> None:
+        found = self.client.run(_versions)
+        if not found:
+            raise BadInput("--scheduler: no worker has joined it yet; start some with dask worker ADDRESS")
+        for worker, versions in found.items():
+            if versions != _versions():
+                raise BadInput(
+                    f"--scheduler: worker {worker} runs {versions}, this is {_versions()}; install the same everywhere"
+                )
+
+    def share(self, source: Source) -> Any:
+        return source if isinstance(source, Recipe) else self.client.scatter(source, broadcast=True, hash=False)
+
+    def run(
+        self,
+        function: Callable[..., Any],
+        jobs: Sequence[tuple],
+        what: str,
+        weights: Sequence[float] | None = None,
+        quiet: bool = False,
+    ) -> Iterator[tuple[int, Any]]:
+        from distributed import KilledWorker, as_completed
+
+        order = sorted(range(len(jobs)), key=lambda i: 0 if weights is None else -weights[i])
+        futures = {}
+        for rank, i in enumerate(order):
+            key = f"{what}-{os.urandom(8).hex()}"
+            future = self.client.submit(_job, self.threads, function, jobs[i], pure=False, priority=-rank, key=key)
+            futures[future] = i
+        title = f"{what}, {self.workers} workers"
+        try:
+            with tqdm(total=len(jobs), desc=title, disable=True if quiet else None, leave=False) as bar:
+                for future in as_completed(list(futures)):
+                    try:
+                        result = future.result()
+                    except KilledWorker as error:
+                        raise BadInput(
+                            f"{what}: job {futures[future] + 1} of {len(jobs)} was lost with its worker {TRIES} times; "
+                            "it may need more memory than a worker has (--memory-gb, or fewer workers a machine)"
+                        ) from error
+                    yield futures[future], result
+                    bar.update(1)
+        finally:
+            self.client.cancel(list(futures))
+
+    def memory_gb(self) -> float | None:
+        """Memory of the smallest worker slot of a scheduler; None where the workers are ours."""
+        limits = [w["memory_limit"] / max(1, w["nthreads"]) for w in self._workers().values() if w["memory_limit"]]
+        return None if self.local is not None or not limits else 0.8 * min(limits) / 1e9
+
+    def close(self) -> None:
+        with contextlib.suppress(Exception):
+            self.client.close()
+        if self.local is not None:
+            with contextlib.suppress(Exception):
+                self.local.close()
+
+
+def pool(address: str | None = None, workers: int | None = None) -> Pool:
+    """The pool that the options ask for: Dask at an address, ``workers`` processes here, or this process.
+
+    Raises:
+        BadInput: both were given.
+    """
+    if address is not None and workers is not None:
+        raise BadInput("--scheduler and --workers exclude each other: a scheduler has its own workers")
+    if address is None and (workers is None or workers == 0):
+        return Serial()
+    return Cluster(address, workers)
+
+
+def digest(tensor: Tensor) -> str:
+    """sha256 of the values, to name what belongs to a point."""
+    return hashlib.sha256(tensor.detach().cpu().contiguous().numpy().tobytes()).hexdigest()[:16]
+
+
+def shard(samples: Samples, index: int, count: int) -> Samples:
+    """Consecutive samples, one share of ``count``; the losses of all shares add up.
+
+    Raises:
+        BadInput: more shares than samples.
+    """
+    if not 1 <= count <= len(samples):
+        raise BadInput(f"{count} shards of {len(samples)} samples; give a number from 1 to {len(samples)}")
+    edges = [len(samples) * i // count for i in range(count + 1)]
+    return Samples(*(part[edges[index] : edges[index + 1]] for part in samples))
+
+
+def _shard_operator(source: Source, at: Tensor, on_e: bool, index: int, count: int) -> Operator:
+    problem = problem_of(source)
+    loss = problem.equivariant_loss if on_e else problem.loss
+    width = max(max(layer.shape) for layer in problem.space.layers)
+    return linearise(loss, at, shard(problem.samples, index, count), 0.0, f"shard {index + 1} of {count}", 4096, width)
+
+
+def shard_product(source: Source, at: bytes, on_e: bool, index: int, count: int, v: bytes | None) -> bytes:
+    """Inside a worker: the products of one shard, linearised once a process and point; its gradient without ``v``."""
+    point = load(at)["at"]
+    named = source if isinstance(source, Recipe) else id(source)
+    key = ("shard", named, digest(point), on_e, index, count)
+    operator = remember(key, lambda: _shard_operator(source, point, on_e, index, count))
+    return save({"product": operator.gradient if v is None else operator(load(v)["v"])})
+
+
+def sharded_hessian(pool: Pool, source: Source, at: Tensor, shards: int, on_e: bool = False) -> Operator:
+    """∇²R on L, or on E, every product being summed over shards of the samples, each the work of one process.
+
+    Sums are taken in the order of the shards, so a product does not depend on who was first.
+
+    Args:
+        pool: whose processes they are.
+        source: the problem.
+        at: A, or θ on E.
+        shards: how many.
+        on_e: whether ``at`` is θ.
+    """
+    problem, handle = problem_of(source), pool.share(source)
+    point = save({"at": at.detach().cpu().contiguous()})
+
+    def gather(v: bytes | None) -> Tensor:
+        jobs = [(handle, point, on_e, index, shards, v) for index in range(shards)]
+        found = dict(pool.run(shard_product, jobs, "shards", quiet=True))
+        return sum(load(found[index])["product"] for index in range(shards)).to(at)
+
+    def apply(v: Tensor) -> Tensor:
+        return problem.weight_decay * v + gather(save({"v": v.detach().cpu().contiguous()}))
+
+    gradient = gather(None) + problem.weight_decay * at
+    return Operator(len(at), apply, f"∇²R in {shards} shards", batch=64, gradient=gradient)

@@ -469,7 +469,7 @@ class _Run:
         self.families, listed = flat.verify(
             problem.flat, nominal, self.space, problem.weight_decay, scale, settings.seed
         )
-        enumerable = self.group.order <= GROUP_LIMIT
+        enumerable = problem.moves <= GROUP_LIMIT
         average = augmented_hessian_from_group(problem, nominal) if enumerable else None
         self.exchanges = self.at.new_zeros(0, n)
         if problem.exchanges is not None and average is not None and point.converged:
@@ -545,7 +545,7 @@ class _Run:
                 self.hvps += average.products * average.cost
             else:
                 why = (
-                    f"{self.group.name} has {self.group.order:,} elements, and the group average takes as many nominal "
+                    f"an average over {self.group.name} takes {self.problem.moves:,} elements and as many nominal "
                     "products each step; a smaller --size or a smaller --group would give it"
                 )
                 solutions["aug.E_perp"] = self.missing(n - n_e, why)
@@ -744,7 +744,7 @@ class _Run:
     def affordable(self, nominal: Operator) -> bool:
         began = time.perf_counter()
         nominal(self.at)
-        return (time.perf_counter() - began) * self.group.order * LANCZOS_STEPS <= SECONDS_PER_SPECTRUM
+        return (time.perf_counter() - began) * self.problem.moves * LANCZOS_STEPS <= SECONDS_PER_SPECTRUM
 
     def publish(self, solutions: dict[str, Solution]) -> None:
         spectra: dict[str, dict[str, Spectrum]] = {}
@@ -774,7 +774,7 @@ class _Run:
             none = dict.fromkeys(identities.NAMES)
             self.keep(identities={**none, "reasons": dict.fromkeys(identities.NAMES, why)})
             return
-        limit = GROUP_LIMIT if self.group.order * len(self.like) <= MOVED_SAMPLES else 1
+        limit = GROUP_LIMIT if self.problem.moves * len(self.like) <= MOVED_SAMPLES else 1
         with _stage("identities"):
             measured = identities.measure(self.problem, self.theta, self.settings.seed, limit, self.scale)
         self.keep(identities={**measured.errors, "reasons": measured.reasons})
@@ -935,7 +935,7 @@ class _Run:
         """From an unstable point: a push along the most negative direction, then exact augmented descent."""
         verdict = self.outcome.analysis.verdict
         lowest = solutions["aug.E_perp"]
-        work = self.group.order * len(self.like) * self.space.dim
+        work = self.problem.moves * len(self.like) * self.space.dim
         if (
             verdict.aug.status != "unstable"
             or not len(lowest.values)

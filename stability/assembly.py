@@ -34,7 +34,7 @@ def applies(problem: Problem, irrep: Irrep) -> bool:
 def one_hidden_layer(problem: Problem) -> bool:
     """Whether the problem is such a network: X_0 = c₀·a, then c·b with a pointwise σ, then trivial spaces only."""
     network = getattr(problem.model, "network", None)
-    if network is None or len(network.space.layers) < 2:
+    if network is None or len(network.space.layers) < 2 or any(network.affine):
         return False
     first, second = network.space.layers[:2]
     if type(first) is not Layer or type(second) is not Layer:  # its bases are those of the general layer

@@ -131,7 +131,7 @@ def augmented_hessian_from_data(problem: Problem, at: Tensor, chunk: int = 512) 
     data that fits is made once, equal samples merged; else it is made anew for every product, element by element.
     """
     point = at.detach()
-    numbers = problem.group.order * problem.samples.x.numel()
+    numbers = problem.moves * problem.samples.x.numel()
     merged = [problem.augmented()] if numbers <= MOVED_NUMBERS else None
 
     def apply(v: Tensor) -> Tensor:
@@ -143,19 +143,19 @@ def augmented_hessian_from_data(problem: Problem, at: Tensor, chunk: int = 512) 
         return total
 
     batch = max(1, min(256, WORKING_SET // (8 * _width(problem) * chunk)))
-    return Operator(len(at), apply, "∇²R^aug from moved data", problem.group.order, batch)
+    return Operator(len(at), apply, "∇²R^aug from moved data", problem.moves, batch)
 
 
 def augmented_hessian_from_group(problem: Problem, nominal: Operator) -> Operator:
     """∇²R^aug(A) = ∫ ρ̄(g)ᵀ ∇²R(A) ρ̄(g) dμ(g) for A in E (Prop. 2), by |G| nominal products."""
-    space, elements = problem.space, list(problem.group.elements())
-    inverses = [problem.group.inverse(g) for g in elements]
+    space, elements = problem.space, list(problem.elements())
+    inverses = [problem.group.inverse(g) for g, _ in elements]
 
     def apply(v: Tensor) -> Tensor:
         total = torch.zeros_like(v)
-        for g, inverse in zip(elements, inverses, strict=True):
-            total += space.act(inverse, nominal(space.act(g, v)))
-        return total / len(elements)
+        for (g, weight), inverse in zip(elements, inverses, strict=True):
+            total += weight * space.act(inverse, nominal(space.act(g, v)))
+        return total
 
     return Operator(nominal.dim, apply, "∇²R^aug from the group average", cost=len(elements), batch=nominal.batch)
 
@@ -204,18 +204,19 @@ def assemble(operator: Operator, like: Tensor, progress: Callable[[int], None] |
 def group_average(matrix: Tensor, space: ParameterSpace, group: Group) -> Tensor:
     """∫ ρ̄(g)ᵀ M ρ̄(g) dμ(g) for a dense M (dim L, dim L), the projection Π_{E⊗2} of Lemma 5.
 
-    The average over G is taken along a chain of transversals: Σ|T_i| conjugations instead of |G|.
+    The average over G is taken along a chain of transversals: Σ|T_i| conjugations instead of |G|; of a Lie group along
+    the factors of a quadrature that is exact for ρ̄ ⊗ ρ̄.
     """
     permuted = all(layer.source.is_permutation and layer.target.is_permutation for layer in space.layers)
-    for part in reversed(group.transversals()):
+    for part in reversed(group.averaging(2 * space.degree)):
         total = torch.zeros_like(matrix)
-        for g in part:
+        for g, weight in part:
             if permuted:
                 place = space.act(g, torch.arange(space.dim, device=matrix.device))
-                total += matrix.index_select(0, place).index_select(1, place)
+                total += weight * matrix.index_select(0, place).index_select(1, place)
             else:
-                total += space.act(g, space.act(g, matrix).mT).mT
-        matrix = total / len(part)
+                total += weight * space.act(g, space.act(g, matrix).mT).mT
+        matrix = total
     return matrix
 
 

@@ -7,6 +7,7 @@ None with a reason.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,18 +80,20 @@ def measure(problem: Problem, theta: Tensor, seed: int, group_limit: int, scale:
     e = probes.on_e()
     errors["lemma1"] = max(float((space.act(g, e) - e).norm()) for g in some)
 
-    enumerable = group.order <= group_limit
+    enumerable = problem.moves <= group_limit
     if not enumerable:
-        why = f"|G| = {group.order:,} is more than the {group_limit:,} elements summed over"
+        why = f"an average takes {problem.moves:,} elements of G, more than the {group_limit:,} summed over"
+        if math.isinf(problem.moves):
+            why = f"no quadrature of {group.name} is known"
         # Without the sum over G: idempotent, self-adjoint, onto the vectors fixed by the generators.
         pa, pb = space.equivariant_part(a), space.equivariant_part(b)
         defects = [(space.equivariant_part(pa) - pa).norm(), (pa @ b - a @ pb).abs()]
         errors["lemma2"] = float(max(defects + [(space.act(g, pa) - pa).norm() for g in some]))
         reasons.update(dict.fromkeys(("lemma4", "lemma5", "prop2", "lemma6", "cor1"), why))
     else:
-        elements = list(group.elements())
-        moved = torch.stack([space.act(g, a) for g in elements])
-        errors["lemma2"] = float((moved.mean(0) - space.equivariant_part(a)).norm())
+        elements = list(problem.elements())
+        moved = sum(w * space.act(g, a) for g, w in elements)
+        errors["lemma2"] = float((moved - space.equivariant_part(a)).norm())
         errors["lemma5"] = _lemma5(problem, elements, probes)
 
     off = at + 0.3 * float(at.norm().clamp_min(1.0)) * a  # a point of L away from E
@@ -162,8 +165,7 @@ def _lemma5(problem: Problem, elements: list, probes: _Probes) -> float:
 
     def average(p: Tensor, q: Tensor, r: Tensor, s: Tensor) -> float:
         """(∫ρ̄⊗ρ̄ (p⊗q))[r, s]"""
-        total = sum(float(space.act(g, p) @ r) * float(space.act(g, q) @ s) for g in elements)
-        return total / len(elements)
+        return sum(w * float(space.act(g, p) @ r) * float(space.act(g, q) @ s) for g, w in elements)
 
     value = average(a, b, c, d)
     defects = [abs(value - average(c, d, a, b))]
@@ -175,9 +177,10 @@ def _lemma4_and_gap(problem: Problem, elements: list, off: Tensor) -> tuple[floa
     """|data-side − layer-side|/R^aug at a point off E, and the feature-average gap there."""
     model, samples, space, group = problem.model, problem.samples, problem.space, problem.group
     data_side = float(problem.augmented_risk(off))
-    layer_side = float(torch.stack([problem.risk(space.act(g, off)) for g in elements]).mean())
+    # By Lemma 3 the data moved by g is the layers moved by g⁻¹: of a quadrature the sums are then equal term by term.
+    layer_side = float(sum(w * problem.risk(space.act(group.inverse(g), off)) for g, w in elements))
     averaged = sum(
-        model.output.act(group.inverse(g), model.predict(off, model.input.act(g, samples.x))) for g in elements
-    ) / len(elements)
+        w * model.output.act(group.inverse(g), model.predict(off, model.input.act(g, samples.x))) for g, w in elements
+    )
     feature = float(samples.weight @ model.losses(averaged, samples.y) + problem.penalty(off))
     return abs(data_side - layer_side) / abs(data_side), data_side - feature

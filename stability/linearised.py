@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.func import grad, jvp, vmap
+from torch.nn import functional
 
 from stability.curvature import Operator
 from stability.groups import Irrep
@@ -41,11 +42,25 @@ class Stage:
         at: the layer at the point, on the sector.
         sigma: (samples, rows) ↦ (samples, rows).
         pointwise: whether σ acts on every coordinate by itself.
+        bias: whether the layer multiplies (x, 1), x being what the σ before it gives.
     """
 
     at: LayerAt
     sigma: Function
     pointwise: bool
+    bias: bool = False
+
+    def entering(self, x: Tensor) -> Tensor:
+        """What the layer multiplies, for samples (n, rows)."""
+        return functional.pad(x, (0, 1), value=1.0) if self.bias else x
+
+    def entering_tangent(self, t: Tensor) -> Tensor:
+        """Its derivative, for tangents (rows, t, n)."""
+        return torch.cat([t, t.new_zeros(1, *t.shape[1:])]) if self.bias else t
+
+    def leaving(self, b: Tensor, axis: int) -> Tensor:
+        """The adjoint: the derivative in x, without that in 1."""
+        return b.narrow(axis, 0, b.shape[axis] - 1) if self.bias else b
 
 
 @dataclass
@@ -86,8 +101,8 @@ class NetworkHessian:
     def _primal(self, part: Samples, head: Callable[[Tensor, Samples], Tensor]) -> _Pass:
         inputs, outputs, x = [], [], part.x
         for i, stage in enumerate(self.stages):
-            inputs.append(x)
-            outputs.append(stage.at.plain(x))
+            inputs.append(stage.entering(x))
+            outputs.append(stage.at.plain(inputs[-1]))
             x = stage.sigma(outputs[-1]) if i < len(self.stages) - 1 else x
         last = outputs[-1]
         p = grad(lambda y: head(y, part))(last)
@@ -99,7 +114,7 @@ class NetworkHessian:
             bound[i] = stage.at.bind(inputs[i], p)
             if i > 0:
                 before = self.stages[i - 1]
-                b = stage.at.plain_transpose(p)
+                b = stage.leaving(stage.at.plain_transpose(p), 1)
                 forward[i - 1], backward[i - 1] = _derivatives(
                     before.sigma, before.pointwise, outputs[i - 1], b, before.at
                 )
@@ -122,12 +137,12 @@ class NetworkHessian:
                 y = stage.at.forward(directions[i], one.bound[i], x)
                 ys.append(y)
                 if i < last:
-                    x = one.forward[i](y)
+                    x = self.stages[i + 1].entering_tangent(one.forward[i](y))
             p = one.head(ys[last])
             for i in reversed(range(last + 1)):
                 b = self.stages[i].at.backward(directions[i], one.bound[i], xs[i], p, gathered[i], need=i > 0)
                 if i > 0:
-                    p = one.backward[i - 1](ys[i - 1], b)
+                    p = one.backward[i - 1](ys[i - 1], self.stages[i].leaving(b, 0))
         found = torch.empty_like(v)
         for stage, sums, out in zip(self.stages, gathered, found.split(self.sizes, dim=1), strict=True):
             stage.at.collect(k, sums, out)
@@ -218,14 +233,16 @@ def network_hessian(
         return Operator(0, lambda v: v, "empty sector", cost=d)
     depth = reached[-1] + 1
     stages = [
-        Stage(layer.at(t, irrep), _bound_sigma(sigma, layer.target), sigma.pointwise)
-        for layer, t, sigma in zip(layers[:depth], coordinates[:depth], sigmas[:depth], strict=True)
+        Stage(layer.at(t, irrep), _bound_sigma(sigma, layer.target), sigma.pointwise, bias)
+        for layer, t, sigma, bias in zip(
+            layers[:depth], coordinates[:depth], sigmas[:depth], network.affine[:depth], strict=True
+        )
     ]
 
     def head(y: Tensor, samples: Samples) -> Tensor:
         x = sigmas[depth - 1](y, layers[depth - 1].target)
-        for layer, t, sigma in zip(layers[depth:], coordinates[depth:], sigmas[depth:], strict=True):
-            x = sigma(layer.apply(t, x).squeeze(0), layer.target)
+        for i in range(depth, len(layers)):
+            x = sigmas[i](layers[i].apply(coordinates[i], network.entering(i, x)).squeeze(0), layers[i].target)
         return samples.weight @ model.losses(x, samples.y)
 
     width = max(max(layer.shape) for layer in layers[:depth])
@@ -248,9 +265,11 @@ def nominal_gradient_norm(problem: Problem, theta: Tensor) -> float:
     model, samples, mu = problem.model, problem.samples, problem.weight_decay
     network, coordinates = model.network, problem.space.split_coordinates(theta)
     inputs, outputs, x = [], [], samples.x
-    for layer, t, sigma in zip(network.space.layers, coordinates, network.nonlinearities, strict=True):
-        inputs.append(x.detach())
-        outputs.append(layer.apply(t, x).squeeze(0).requires_grad_())
+    for i, (layer, t, sigma) in enumerate(
+        zip(network.space.layers, coordinates, network.nonlinearities, strict=True)
+    ):
+        inputs.append(network.entering(i, x).detach())
+        outputs.append(layer.apply(t, network.entering(i, x)).squeeze(0).requires_grad_())
         x = sigma(outputs[-1], layer.target)
     derivatives = torch.autograd.grad(samples.weight @ model.losses(x, samples.y), outputs)
     total = 0.0

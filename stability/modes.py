@@ -72,8 +72,9 @@ def picture(problem: Problem, theta: Tensor, irrep: Irrep, mode: Tensor, value: 
     x = problem.samples.x[:PROBES]
     with torch.no_grad():
         inner = x
-        for one, t, sigma in zip(layers[:chosen], coordinates, network.nonlinearities, strict=False):
-            inner = sigma(one.apply(t, inner).squeeze(0), one.target)
+        for i, (one, t) in enumerate(zip(layers[:chosen], coordinates, strict=False)):
+            inner = network.nonlinearities[i](one.apply(t, network.entering(i, inner)).squeeze(0), one.target)
+        inner = network.entering(chosen, inner)
         at = layer.at(coordinates[chosen], irrep)
         response = at.plain(inner)
         bound = at.bind(inner, torch.zeros_like(response))

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from stability.errors import BadInput
-from stability.groups import Element, Representation
+from stability.groups import Element, Representation, trivial
 from stability.layers import make_layer, supports
 from stability.problem import FlatFamily, ParameterSpace, Problem, Samples
 
@@ -95,11 +95,118 @@ class LayerNorm:
         return (z * torch.rsqrt((z * z).mean(-2, keepdim=True) + self.epsilon)).flatten(-2)
 
 
+def _is_scalar(base: Representation) -> bool:
+    """Whether G acts trivially on a summand of dimension one."""
+    return base == trivial(base.group)
+
+
+def _smooth(name: str) -> Callable[[Tensor], Tensor]:
+    known = {key: f for key, f in SMOOTH.items() if key != "quadratic"}
+    if name not in known:
+        raise BadInput(f"activation {name!r} is unknown here; choose from {', '.join(known)}, which are smooth")
+    return known[name]
+
+
+@dataclass(frozen=True)
+class Norm:
+    """v ↦ σ(|v|_ε)/|v|_ε · v for every copy of a summand, |v|_ε = √(|v|² + ε²); σ itself on scalars.
+
+    Commutes with every orthogonal ρ, for |v| is invariant, and is smooth for ε > 0.
+
+    Args:
+        sigma: name of σ.
+        epsilon: part of the problem's specification.
+
+    Raises:
+        BadInput: an unknown σ, or ε that is not positive.
+
+    >>> from stability.groups import SO2, harmonics
+    >>> v = torch.tensor([[0.3, 0.4]], dtype=torch.float64)  # tanh 0.5 = 0.4621
+    >>> round(Norm("tanh", epsilon=1e-9)(v, harmonics(SO2(), 1)).norm().item(), 4)
+    0.4621
+    """
+
+    sigma: str = "tanh"
+    epsilon: float = 0.1
+    pointwise = False
+
+    def __post_init__(self) -> None:
+        _smooth(self.sigma)
+        if not self.epsilon > 0:
+            raise BadInput(f"norm nonlinearity: ε = {self.epsilon:g} leaves a kink at zero; give ε > 0")
+
+    @property
+    def name(self) -> str:
+        return f"norm {self.sigma} (ε={self.epsilon:g})"
+
+    def __call__(self, x: Tensor, space: Representation) -> Tensor:
+        sigma, parts = _smooth(self.sigma), []
+        for part, (copies, base) in zip(_summands(x, space), space.blocks, strict=True):
+            if _is_scalar(base):
+                parts.append(sigma(part))
+                continue
+            v = part.unflatten(-1, (copies, base.dim))
+            length = (v.square().sum(-1, keepdim=True) + self.epsilon**2).sqrt()
+            parts.append((v * (sigma(length) / length)).flatten(-2))
+        return torch.cat(parts, dim=-1)
+
+
+@dataclass(frozen=True)
+class Gated:
+    """Scalars s and vectors v, each vector with a scalar of its own: u = s + |v|²/dim v, (s, v) ↦ (σ(u), sigmoid(u)·v).
+
+    The j-th copy among all summands but scalars goes with the j-th scalar; further scalars get σ alone. Lengths enter
+    the scalars, so what follows can see them: between irreps of a Lie group no linear equivariant layer could tell.
+
+    Args:
+        sigma: name of σ.
+
+    Raises:
+        BadInput: an unknown σ; on use, a space that does not begin with a scalar for every vector.
+
+    >>> from stability.groups import SO3, harmonics, trivial
+    >>> space = 4 * trivial(SO3()) + 3 * harmonics(SO3(), 1)
+    >>> Gated("tanh")(torch.ones(1, 13), space).shape
+    torch.Size([1, 13])
+    """
+
+    sigma: str = "tanh"
+    pointwise = False
+
+    def __post_init__(self) -> None:
+        _smooth(self.sigma)
+
+    @property
+    def name(self) -> str:
+        return f"gated {self.sigma}"
+
+    def __call__(self, x: Tensor, space: Representation) -> Tensor:
+        (scalars, first), rest = space.blocks[0], space.blocks[1:]
+        vectors = sum(copies for copies, _ in rest)
+        if not _is_scalar(first) or any(_is_scalar(base) for _, base in rest) or scalars < vectors:
+            raise BadInput(
+                f"gated nonlinearity on {space.name}: it needs first a scalar for each of the {vectors} vectors, "
+                "then the vectors, as in c·1 + c·V"
+            )
+        s, *parts = _summands(x, space)
+        parts = [part.unflatten(-1, (copies, base.dim)) for part, (copies, base) in zip(parts, rest, strict=True)]
+        lengths = [v.square().mean(-1) for v in parts]
+        u = s + torch.cat([*lengths, torch.zeros_like(s[..., vectors:])], dim=-1)
+        gates = torch.sigmoid(u[..., :vectors]).split([copies for copies, _ in rest], dim=-1)
+        moved = [(v * g.unsqueeze(-1)).flatten(-2) for v, g in zip(parts, gates, strict=True)]
+        return torch.cat([_smooth(self.sigma)(u), *moved], dim=-1)
+
+
+def _summands(x: Tensor, space: Representation) -> tuple[Tensor, ...]:
+    """x cut into the blocks c·ρ of its space."""
+    return x.split([copies * base.dim for copies, base in space.blocks], dim=-1)
+
+
 @dataclass(frozen=True)
 class Chain:
     """One nonlinearity after the other."""
 
-    parts: tuple[Pointwise | LayerNorm | Identity, ...]
+    parts: tuple[Pointwise | LayerNorm | Norm | Gated | Identity, ...]
 
     @property
     def pointwise(self) -> bool:
@@ -115,23 +222,44 @@ class Chain:
         return x
 
 
-Nonlinearity = Identity | Pointwise | LayerNorm | Chain
+Nonlinearity = Identity | Pointwise | LayerNorm | Norm | Gated | Chain
 
 
-def _parts(sigma: Nonlinearity) -> tuple[Pointwise | LayerNorm | Identity, ...]:
+def _parts(sigma: Nonlinearity) -> tuple[Pointwise | LayerNorm | Norm | Gated | Identity, ...]:
     return sigma.parts if isinstance(sigma, Chain) else (sigma,)
+
+
+def with_one(x: Tensor) -> Tensor:
+    """(x, 1): what an affine layer is linear on."""
+    return torch.cat([x, x.new_ones((*x.shape[:-1], 1))], dim=-1)
 
 
 @dataclass(frozen=True)
 class MLP:
-    """Layers A_i: X_i → X_{i+1} and the σ_i that follow them."""
+    """Layers A_i: X_i → X_{i+1} and the σ_i that follow them.
+
+    An affine layer x ↦ Wx + b is the linear map (W, b) on X_i ⊕ R, G acting trivially on R: on E, b is invariant.
+
+    Args:
+        space: the layers.
+        nonlinearities: σ_i.
+        input: X_0.
+        biases: which layers are affine, their sources being X_i ⊕ R; none by default.
+    """
 
     space: ParameterSpace
     nonlinearities: tuple[Nonlinearity, ...]
+    input: Representation
+    biases: tuple[bool, ...] = ()
 
     @property
-    def input(self) -> Representation:
-        return self.space.layers[0].source
+    def affine(self) -> tuple[bool, ...]:
+        """For every layer, whether it has a bias."""
+        return self.biases or (False,) * len(self.nonlinearities)
+
+    def entering(self, i: int, x: Tensor) -> Tensor:
+        """What layer i multiplies: x, or (x, 1) where it has a bias."""
+        return with_one(x) if self.affine[i] else x
 
     @property
     def output(self) -> Representation:
@@ -140,10 +268,10 @@ class MLP:
     def preactivations(self, parameters: Tensor, x: Tensor) -> list[Tensor]:
         """A_i x_i for every layer."""
         found = []
-        for layer, weight, sigma in zip(
-            self.space.layers, self.space.split(parameters), self.nonlinearities, strict=True
+        for layer, weight, sigma, bias in zip(
+            self.space.layers, self.space.split(parameters), self.nonlinearities, self.affine, strict=True
         ):
-            found.append(x @ weight.mT)
+            found.append(x @ weight[..., :-1].mT + weight[..., -1] if bias else x @ weight.mT)
             x = sigma(found[-1], layer.target)
         return found
 
@@ -154,10 +282,10 @@ class MLP:
 
     def predict_equivariant(self, theta: Tensor, x: Tensor) -> Tensor:
         """Φ_A(x) at the point of E with coordinates θ, through the layers' own arithmetic."""
-        for layer, t, sigma in zip(
-            self.space.layers, self.space.split_coordinates(theta), self.nonlinearities, strict=True
+        for i, (layer, t, sigma) in enumerate(
+            zip(self.space.layers, self.space.split_coordinates(theta), self.nonlinearities, strict=True)
         ):
-            x = sigma(layer.apply(t, x).squeeze(0), layer.target)
+            x = sigma(layer.apply(t, self.entering(i, x)).squeeze(0), layer.target)
         return x
 
     def kink_margin(self, parameters: Tensor, x: Tensor) -> float | None:
@@ -174,13 +302,21 @@ class MLP:
     def describe(self) -> str:
         """Spaces and nonlinearities on one line."""
         steps = [self.input.name]
-        for layer, sigma in zip(self.space.layers, self.nonlinearities, strict=True):
-            steps.append(layer.target.name if sigma.name == "identity" else f"{layer.target.name} [{sigma.name}]")
+        for layer, sigma, bias in zip(self.space.layers, self.nonlinearities, self.affine, strict=True):
+            notes = ", ".join(["bias"] * bias + [sigma.name] * (sigma.name != "identity"))
+            steps.append(f"{layer.target.name} [{notes}]" if notes else layer.target.name)
         return " → ".join(steps)
 
 
-def mlp(spaces: Sequence[Representation], nonlinearities: Sequence[Nonlinearity]) -> MLP:
+def mlp(
+    spaces: Sequence[Representation], nonlinearities: Sequence[Nonlinearity], bias: bool | Sequence[bool] = False
+) -> MLP:
     """The network with X_i = spaces[i] and σ_i = nonlinearities[i].
+
+    Args:
+        spaces: X_0 … X_L.
+        nonlinearities: σ_0 … σ_{L−1}.
+        bias: whether layers are affine, all of them or each by itself; the bias is the last column of its A_i.
 
     Raises:
         BadInput: numbers that do not fit, or representations of different groups.
@@ -189,9 +325,15 @@ def mlp(spaces: Sequence[Representation], nonlinearities: Sequence[Nonlinearity]
         raise BadInput(
             f"network: {len(spaces)} spaces need {len(spaces) - 1} nonlinearities, not {len(nonlinearities)}"
         )
+    biases = (bias,) * len(nonlinearities) if isinstance(bias, bool) else tuple(map(bool, bias))
+    if len(biases) != len(nonlinearities):
+        raise BadInput(f"network: {len(biases)} values of bias for {len(nonlinearities)} layers; give one for each")
     fourier = supports(list(spaces))
-    layers = tuple(make_layer(f"A_{i}", a, b, fourier) for i, (a, b) in enumerate(itertools.pairwise(spaces)))
-    return MLP(ParameterSpace(layers), tuple(nonlinearities))
+    layers = tuple(
+        make_layer(f"A_{i}", a + trivial(a.group) if affine else a, b, fourier)
+        for i, ((a, b), affine) in enumerate(zip(itertools.pairwise(spaces), biases, strict=True))
+    )
+    return MLP(ParameterSpace(layers), tuple(nonlinearities), spaces[0], biases)
 
 
 def random_start(network: MLP, seed: int) -> Tensor:
@@ -401,6 +543,11 @@ def _channel_mean(space: Representation, like: Tensor) -> Tensor | None:
     return torch.kron(torch.full((channels, channels), 1 / channels), torch.eye(base.dim)).to(like)
 
 
+def _beside_bias(projection: Tensor) -> Tensor:
+    """P on X ⊕ R, zero on the R that carries the bias."""
+    return functional.pad(projection, (0, 1, 0, 1))
+
+
 def unseen_inputs(x: Tensor, rho: Representation | None = None) -> Tensor | None:
     """Projection onto the orthogonal complement of span{x} or, with ρ, of the G-span of the data; None if zero."""
     gram = x.mT @ x / len(x)
@@ -436,8 +583,10 @@ def known_flat_families(model: Classifier, x: Tensor) -> tuple[FlatFamily, ...]:
         if isinstance(first, LayerNorm):
             families.append(FlatFamily("1⊗v before LayerNorm", i, _channel_mean(layer.target, x), None))
         if isinstance(last, LayerNorm) and i + 1 < len(layers):
-            families.append(FlatFamily("w⊗1 after LayerNorm", i + 1, None, _channel_mean(layer.target, x)))
-    unseen = unseen_inputs(x, model.input)
+            mean = _channel_mean(layer.target, x)
+            mean = _beside_bias(mean) if mean is not None and model.network.affine[i + 1] else mean
+            families.append(FlatFamily("w⊗1 after LayerNorm", i + 1, None, mean))
+    unseen = unseen_inputs(model.network.entering(0, x), layers[0].source)
     if unseen is not None:
         families.append(FlatFamily("inputs unseen on the whole orbit of the data", 0, None, unseen))
     return tuple(families)
@@ -447,8 +596,9 @@ def exchange_directions(network: MLP, parameters: Tensor, weight_decay: float) -
     """Directions (M A_i, −A_{i+1} M) that trade between two layers without changing Φ, as rows (k, dim L).
 
     M runs over gl(h) where no σ lies between the layers, over the diagonal (one trade of scale for each unit) where σ
-    is (leaky) ReLU. Φ is constant along the flow of M, so the Hessian of a risk maps them to zero where its gradient
-    vanishes. With weight decay only the antisymmetric M, which leave the norms alone, remain.
+    is (leaky) ReLU. Where no σ lies between two affine layers, b_i trades with b_{i+1} too. Φ is constant along all of
+    these, so the Hessian of a risk maps them to zero where its gradient vanishes. With weight decay only the
+    antisymmetric M, which leave the norms alone, remain.
     """
     space, rows = network.space, []
     for i, sigma in enumerate(network.nonlinearities[:-1]):
@@ -467,6 +617,11 @@ def exchange_directions(network: MLP, parameters: Tensor, weight_decay: float) -
             if weight_decay > 0:
                 moved[i][b], moved[i + 1][:, a] = -weights[i][a], weights[i + 1][:, b]
             rows.append(space.join(moved))
+        if names <= {"identity"} and network.affine[i] and network.affine[i + 1] and weight_decay == 0:
+            for a in range(h):  # b_i + u e_a, b_{i+1} − A_{i+1} u e_a
+                moved = [torch.zeros_like(w) for w in weights]
+                moved[i][a, -1], moved[i + 1][:, -1] = 1.0, -weights[i + 1][:, a]
+                rows.append(space.join(moved))
     return torch.stack(rows) if rows else parameters.new_zeros(0, space.dim)
 
 

@@ -35,7 +35,7 @@ def describe(problem: Problem, point: StationaryPoint, seed: int, distance_to_e:
     """
     theta, space = point.theta, problem.space
     at = None if is_large(problem) else space.embed(theta)
-    moved = problem.group.order * len(problem.samples.x)
+    moved = problem.moves * len(problem.samples.x)
     augmentable = at is not None and problem.transform is not None and moved <= MOVED_SAMPLES
     if at is None:
         nominal, across = nominal_gradient_norm(problem, theta), point.gradient_norm

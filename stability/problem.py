@@ -9,6 +9,7 @@ E are those of L restricted. Both come with any number of leading batch axes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
@@ -71,6 +72,11 @@ class ParameterSpace:
     def dim_equivariant(self) -> int:
         """dim E."""
         return sum(self.sizes)
+
+    @property
+    def degree(self) -> int:
+        """The largest weight of ρ̄ (see :meth:`Representation.degree`); zero for finite groups."""
+        return max(layer.source.degree + layer.target.degree for layer in self.layers)
 
     def split(self, v: Tensor) -> tuple[Tensor, ...]:
         """(…, dim L) → one (…, rows, columns) for each layer."""
@@ -187,6 +193,24 @@ class Problem:
     def group(self) -> Group:
         return self.space.group
 
+    @property
+    def degree(self) -> int:
+        """What averages over a Lie group are exact for: matrix coefficients of ρ̄ ⊗ ρ̄.
+
+        At a point of E the risk, gradient and Hessian of R^aug are then exact; off E they are those of the rule.
+        """
+        return 2 * self.space.degree
+
+    @property
+    def moves(self) -> float:
+        """How many elements stand for G in averages: |G|, the nodes of a quadrature, or ∞ where there is none."""
+        nodes = self.group.nodes(self.degree)
+        return math.inf if nodes is None else nodes
+
+    def elements(self) -> Iterator[tuple[Element, float]]:
+        """Elements of G with weights that add up to one: all of a finite group, a quadrature of a Lie group."""
+        return self.group.quadrature(self.degree)
+
     def penalty(self, v: Tensor) -> Tensor:
         """μ/2 ‖v‖²."""
         return 0.5 * self.weight_decay * (v * v).sum()
@@ -206,16 +230,16 @@ class Problem:
         return self.equivariant_loss(theta, self.samples) + self.penalty(theta)
 
     def moved(self) -> Iterator[Samples]:
-        """The data moved by one element of G after the other, weights divided by |G|.
+        """The data moved by one element of G after the other, weights divided by |G| (a Lie group: by quadrature).
 
         Raises:
             BadInput: a problem without an action on its data.
         """
         if self.transform is None:
             raise BadInput(f"{self.name}: no action on the data is known; give Problem(transform=…)")
-        for g in self.group.elements():
+        for g, share in self.elements():
             x, y, weight = self.transform(g, self.samples)
-            yield Samples(x, y, weight / self.group.order)
+            yield Samples(x, y, weight * share)
 
     def augmented(self) -> Samples:
         """The data moved by every element of G, equal samples merged: R on it is R^aug (eq. 5).

@@ -17,13 +17,15 @@ from torch.func import grad, jvp
 from stability.curvature import Operator, StaleLinearisation
 from stability.eigen import Density, Eigenvalue, Spectrum
 from stability.errors import BadInput
-from stability.groups import Group, Irrep, irreps
+from stability.groups import Group, Irrep, Representation, constituents, irreps, listed
 from stability.linearised import network_hessian
 from stability.problem import ParameterSpace, Problem, Samples
 
 CHECK_NUMBERS = 200_000_000
 SUBSET_FROM, SUBSET = 20_000_000, 64
 QUADRATIC_FROM = 5_000_000
+# Irreps in a row of larger weights than L has, after which no other kind is expected.
+BEYOND = 1000
 
 
 @dataclass(frozen=True)
@@ -90,11 +92,20 @@ def sizes(space: ParameterSpace, irrep: Irrep) -> list[int]:
 def occurring(space: ParameterSpace) -> Iterator[tuple[Irrep, int]]:
     """Every irrep of the group that occurs in L, with dim_R M_λ; stops when their dimensions add up to dim L.
 
+    Those of a group without a list of irreps are split off from the spaces Hom(X, Y) of the summands.
+
     Raises:
+        BadInput: no list of irreps, and summands that are too large to be split.
         ArithmeticError: they never do.
     """
-    total = 0
-    for irrep in irreps(space.group):
+    total, most, passed = 0, space.degree, 0
+    for irrep in irreps(space.group) if listed(space.group) else constituents(_summands(space)):
+        if irrep.representation.degree > most:
+            passed += 1
+            if passed > BEYOND:  # an endless list has left the weights of L behind
+                break
+            continue
+        passed = 0
         size = sum(sizes(space, irrep))
         if size % irrep.commutant_dim:
             raise ArithmeticError(f"sector {irrep.name}: size {size} is no multiple of {irrep.commutant_dim}")
@@ -104,6 +115,12 @@ def occurring(space: ParameterSpace) -> Iterator[tuple[Irrep, int]]:
         if total == space.dim:
             return
     raise ArithmeticError(f"the sectors of {space.group.name} have {total:,} dimensions in all, L has {space.dim:,}")
+
+
+def _summands(space: ParameterSpace) -> list[Representation]:
+    """Hom(X, Y) of every pair of summands, once."""
+    pairs = [(b, a) for layer in space.layers for _, b in layer.source.blocks for _, a in layer.target.blocks]
+    return [a * b for b, a in dict.fromkeys(pairs)]
 
 
 def chosen(group: Group, names: str) -> set[str] | None:
@@ -127,7 +144,7 @@ def chosen(group: Group, names: str) -> set[str] | None:
         else:
             word += letter
     wanted.discard("")
-    known = [irrep.name for irrep in itertools.islice(irreps(group), 1000)]
+    known = [irrep.name for irrep in itertools.islice(irreps(group), 1000 if group.order is not None else 100)]
     for name in sorted(wanted):
         if name not in known:
             some = ", ".join(known[:12]) + (" …" if len(known) > 12 else "")

@@ -1,7 +1,7 @@
-r"""Finite groups: elements, products, generators, enumeration and exact Haar sampling.
+r"""Groups: elements, products, generators, enumeration, averages and exact Haar sampling.
 
 An element is any hashable value; what it means is known to its group alone. The Haar measure
-of a finite group is the uniform distribution on its elements.
+of a finite group is the uniform distribution on its elements. Lie groups are in ``lie``.
 
 >>> C6 = Cyclic(6)
 >>> C6.multiply(4, 5), C6.inverse(2), C6.order
@@ -25,23 +25,35 @@ import numpy as np
 from stability.errors import BadInput
 
 Element = Hashable
+# A basis element of a Lie algebra, by whatever name its group knows it.
+Label = Hashable
+# exp(Σ c X) as pairs (X, c), or a discrete generator by its number (−1 − j: the inverse of j).
+Letter = tuple[tuple[Label, float], ...] | int
 CLOSURE_LIMIT = 200_000
 
 
 class Group(ABC):
-    """A finite group.
+    """A finite group, or a compact Lie group.
 
     Attributes:
         name: what reports print.
-        order: the number of elements |G|.
+        order: the number of elements |G|; None when there are infinitely many.
         identity: the neutral element.
-        generators: elements whose products reach all of G; fixing them means fixing under G.
+        generators: elements whose products reach all of G, or come arbitrarily near every element of a Lie group;
+            fixing them means fixing under G.
+        algebra: names of a basis of the Lie algebra; none for a finite group.
+        discrete: elements that generate G together with the Lie algebra; all generators of a finite group.
     """
 
     name: str
-    order: int
+    order: int | None
     identity: Element
     generators: tuple[Element, ...]
+    algebra: tuple[Label, ...] = ()
+
+    @property
+    def discrete(self) -> tuple[Element, ...]:
+        return self.generators
 
     @abstractmethod
     def multiply(self, a: Element, b: Element) -> Element:
@@ -65,6 +77,38 @@ class Group(ABC):
         Averages of a *linear* action over G are then averages over T_k, …, T_1 in turn: Σ|T_i| terms, not Π|T_i|.
         """
         return [list(self.elements())]
+
+    def averaging(self, degree: int) -> list[list[tuple[Element, float]]]:
+        """Lists of (element, weight) such that ∫f dμ = Σ w_1 … w_k f(t_1 … t_k) for matrix coefficients f of degree ≤
+        ``degree`` (see :meth:`Representation.degree`); any f for a finite group.
+
+        Raises:
+            BadInput: a Lie group for which no such rule is known.
+        """
+        return [[(t, 1 / len(part)) for t in part] for part in self.transversals()]
+
+    def quadrature(self, degree: int) -> Iterator[tuple[Element, float]]:
+        """The same average as one sum: elements with positive weights, the identity first for a finite group."""
+        if self.order is not None:
+            yield from ((g, 1 / self.order) for g in self.elements())
+            return
+        for chain in itertools.product(*self.averaging(degree)):
+            g, weight = self.identity, 1.0
+            for t, w in chain:
+                g, weight = self.multiply(g, t), weight * w
+            yield g, weight
+
+    def nodes(self, degree: int) -> int | None:
+        """How many elements ``quadrature`` gives; None when no rule is known."""
+        return self.order if self.order is not None else math.prod(len(part) for part in self.averaging(degree))
+
+    def unit(self, label: Label) -> float:
+        """The size of a basis element X of the Lie algebra: the largest weight where G acts by its own matrices."""
+        return 1.0
+
+    def word(self, g: Element) -> tuple[Letter, ...]:
+        """Letters whose product is g: exponentials from the Lie algebra and discrete generators."""
+        raise BadInput(f"{self.name}: elements are not known as words; represent each factor of a product by itself")
 
     def __str__(self) -> str:
         return self.name
@@ -126,6 +170,9 @@ class Cyclic(Group):
 
     def sample(self, rng: np.random.Generator) -> int:
         return int(rng.integers(self.n))
+
+    def word(self, g: int) -> tuple[Letter, ...]:
+        return (0,) * g
 
 
 @dataclass(frozen=True)
@@ -232,8 +279,20 @@ class DirectProduct(Group):
         return " × ".join(f.name for f in self.factors)
 
     @property
-    def order(self) -> int:
-        return math.prod(f.order for f in self.factors)
+    def order(self) -> int | None:
+        return None if any(f.order is None for f in self.factors) else math.prod(f.order for f in self.factors)
+
+    @property
+    def algebra(self) -> tuple[Label, ...]:
+        return tuple((i, x) for i, f in enumerate(self.factors) for x in f.algebra)
+
+    @property
+    def discrete(self) -> tuple[tuple[Element, ...], ...]:
+        return tuple(self.inject(i, g) for i, f in enumerate(self.factors) for g in f.discrete)
+
+    def inject(self, i: int, g: Element) -> tuple[Element, ...]:
+        """The element whose i-th entry is g, the others neutral."""
+        return (*self.identity[:i], g, *self.identity[i + 1 :])
 
     @property
     def identity(self) -> tuple[Element, ...]:
@@ -241,8 +300,7 @@ class DirectProduct(Group):
 
     @property
     def generators(self) -> tuple[tuple[Element, ...], ...]:
-        one = self.identity
-        return tuple((*one[:i], g, *one[i + 1 :]) for i, f in enumerate(self.factors) for g in f.generators)
+        return tuple(self.inject(i, g) for i, f in enumerate(self.factors) for g in f.generators)
 
     def multiply(self, a: tuple[Element, ...], b: tuple[Element, ...]) -> tuple[Element, ...]:
         return tuple(f.multiply(x, y) for f, x, y in zip(self.factors, a, b, strict=True))
@@ -254,15 +312,41 @@ class DirectProduct(Group):
         yield from itertools.product(*(f.elements() for f in self.factors))
 
     def transversals(self) -> list[list[tuple[Element, ...]]]:
-        one = self.identity
+        return [[self.inject(i, t) for t in part] for i, f in enumerate(self.factors) for part in f.transversals()]
+
+    def averaging(self, degree: int) -> list[list[tuple[tuple[Element, ...], float]]]:
         return [
-            [(*one[:i], t, *one[i + 1 :]) for t in part]
+            [(self.inject(i, t), w) for t, w in part]
             for i, f in enumerate(self.factors)
-            for part in f.transversals()
+            for part in f.averaging(degree)
         ]
+
+    def nodes(self, degree: int) -> int | None:
+        counts = [f.nodes(degree) for f in self.factors]
+        return None if None in counts else math.prod(counts)
+
+    def unit(self, label: Label) -> float:
+        return self.factors[label[0]].unit(label[1])
+
+    def word(self, g: tuple[Element, ...]) -> tuple[Letter, ...]:
+        found, passed = [], 0
+        for i, (f, x) in enumerate(zip(self.factors, g, strict=True)):
+            found += _shifted(f.word(x), i, passed)
+            passed += len(f.discrete)
+        return tuple(found)
 
     def sample(self, rng: np.random.Generator) -> tuple[Element, ...]:
         return tuple(f.sample(rng) for f in self.factors)
+
+
+def _shifted(word: tuple[Letter, ...], factor: int, passed: int) -> list[Letter]:
+    """A factor's word in a product: its labels tagged, its discrete generators numbered after ``passed`` others."""
+    return [
+        (letter + passed if letter >= 0 else letter - passed)
+        if isinstance(letter, int)
+        else tuple(((factor, x), c) for x, c in letter)
+        for letter in word
+    ]
 
 
 def torus(n: int) -> DirectProduct:
@@ -287,8 +371,19 @@ class SemidirectProduct(Group):
     name: str
 
     @property
-    def order(self) -> int:
-        return self.normal.order * self.acting.order
+    def order(self) -> int | None:
+        infinite = self.normal.order is None or self.acting.order is None
+        return None if infinite else self.normal.order * self.acting.order
+
+    @property
+    def algebra(self) -> tuple[Label, ...]:
+        return tuple((0, x) for x in self.normal.algebra) + tuple((1, x) for x in self.acting.algebra)
+
+    @property
+    def discrete(self) -> tuple[tuple[Element, Element], ...]:
+        return tuple((a, self.acting.identity) for a in self.normal.discrete) + tuple(
+            (self.normal.identity, h) for h in self.acting.discrete
+        )
 
     @property
     def identity(self) -> tuple[Element, Element]:
@@ -316,6 +411,22 @@ class SemidirectProduct(Group):
         return [[(a, self.acting.identity) for a in part] for part in self.normal.transversals()] + [
             [(self.normal.identity, h) for h in part] for part in self.acting.transversals()
         ]
+
+    def averaging(self, degree: int) -> list[list[tuple[tuple[Element, Element], float]]]:
+        return [[((a, self.acting.identity), w) for a, w in part] for part in self.normal.averaging(degree)] + [
+            [((self.normal.identity, h), w) for h, w in part] for part in self.acting.averaging(degree)
+        ]
+
+    def nodes(self, degree: int) -> int | None:
+        counts = (self.normal.nodes(degree), self.acting.nodes(degree))
+        return None if None in counts else math.prod(counts)
+
+    def unit(self, label: Label) -> float:
+        return (self.normal, self.acting)[label[0]].unit(label[1])
+
+    def word(self, g: tuple[Element, Element]) -> tuple[Letter, ...]:
+        first = _shifted(self.normal.word(g[0]), 0, 0)
+        return (*first, *_shifted(self.acting.word(g[1]), 1, len(self.normal.discrete)))
 
     def sample(self, rng: np.random.Generator) -> tuple[Element, Element]:
         return (self.normal.sample(rng), self.acting.sample(rng))

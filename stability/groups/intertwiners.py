@@ -4,7 +4,8 @@ W is in Hom_G(X, Y) when ρ_Y(g) W ρ_X(g)⁻¹ = W for the *generators* of G. F
 these W are the matrices constant on the orbits of G on index pairs (row, column), so the indicators of the
 orbits, each divided by √|orbit|, are an orthonormal basis; the orbits are the connected components of the
 graph that joins every pair to its images under the generators. Otherwise the basis is the eigenspace of
-½·mean_g(T_g + T_gᵀ) to the eigenvalue one, T_g = ρ_Y(g) ⊗ ρ_X(g).
+½·mean_g(T_g + T_gᵀ) to the eigenvalue one, T_g = ρ_Y(g) ⊗ ρ_X(g). A Lie group adds the equations of its algebra,
+dρ_Y(X)W − W dρ_X(X) = 0.
 
 >>> from stability.groups import Symmetric, permutation
 >>> nodes = permutation(Symmetric(8))
@@ -134,11 +135,23 @@ def _null_space_basis(source: Representation, target: Representation) -> DenseBa
             "dense null space is allowed; split the space into smaller summands, or use permutation representations"
         )
     mean = np.eye(rows * columns)
-    for g in source.group.generators:
+    for g in source.group.discrete:
         moved = np.kron(target.matrix(g), source.matrix(g))
         mean += (moved + moved.T) / 2
-    mean /= 1 + len(source.group.generators)
+    mean /= 1 + len(source.group.discrete)
+    if source.group.algebra:
+        mean -= _algebra_defect(source, target)
     # The identity in the mean keeps the eigenvalue −1 of reflections away from +1's complement tests.
     values, vectors = np.linalg.eigh(mean)
     fixed = vectors[:, values > 1 - 1e-9]
     return DenseBasis(torch.as_tensor(fixed.copy()), (rows, columns))
+
+
+def _algebra_defect(source: Representation, target: Representation) -> np.ndarray:
+    """Σ_X K_Xᵀ K_X, of norm at most one, with K_X W = dρ_Y(X)W − W dρ_X(X), rows of W one after the other."""
+    total = np.zeros((target.dim * source.dim,) * 2)
+    for x in source.group.algebra:
+        k = np.kron(target.derivative(x), np.eye(source.dim)) + np.kron(np.eye(target.dim), source.derivative(x))
+        total += k.T @ k / source.group.unit(x) ** 2
+    # Weights are of order one or zero up to rounding, which must not be blown up.
+    return total / max(float(np.linalg.norm(total, 2)), 1.0)

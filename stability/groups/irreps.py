@@ -1,7 +1,8 @@
 r"""Real irreducible representations V_λ with matrices and type; the trivial one labels E.
 
-Closed forms for products of cyclic groups (characters) and symmetric groups (Young's orthogonal form); any other
-group of moderate order is decomposed numerically and verified.
+Closed forms for products of cyclic groups (characters), symmetric groups (Young's orthogonal form), SO(2), O(2) and
+SO(3), and from them for direct products; any other group of moderate order is decomposed numerically and verified.
+Of a group known by its generators alone, whatever its order, a given representation can be split into irreps.
 
 >>> from stability.groups import Cyclic, Symmetric
 >>> [(v.name, v.dim, v.kind) for v in irreps(Cyclic(4))]
@@ -14,15 +15,26 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
+import torch
 
 from stability.errors import BadInput
-from stability.groups.group import Cyclic, DirectProduct, Element, Group, Symmetric
-from stability.groups.representation import MatrixRepresentation, Representation, from_generators, trivial
+from stability.groups.group import Cyclic, DirectProduct, Element, Group, Label, Symmetric
+from stability.groups.intertwiners import DENSE_LIMIT, intertwiners
+from stability.groups.lie import O2, SO2, SO3
+from stability.groups.representation import (
+    MatrixRepresentation,
+    Representation,
+    determinant,
+    from_generators,
+    harmonics,
+    through,
+    trivial,
+)
 
 ORDER_LIMIT = 2000
 COMMUTANT = {"real": 1, "complex": 2, "quaternionic": 4}
@@ -83,7 +95,14 @@ def residual_symmetry(irrep: Irrep) -> str:
     group = irrep.representation.group
     if isinstance(group, Symmetric) and not irrep.is_trivial:
         return " × ".join(f"S_{row}" for row in irrep.representation.image.shape if row > 1) or "nothing"
-    if group.order > ORDER_LIMIT:
+    if isinstance(group, (SO2, O2, SO3)) and not irrep.is_trivial:
+        if irrep.name == "det":
+            return "SO(2)"
+        degree = irrep.representation.degree
+        if isinstance(group, SO3):
+            return "SO(2)" if degree % 2 else "O(2)"
+        return f"C_{degree}" if isinstance(group, SO2) else f"D_{degree}"
+    if group.order is None or group.order > ORDER_LIMIT:
         return "an unknown subgroup"
     diagonals = np.array([np.diag(irrep.representation.matrix(g)) for g in group.elements()])
     order = int((np.abs(diagonals - 1) < 1e-9).sum(0).max())
@@ -93,8 +112,14 @@ def residual_symmetry(irrep: Irrep) -> str:
 def irreps(group: Group) -> Iterator[Irrep]:
     """Every real irreducible representation once, the trivial one first; matrices are made when asked for.
 
+    Of SO(2), O(2) and SO(3) there are infinitely many, those of low degree first; so it is for products with them.
+
     Raises:
-        BadInput: a group without a closed form and of more than 2000 elements.
+        BadInput: a group without a closed form and of more than 2000 elements, or a Lie group known by generators.
+
+    >>> from stability.groups import O2, SO3
+    >>> [v.name for v in itertools.islice(irreps(O2()), 4)], [v.dim for v in itertools.islice(irreps(SO3()), 4)]
+    (['trivial', 'det', 'k=1', 'k=2'], [1, 3, 5, 7])
     """
     moduli = cyclic_moduli(group)
     if moduli is not None:
@@ -105,8 +130,146 @@ def irreps(group: Group) -> Iterator[Irrep]:
             name = "(" + ",".join(map(str, shape)) + ")"
             form = _YoungOrthogonal(shape)
             yield Irrep(name, MatrixRepresentation(group, form.dim, form, name), "real")
+    elif isinstance(group, (SO2, O2, SO3)):
+        yield trivial_irrep(group)
+        if isinstance(group, O2):
+            yield Irrep("det", determinant(group), "real")
+        for degree in itertools.count(1):
+            form = harmonics(group, degree)
+            yield Irrep(form.name, form, "complex" if isinstance(group, SO2) else "real")
+    elif isinstance(group, DirectProduct) and (group.order is None or group.order > ORDER_LIMIT):
+        yield from _products(group)
+    elif group.order is None:
+        raise BadInput(f"irreps of {group.name}: infinitely many and no closed form; give a representation to split()")
     else:
         yield from decompose(group)
+
+
+def listed(group: Group) -> bool:
+    """Whether ``irreps`` knows the irreps of the group itself."""
+    if cyclic_moduli(group) is not None or isinstance(group, (Symmetric, SO2, O2, SO3)):
+        return True
+    if isinstance(group, DirectProduct) and (group.order is None or group.order > ORDER_LIMIT):
+        return all(listed(f) for f in group.factors)
+    return group.order is not None and group.order <= ORDER_LIMIT
+
+
+def _products(group: DirectProduct) -> Iterator[Irrep]:
+    """V_1 ⊗ … ⊗ V_k over irreps of the factors, those with low numbers first; split where it is not irreducible."""
+    streams = [irreps(f) for f in group.factors]
+    known: list[list[Irrep]] = [[] for _ in streams]
+    ended = [False] * len(streams)
+    for level in itertools.count():
+        for i, stream in enumerate(streams):
+            if not ended[i]:
+                one = next(stream, None)
+                ended[i] = one is None
+                known[i] += [] if one is None else [one]
+        found = False
+        for numbers in itertools.product(*(range(len(k)) for k in known)):
+            if sum(numbers) == level:
+                found = True
+                yield from _outer(group, [k[n] for k, n in zip(known, numbers, strict=True)])
+        if not found:
+            return
+
+
+def _outer(group: DirectProduct, parts: list[Irrep]) -> list[Irrep]:
+    """The irreps in the tensor product of one irrep of each factor: itself unless several are not of real type."""
+    moved = [(i, v) for i, v in enumerate(parts) if not v.is_trivial]
+    if not moved:
+        return [trivial_irrep(group)]
+    name = "⊗".join(v.name if not v.is_trivial else "1" for v in parts)
+    rho: Representation | None = None
+    for i, v in moved:
+        one = through(group, i, v.representation)
+        rho = one if rho is None else rho * one
+    others = [v.kind for v in parts if v.kind != "real"]
+    if len(others) <= 1:
+        return [Irrep(name, rho, others[0] if others else "real")]
+    pieces = [v for v, _ in split(rho)]
+    return [
+        Irrep(name + (f" #{k + 1}" if len(pieces) > 1 else ""), v.representation, v.kind) for k, v in enumerate(pieces)
+    ]
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """ρ restricted to an invariant subspace with orthonormal basis (dim ρ, d)."""
+
+    whole: Representation
+    basis: np.ndarray
+
+    def __call__(self, g: Element) -> np.ndarray:
+        return self.basis.T @ self.whole.matrix(g) @ self.basis
+
+    def derivative(self, label: Label) -> np.ndarray:
+        return self.basis.T @ self.whole.derivative(label) @ self.basis
+
+
+def split(rho: Representation, seed: int = 0) -> list[tuple[Irrep, int]]:
+    """The irreps in ρ with how often they occur, from the generators of the group alone.
+
+    Generically an eigenspace of a symmetric element of the commutant Hom_G(ρ, ρ) is one copy of one irrep; each is
+    verified to be one by its own commutant, of dimension 1, 2 or 4.
+
+    Raises:
+        BadInput: more than 64 dimensions.
+        ArithmeticError: the verification fails for five seeds.
+
+    >>> from stability.groups import SO3, harmonics
+    >>> [(v.dim, count) for v, count in split(harmonics(SO3(), 1) * harmonics(SO3(), 1))]
+    [(1, 1), (3, 1), (5, 1)]
+    """
+    if rho.dim**2 > DENSE_LIMIT:
+        raise BadInput(
+            f"irreps in {rho.name}: {rho.dim} dimensions, more than the {math.isqrt(DENSE_LIMIT)} that are split "
+            "numerically; build the space from smaller summands"
+        )
+    group, commutant = rho.group, intertwiners(rho, rho)
+    for attempt in range(5):
+        rng = np.random.default_rng(seed + attempt)
+        element = commutant.embed(torch.as_tensor(rng.standard_normal(commutant.size))).numpy()
+        values, vectors = np.linalg.eigh(element + element.T)
+        cuts = np.flatnonzero(np.diff(values) > 1e-8 * max(1.0, float(np.abs(values).max()))) + 1
+        found: list[tuple[MatrixRepresentation, str, int]] = []
+        for space in np.split(vectors, cuts, axis=1):
+            part = MatrixRepresentation(group, space.shape[1], _Part(rho, space), f"V of dimension {space.shape[1]}")
+            size = intertwiners(part, part).size
+            if size not in (1, 2, 4):
+                break
+            same = next((i for i, (v, _, _) in enumerate(found) if intertwiners(part, v).size), None)
+            if same is None:
+                found.append((part, {1: "real", 2: "complex", 4: "quaternionic"}[size], 1))
+            else:
+                found[same] = (*found[same][:2], found[same][2] + 1)
+        else:
+            found.sort(key=lambda one: (one[0].dim, one[1]))
+            one = trivial(group)
+            return [
+                (trivial_irrep(group) if v.dim == 1 and intertwiners(one, v).size else Irrep(v.name, v, kind), count)
+                for v, kind, count in found
+            ]
+    raise ArithmeticError(f"irreps in {rho.name}: the numerical decomposition failed its checks for five seeds")
+
+
+def constituents(spaces: Sequence[Representation]) -> list[Irrep]:
+    """Every irrep that occurs in one of the representations, once, the trivial one first if it does; named V1, V2, …"""
+    found: list[Irrep] = []
+    for space in spaces:
+        for v, _ in split(space):
+            if not any(_isomorphic(v, w) for w in found):
+                found.append(v)
+    found.sort(key=lambda v: (not v.is_trivial, v.dim, v.kind))
+    start = 0 if found and found[0].is_trivial else 1
+    return [
+        v if v.is_trivial else Irrep(f"V{k}", replace(v.representation, name=f"V{k}"), v.kind)
+        for k, v in enumerate(found, start)
+    ]
+
+
+def _isomorphic(v: Irrep, w: Irrep) -> bool:
+    return v.dim == w.dim and intertwiners(v.representation, w.representation).size > 0
 
 
 def cyclic_moduli(group: Group) -> tuple[int, ...] | None:

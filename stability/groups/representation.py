@@ -16,12 +16,15 @@ reshapes to (c, a.dim).
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
+from scipy.linalg import logm
 from torch import Tensor
 
 from stability.errors import BadInput
@@ -31,10 +34,23 @@ from stability.groups.group import (
     DirectProduct,
     Element,
     Group,
+    Label,
     MatrixGroup,
     PermutationGroup,
     Symmetric,
     roto_translations,
+)
+from stability.groups.lie import (
+    O2,
+    SO2,
+    SO3,
+    CompactGroup,
+    Determinant,
+    Exponential,
+    Harmonic,
+    LieGroup,
+    check_orthogonal,
+    check_skew,
 )
 
 
@@ -58,6 +74,19 @@ class Representation(ABC):
     def index(self, g: Element) -> np.ndarray:
         """p with ρ(g)e_i = e_p[i]; only for permutation representations."""
         raise TypeError(f"{self.name} is no permutation representation")
+
+    def derivative(self, label: Label) -> np.ndarray:
+        """dρ(X) = d/dt ρ(exp tX) at t = 0 for a basis element X of the Lie algebra, (dim, dim), skew."""
+        # A Lie group moves a finite set of points by its components only.
+        return np.zeros((self.dim, self.dim))
+
+    @property
+    def degree(self) -> int:
+        """The largest weight, rounded up: an eigenvalue iw of some dρ(X) with |w| = degree; zero for finite groups.
+
+        The matrix coefficients of ρ are integrated exactly by ``group.quadrature(degree)``.
+        """
+        return _degree(self) if self.group.algebra else 0
 
     def act(self, g: Element, x: Tensor, axis: int = -1) -> Tensor:
         """ρ(g)x along ``axis``, which has length dim."""
@@ -137,7 +166,10 @@ class PermutationRepresentation(Representation):
 
 @dataclass(frozen=True)
 class MatrixRepresentation(Representation):
-    """ρ(g) given as an orthogonal matrix for every g."""
+    """ρ(g) given as an orthogonal matrix for every g.
+
+    Where ``image`` has a method ``derivative`` it gives dρ; else dρ is found from ρ near the identity.
+    """
 
     group: Group
     dim: int
@@ -147,6 +179,28 @@ class MatrixRepresentation(Representation):
 
     def matrix(self, g: Element) -> np.ndarray:
         return np.asarray(self.image(g), dtype=float)
+
+    def derivative(self, label: Label) -> np.ndarray:
+        known = getattr(self.image, "derivative", None)
+        return np.asarray(known(label), dtype=float) if known else _logarithm(self, label)
+
+
+@lru_cache(maxsize=1024)
+def _logarithm(rho: Representation, label: Label) -> np.ndarray:
+    """dρ(X) = log ρ(exp tX)/t, t halved until all angles are far from the cut of the logarithm."""
+    if not isinstance(rho.group, CompactGroup):
+        raise BadInput(f"representation {rho.name}: its derivatives are unknown; build it by from_generators")
+    t = 0.5
+    while np.abs(rho.matrix(rho.group.exp(label, t)) - np.eye(rho.dim)).max() > 0.5:
+        t /= 2
+    found = np.real(logm(rho.matrix(rho.group.exp(label, t)))) / t
+    return (found - found.T) / 2
+
+
+@lru_cache(maxsize=1024)
+def _degree(rho: Representation) -> int:
+    weights = [np.abs(np.linalg.eigvals(rho.derivative(x))).max(initial=0.0) for x in rho.group.algebra]
+    return int(np.ceil(max(weights) - 1e-9))
 
 
 @dataclass(frozen=True)
@@ -205,6 +259,19 @@ class DirectSum(Representation):
                 offset += base.dim
         return matrix
 
+    def derivative(self, label: Label) -> np.ndarray:
+        matrix, offset = np.zeros((self.dim, self.dim)), 0
+        for copies, base in self.blocks:
+            one = base.derivative(label)
+            for _ in range(copies):
+                matrix[offset : offset + base.dim, offset : offset + base.dim] = one
+                offset += base.dim
+        return matrix
+
+    @property
+    def degree(self) -> int:
+        return max(base.degree for _, base in self.blocks)
+
     def act(self, g: Element, x: Tensor, axis: int = -1) -> Tensor:
         axis = axis % x.ndim
         parts = x.split([copies * base.dim for copies, base in self.blocks], dim=axis)
@@ -244,6 +311,15 @@ class TensorProduct(Representation):
     def matrix(self, g: Element) -> np.ndarray:
         return np.kron(self.a.matrix(g), self.b.matrix(g))
 
+    def derivative(self, label: Label) -> np.ndarray:
+        return np.kron(self.a.derivative(label), np.eye(self.b.dim)) + np.kron(
+            np.eye(self.a.dim), self.b.derivative(label)
+        )
+
+    @property
+    def degree(self) -> int:
+        return self.a.degree + self.b.degree
+
     def act(self, g: Element, x: Tensor, axis: int = -1) -> Tensor:
         axis = axis % x.ndim
         y = x.unflatten(axis, (self.a.dim, self.b.dim))
@@ -255,25 +331,121 @@ def hom(source: Representation, target: Representation) -> Representation:
     return target * source.dual
 
 
+@dataclass(frozen=True)
+class ThroughFactor(Representation):
+    """ρ(g) = base(g_i): a representation of a product that only its i-th factor moves.
+
+    Args:
+        product: the group.
+        factor: i.
+        base: a representation of that factor.
+    """
+
+    product: DirectProduct
+    factor: int
+    base: Representation
+
+    @property
+    def group(self) -> Group:
+        return self.product
+
+    @property
+    def dim(self) -> int:
+        return self.base.dim
+
+    @property
+    def name(self) -> str:
+        return self.base.name
+
+    @property
+    def is_permutation(self) -> bool:
+        return self.base.is_permutation
+
+    def index(self, g: Element) -> np.ndarray:
+        return self.base.index(g[self.factor])
+
+    def matrix(self, g: Element) -> np.ndarray:
+        return self.base.matrix(g[self.factor])
+
+    def derivative(self, label: Label) -> np.ndarray:
+        factor, x = label
+        return self.base.derivative(x) if factor == self.factor else np.zeros((self.dim, self.dim))
+
+
+def through(product: DirectProduct, factor: int, base: Representation) -> Representation:
+    """A factor's representation as one of the product; ``through(G, 0, a) * through(G, 1, b)`` is a ⊗ b.
+
+    Raises:
+        BadInput: a representation of another group than that factor.
+
+    >>> from stability.groups import SO3, DirectProduct, Symmetric, harmonics, permutation, through
+    >>> G = DirectProduct((SO3(), Symmetric(4)))
+    >>> points = through(G, 1, permutation(Symmetric(4))) * through(G, 0, harmonics(SO3(), 1))
+    >>> points.dim, points.degree
+    (12, 1)
+    """
+    if not isinstance(product, DirectProduct) or not 0 <= factor < len(product.factors):
+        raise BadInput(f"{product.name} has no factor {factor}; give a direct product and the number of a factor")
+    if base.group != product.factors[factor]:
+        raise BadInput(
+            f"{base.name} represents {base.group.name}, but factor {factor} of {product.name} is "
+            f"{product.factors[factor].name}; represent that group"
+        )
+    if base == trivial(base.group):
+        return trivial(product)
+    if base.blocks == ((1, base),):
+        return ThroughFactor(product, factor, base)
+    return DirectSum(tuple((copies, through(product, factor, b)) for copies, b in base.blocks))
+
+
+def harmonics(group: SO2 | O2 | SO3, degree: int) -> Representation:
+    """The irrep V_k of SO(2) and O(2) (the plane turned k times as fast), V_l of SO(3) (spherical harmonics).
+
+    V_1 is the plane or space itself in coordinates (x, y) or (x, y, z); degree 0 is the trivial representation.
+
+    >>> from stability.groups import SO3
+    >>> [harmonics(SO3(), l).dim for l in range(4)]
+    [1, 3, 5, 7]
+    """
+    if not isinstance(group, (SO2, O2, SO3)) or degree < 0 or int(degree) != degree:
+        raise BadInput(f"harmonics of degree {degree} of {group.name}: give SO2(), O2() or SO3() and an integer ≥ 0")
+    if degree == 0:
+        return trivial(group)
+    form = Harmonic(group, int(degree))
+    return MatrixRepresentation(group, form.dim, form, ("l=" if isinstance(group, SO3) else "k=") + str(degree))
+
+
+def determinant(group: O2) -> MatrixRepresentation:
+    """g ↦ det g, the pseudoscalars of O(2)."""
+    return MatrixRepresentation(group, 1, Determinant(), "det")
+
+
 def permutation(group: Symmetric | PermutationGroup, name: str = "perm") -> PermutationRepresentation:
     """The defining representation of a group whose elements are permutations."""
     degree = group.n if isinstance(group, Symmetric) else group.degree
     return PermutationRepresentation(group, degree, np.asarray, name)
 
 
-def defining(group: MatrixGroup, name: str = "def") -> MatrixRepresentation:
+def defining(group: MatrixGroup | LieGroup, name: str = "def") -> MatrixRepresentation:
     """The representation of a matrix group by its own matrices."""
+    if isinstance(group, LieGroup):
+        return from_generators(group, group.orthogonal, name, group.skew)
     return MatrixRepresentation(group, group.degree, group.matrix_of, name)
 
 
-def from_generators(group: Group, matrices: Sequence, name: str) -> MatrixRepresentation:
+def from_generators(group: Group, matrices: Sequence, name: str, algebra: Sequence = ()) -> MatrixRepresentation:
     """The representation whose generators are the given orthogonal matrices, one for each of ``group.generators``.
 
-    ρ(g) is the product of the matrices along a shortest word for g.
+    ρ(g) is the product of the matrices along a shortest word for g. For a Lie group give one orthogonal matrix for each
+    of ``group.discrete`` and one skew matrix dρ(X) for each of ``group.algebra``.
 
     Raises:
         BadInput: a wrong number or shape of matrices, or matrices that are no homomorphism (an element
             reached by two words gets two matrices; the largest difference is reported).
+
+    >>> from stability.groups import SO2
+    >>> from_generators(SO2(), [], "twice", [[[0, -2], [2, 0]]]).matrix(0.5).round(3).tolist()
+    [[0.54, -0.841], [0.841, 0.54]]
 
     >>> from stability.groups import Cyclic
     >>> turn = from_generators(Cyclic(3), [[[-0.5, -(3**0.5) / 2], [3**0.5 / 2, -0.5]]], "plane")
@@ -281,6 +453,8 @@ def from_generators(group: Group, matrices: Sequence, name: str) -> MatrixRepres
     [[-0.5, 0.866], [-0.866, -0.5]]
     """
     images = [np.asarray(m, dtype=float) for m in matrices]
+    if group.algebra:
+        return _from_algebra(group, images, [np.asarray(x, dtype=float) for x in algebra], name)
     if len(images) != len(group.generators):
         raise BadInput(
             f"representation {name}: {len(images)} matrices for the {len(group.generators)} generators of {group.name}"
@@ -288,13 +462,7 @@ def from_generators(group: Group, matrices: Sequence, name: str) -> MatrixRepres
     dim = len(images[0]) if images else 1
     if any(m.shape != (dim, dim) for m in images):
         raise BadInput(f"representation {name}: shapes {[m.shape for m in images]}; all must be square and equal")
-    for k, m in enumerate(images):
-        error = float(np.abs(m @ m.T - np.eye(dim)).max())
-        if not error < 1e-8:
-            raise BadInput(
-                f"representation {name}: matrix {k} is not orthogonal (max |mmᵀ − 1| = {error:.2e}); "
-                "change the inner product so that it is"
-            )
+    check_orthogonal(f"representation {name}", images)
     table: dict[Element, np.ndarray] = {group.identity: np.eye(dim)}
     frontier, defect = [group.identity], 0.0
     while frontier:
@@ -314,6 +482,55 @@ def from_generators(group: Group, matrices: Sequence, name: str) -> MatrixRepres
             f"{defect:.2e}); give matrices that multiply like the generators {group.generators}"
         )
     return MatrixRepresentation(group, dim, table.__getitem__, name)
+
+
+def _from_algebra(group: Group, images: list[np.ndarray], algebra: list[np.ndarray], name: str) -> MatrixRepresentation:
+    """The representation with dρ(X) and ρ(h) given, checked to multiply as the group does."""
+    if len(images) != len(group.discrete) or len(algebra) != len(group.algebra):
+        raise BadInput(
+            f"representation {name}: {len(algebra)} skew and {len(images)} orthogonal matrices; {group.name} has "
+            f"{len(group.algebra)} generators of its Lie algebra and {len(group.discrete)} discrete ones"
+        )
+    dim = len(algebra[0])
+    if any(m.shape != (dim, dim) for m in [*algebra, *images]):
+        shapes = [m.shape for m in [*algebra, *images]]
+        raise BadInput(f"representation {name}: shapes {shapes}; all must be square and equal")
+    check_skew(f"representation {name}", algebra)
+    check_orthogonal(f"representation {name}", images)
+    form = Exponential(group, dict(zip(group.algebra, algebra, strict=True)), tuple(images))
+    rho = MatrixRepresentation(group, dim, form, name)
+    if isinstance(group, LieGroup):
+        defect, where = _broken_relation(group, rho)
+    else:  # elements have a normal form, so products of generic ones try every relation
+        rng = np.random.default_rng(0)
+        some = [*group.generators, *(group.sample(rng) for _ in range(6))]
+        defect, where = max(
+            (float(np.abs(rho.matrix(group.multiply(a, b)) - rho.matrix(a) @ rho.matrix(b)).max()), "ρ(gh) = ρ(g)ρ(h)")
+            for a, b in itertools.product(some, some)
+        )
+    if not defect < 1e-8:
+        raise BadInput(
+            f"representation {name}: the matrices break a relation of {group.name} ({where} by {defect:.2e}); "
+            "give matrices that multiply like the generators"
+        )
+    return rho
+
+
+def _broken_relation(group: LieGroup, rho: MatrixRepresentation) -> tuple[float, str]:
+    """The largest violation among brackets of the Lie algebra and its conjugates by discrete generators."""
+    span = np.stack([x.ravel() for x in group.skew], axis=1)
+    derived = [rho.derivative(x) for x in group.algebra]
+
+    def image(x: np.ndarray) -> np.ndarray:
+        return sum(c * d for c, d in zip(np.linalg.lstsq(span, x.ravel(), rcond=None)[0], derived, strict=True))
+
+    found = [(0.0, "")]
+    for (a, b), (u, v) in zip(itertools.combinations(group.skew, 2), itertools.combinations(derived, 2), strict=True):
+        found.append((float(np.abs(image(a @ b - b @ a) - (u @ v - v @ u)).max()), "a bracket"))
+    for h, m in zip(group.orthogonal, rho.image.discrete, strict=True):
+        for x, u in zip(group.skew, derived, strict=True):
+            found.append((float(np.abs(image(h @ x @ h.T) - m @ u @ m.T).max()), "conjugation by a discrete generator"))
+    return max(found)
 
 
 def regular(group: Group) -> PermutationRepresentation:

@@ -326,6 +326,7 @@ def _average_sector_basis(irrep: Irrep, source: Representation, target: Represen
             f"equations, more than {TABLE_LIMIT // 100:,}; split the spaces, or use permutation representations"
         )
     group, rho = source.group, irrep.representation
+    degree = rho.degree + source.degree + target.degree
 
     def act(g: Element, v: Tensor) -> Tensor:
         return source.act(g, target.act(g, rho.act(g, v, -3), -2), -1)
@@ -335,8 +336,8 @@ def _average_sector_basis(irrep: Irrep, source: Representation, target: Represen
     block = 8
     while True:
         v = torch.randn(block, total, generator=generator, dtype=torch.float64).unflatten(-1, (d, *shape))
-        for part in reversed(group.transversals()):
-            v = sum((act(g, v) for g in part), torch.zeros_like(v)) / len(part)
+        for part in reversed(group.averaging(degree)):
+            v = sum((w * act(g, v) for g, w in part), torch.zeros_like(v))
         v = v.flatten(1)
         for _ in range(2):
             v = v - (v @ basis.mT) @ basis

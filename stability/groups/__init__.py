@@ -17,6 +17,7 @@ from stability.groups.group import (
 )
 from stability.groups.intertwiners import DenseBasis, IntertwinerBasis, OrbitBasis, intertwiners
 from stability.groups.irreps import Irrep, character, cyclic_moduli, irreps, residual_symmetry, trivial_irrep
+from stability.groups.lattice import Lattice, square_lattice
 from stability.groups.representation import (
     DirectSum,
     MatrixRepresentation,
@@ -44,6 +45,7 @@ __all__ = [
     "Group",
     "IntertwinerBasis",
     "Irrep",
+    "Lattice",
     "MatrixGroup",
     "MatrixRepresentation",
     "OrbitBasis",
@@ -70,6 +72,7 @@ __all__ = [
     "rotations",
     "sector_basis",
     "roto_translations",
+    "square_lattice",
     "torus",
     "trivial",
     "trivial_irrep",

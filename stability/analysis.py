@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy
@@ -48,6 +49,9 @@ from stability.storage import Checkpoint
 from stability.training import descend_on_e, minimise_augmented
 from stability.verdict import Block, judge, proposition_3
 from stability.version import __version__
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 GROUP_LIMIT = 5040
 DENSE_LIMIT = 8000
@@ -103,8 +107,19 @@ class Outcome:
     """An analysis with the tensors that JSON does not hold."""
 
     analysis: Analysis
-    theta: Tensor | None = None
-    directions: dict[str, Tensor] = field(default_factory=dict)
+    theta: Tensor | None = field(default=None, repr=False)
+    directions: dict[str, Tensor] = field(default_factory=dict, repr=False)
+
+    def __str__(self) -> str:
+        return str(self.analysis)
+
+    def to_frame(self) -> pd.DataFrame:
+        """The eigenvalues of :meth:`Analysis.to_frame`."""
+        return self.analysis.to_frame()
+
+    def to_json(self) -> str:
+        """The analysis, as in spectrum.json."""
+        return self.analysis.to_json()
 
 
 @dataclass(frozen=True)
@@ -292,6 +307,34 @@ def search_job(source: Source, kind: str, theta: bytes, tolerance: float) -> byt
     return pack({"theta": search(problem, kind, unpack(theta)[0]["theta"].to(problem.samples.x), tolerance)})
 
 
+def check_assumptions(problem: Problem, seed: int) -> dict[str, float]:
+    """The measured violation of every assumption; {} where the problem does not say how to measure them.
+
+    Raises:
+        BadInput: one that fails; the message names where, the group element and the violation.
+    """
+    if not torch.isfinite(problem.samples.x).all():
+        bad = int((~torch.isfinite(problem.samples.x)).sum())
+        raise BadInput(f"{problem.name}: {bad} input values are not finite; clean the data")
+    if problem.assumptions is None:
+        return {}
+    with _stage("assumptions"):
+        measured = problem.assumptions(seed)
+    limit = ASSUMPTION_TOLERANCE[problem.samples.x.dtype]
+    mend = {
+        "orthogonal": "change the inner product so that ρ is orthogonal",
+        "homomorphism": "give matrices or permutations with ρ(gh) = ρ(g)ρ(h)",
+        "equivariant_layers": "declare the representations the layer has, or give it strides and padding that map the "
+        "grid onto itself",
+        "equivariant_nonlinearities": "use a σ that commutes with ρ, such as a norm nonlinearity",
+        "invariant_loss": "use a loss with ℓ(ρ(g)y, ρ(g)y') = ℓ(y, y')",
+    }
+    for name, (violation, where) in measured.items():
+        if not violation <= limit:
+            raise BadInput(f"assumption {name} fails by {violation:.2e} at {where}; {mend.get(name, 'mend it')}")
+    return {name: violation for name, (violation, _) in measured.items()}
+
+
 class _Run:
     """State of one analysis; each method is a stage."""
 
@@ -355,24 +398,9 @@ class _Run:
             )
 
     def check_assumptions(self) -> None:
-        if not torch.isfinite(self.problem.samples.x).all():
-            bad = int((~torch.isfinite(self.problem.samples.x)).sum())
-            raise BadInput(f"{self.problem.name}: {bad} input values are not finite; clean the data")
-        if self.problem.assumptions is None:
-            return
-        with _stage("assumptions"):
-            measured = self.problem.assumptions(self.settings.seed)
-        limit = ASSUMPTION_TOLERANCE[self.like.dtype]
-        mend = {
-            "orthogonal": "change the inner product so that ρ is orthogonal",
-            "homomorphism": "give matrices or permutations with ρ(gh) = ρ(g)ρ(h)",
-            "equivariant_nonlinearities": "use a σ that commutes with ρ, such as a norm nonlinearity",
-            "invariant_loss": "use a loss with ℓ(ρ(g)y, ρ(g)y') = ℓ(y, y')",
-        }
-        for name, (violation, where) in measured.items():
-            if not violation <= limit:
-                raise BadInput(f"assumption {name} fails by {violation:.2e} at {where}; {mend.get(name, 'mend it')}")
-        self.keep(assumptions={name: violation for name, (violation, _) in measured.items()})
+        measured = check_assumptions(self.problem, self.settings.seed)
+        if measured:
+            self.keep(assumptions=measured)
 
     def find_points(self) -> list[StationaryPoint]:
         settings = self.settings
@@ -649,6 +677,7 @@ class _Run:
             value = float(solution.values.min())
             if lowest is None or value < lowest[0]:
                 lowest = (value, irrep, solution.values, solution.vectors)
+        self.wholes = [solutions["aug.E"].spectrum, *parts]
         total = space.dim - space.dim_equivariant
         spectrum = sectors.union(parts, total, settings.eigenvalues)
         values = vectors = self.like.new_zeros(0)

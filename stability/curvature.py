@@ -14,7 +14,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
+from scipy.sparse.linalg import LinearOperator
 from torch import Tensor
 from torch.func import grad, jvp, vmap
 
@@ -77,6 +79,25 @@ class Operator:
             )
         return product.reshape(v.shape)
 
+    def matrix(self, like: Tensor | None = None) -> Tensor:
+        """The matrix, (dim, dim); dtype and device of ``like``, by default those of the gradient or float64."""
+        like = like if like is not None else self.gradient
+        return assemble(self, torch.zeros((), dtype=torch.float64) if like is None else like)
+
+    def linear_operator(self, like: Tensor | None = None) -> LinearOperator:
+        """The same map for scipy: eigsh, svds, minres and the rest take it."""
+        like = like if like is not None else self.gradient
+        like = torch.zeros((), dtype=torch.float64) if like is None else like
+
+        def product(columns: np.ndarray) -> np.ndarray:
+            rows = torch.as_tensor(np.ascontiguousarray(columns.reshape(self.dim, -1).T)).to(like)
+            return self(rows).cpu().numpy().T.reshape(columns.shape)
+
+        dtype = torch.empty(0, dtype=like.dtype).numpy().dtype
+        return LinearOperator(
+            (self.dim, self.dim), matvec=product, matmat=product, rmatvec=product, rmatmat=product, dtype=dtype
+        )
+
 
 def linearise(
     loss: Loss, at: Tensor, samples: Samples, weight_decay: float, name: str, chunk: int, width: int
@@ -109,7 +130,7 @@ def linearise(
 
 
 def _width(problem: Problem) -> int:
-    return max(max(layer.shape) for layer in problem.space.layers)
+    return max(problem.activations, *(max(layer.shape) for layer in problem.space.layers))
 
 
 def nominal_hessian(problem: Problem, at: Tensor, chunk: int = 4096) -> Operator:

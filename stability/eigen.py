@@ -17,12 +17,15 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
 from scipy.linalg import eigh_tridiagonal, ldl
 from scipy.linalg.lapack import dormqr, dsytrd
 from torch import Tensor
+
+from stability.record import Record
 
 Product = Callable[[Tensor], Tensor]
 VECTORS = 256
@@ -41,7 +44,7 @@ def rounding(norm: float, n: int, dtype: torch.dtype) -> float:
 
 
 @dataclass(frozen=True)
-class Eigenvalue:
+class Eigenvalue(Record):
     """One distinct eigenvalue.
 
     Attributes:
@@ -67,7 +70,7 @@ class Density:
 
 
 @dataclass(frozen=True)
-class Spectrum:
+class Spectrum(Record):
     """The ends of a spectrum, ``lowest`` ascending and ``highest`` descending.
 
     Attributes:
@@ -97,6 +100,21 @@ class Spectrum:
     failure_probability: float | None = None
     least_positive: float | None = None
     confirmed: bool | None = None
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One line an eigenvalue: end, value, residual, multiplicity, irrep."""
+        ends = {"lowest": self.lowest, "highest": self.highest}
+        return [{"end": end, **row} for end, values in ends.items() for e in values for row in e.rows()]
+
+    def __str__(self) -> str:
+        if not self.lowest:
+            return f"no spectrum ({self.method})" if self.dim else "spectrum of the zero space"
+        low, high = self.lowest[0], self.highest[0]
+        count = "an unknown number" if self.negative_count is None else str(self.negative_count)
+        return (
+            f"{self.dim:,} dimensions, from {low.value:.6g} (± {low.residual:.1e}) to {high.value:.6g} "
+            f"(± {high.residual:.1e}), {count} below zero; {self.method}"
+        )
 
     @property
     def smallest(self) -> Eigenvalue | None:

@@ -16,10 +16,11 @@ from torch import Tensor
 from stability.curvature import Operator
 from stability.layers import Layer
 from stability.problem import FlatFamily, ParameterSpace
+from stability.record import Record
 
 
 @dataclass(frozen=True)
-class FlatDirections:
+class FlatDirections(Record):
     """A verified family, or the union of several.
 
     Attributes:

@@ -172,6 +172,7 @@ class Problem:
             is no such data.
         kink_margin: A ↦ smallest |pre-activation| at a kink relative to its scale; None for smooth σ.
         facts: what a report's first screen says about network and data.
+        activations: numbers of the widest activation of one sample, where the layers do not tell.
     """
 
     name: str
@@ -188,6 +189,7 @@ class Problem:
     assumptions: Callable[[int], dict[str, tuple[float, str]]] | None = None
     kink_margin: Callable[[Tensor], float] | None = None
     facts: tuple[tuple[str, str], ...] = ()
+    activations: int = 0
 
     @property
     def group(self) -> Group:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import math
-import types
-import typing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,14 +10,16 @@ from stability.certificates import Certificate
 from stability.eigen import Spectrum
 from stability.flat import FlatDirections
 from stability.modes import Mode
+from stability.record import Record, build, plain, to_json
 from stability.sectors import Sector
 from stability.verdict import Verdict
 
 SCHEMA = 1
+__all__ = ["SCHEMA", "Analysis", "Escape", "PointReport", "Verdicts", "spectrum_from_json", "to_json"]
 
 
 @dataclass(frozen=True)
-class PointReport:
+class PointReport(Record):
     """A point of E and what is known of it; the keys of spectrum.json."""
 
     kind: str
@@ -39,7 +37,7 @@ class PointReport:
 
 
 @dataclass(frozen=True)
-class Verdicts:
+class Verdicts(Record):
     """The four verdicts and the numbers that follow from them."""
 
     eqv: Verdict
@@ -51,9 +49,20 @@ class Verdicts:
     growth_rate: float | None
     critical_step: dict[str, float | None]
 
+    def named(self) -> dict[str, Verdict]:
+        """The four by name."""
+        return {"eqv": self.eqv, "aug": self.aug, "nominal": self.nominal, "transverse": self.transverse}
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One line a risk: status, margin, evidence."""
+        return [{"risk": name, **row} for name, one in self.named().items() for row in one.rows()]
+
+    def __str__(self) -> str:
+        return "\n".join(f"{name:<11} {one}" for name, one in self.named().items())
+
 
 @dataclass(frozen=True)
-class Escape:
+class Escape(Record):
     """Exact augmented descent along ± the most negative direction, to its end."""
 
     risk_start: float
@@ -67,7 +76,7 @@ class Escape:
 
 
 @dataclass(frozen=True)
-class Analysis:
+class Analysis(Record):
     """One run. ``complete`` is False for a partial result, which names the stages it has."""
 
     task: str
@@ -100,7 +109,7 @@ class Analysis:
 
     def to_json(self) -> str:
         """Strict JSON; a number that is not finite becomes null."""
-        return json.dumps(_plain(self), indent=1, ensure_ascii=False, allow_nan=False)
+        return json.dumps(plain(self), indent=1, ensure_ascii=False, allow_nan=False)
 
     @staticmethod
     def from_json(text: str) -> Analysis:
@@ -118,7 +127,7 @@ class Analysis:
                 f"a spectrum.json of schema {data['schema']}, written by stability {wrote}; this version reads {SCHEMA}"
             )
         try:
-            return _build(Analysis, data)
+            return build(Analysis, data)
         except (TypeError, AttributeError, KeyError, RecursionError) as error:
             raise ValueError(f"a spectrum.json that does not keep to schema {SCHEMA}: {error}") from error
 
@@ -126,47 +135,23 @@ class Analysis:
         """``verdict: eqv=… aug=… nominal=… transverse=…``."""
         if self.verdict is None:
             return "verdict: none"
-        v = self.verdict
-        named = {"eqv": v.eqv, "aug": v.aug, "nominal": v.nominal, "transverse": v.transverse}
-        return "verdict: " + " ".join(f"{name}={one.status}" for name, one in named.items())
+        return "verdict: " + " ".join(f"{name}={one.status}" for name, one in self.verdict.named().items())
 
+    def rows(self) -> list[dict[str, Any]]:
+        """One line an eigenvalue, every spectrum of the run: risk, space, end, value, residual, multiplicity, irrep."""
+        return [
+            {"risk": risk, "space": where, **row}
+            for risk, spectra in (self.spectra or {}).items()
+            for where, spectrum in spectra.items()
+            for row in spectrum.rows()
+        ]
 
-def to_json(value: Any) -> str:
-    """Any of the frozen dataclasses as one line of strict JSON."""
-    return json.dumps(_plain(value), ensure_ascii=False, allow_nan=False)
+    def __str__(self) -> str:
+        from stability.report.tables import table  # the tables read analyses, so they are loaded after this module
+
+        return f"{table(self)}\n{self.summary()}"
 
 
 def spectrum_from_json(text: str) -> Spectrum:
     """The inverse of :func:`to_json` for a spectrum."""
-    return _build(Spectrum, json.loads(text))
-
-
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
-
-
-def _build(kind: Any, data: Any) -> Any:
-    """Rebuild a value of an annotated type from plain JSON."""
-    if data is None:
-        return None
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (types.UnionType, typing.Union):
-        (inner,) = [a for a in arguments if a is not type(None)] or [Any]
-        return _build(inner, data)
-    if origin is tuple:
-        return tuple(_build(arguments[0], item) for item in data)
-    if origin is dict:
-        return {k: _build(arguments[1], v) for k, v in data.items()}
-    if dataclasses.is_dataclass(kind):
-        hints = typing.get_type_hints(kind)
-        known = {f.name for f in dataclasses.fields(kind)}
-        return kind(**{k: _build(hints[k], v) for k, v in data.items() if k in known})
-    return data
+    return Spectrum.from_json(text)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ from stability.errors import BadInput
 from stability.groups import Group, Irrep, Representation, constituents, irreps, listed
 from stability.linearised import network_hessian
 from stability.problem import ParameterSpace, Problem, Samples
+from stability.record import Record
 
 CHECK_NUMBERS = 200_000_000
 SUBSET_FROM, SUBSET = 20_000_000, 64
@@ -29,7 +31,7 @@ BEYOND = 1000
 
 
 @dataclass(frozen=True)
-class Sector:
+class Sector(Record):
     """One irrep's block B_λ of the Hessian of R^aug.
 
     Attributes:
@@ -61,6 +63,21 @@ class Sector:
     frequency: tuple[int, ...] | None = None
     mismatch: float | None = None
     sign: str = "undecided"
+
+    def __str__(self) -> str:
+        ends = f"λ from {self.lowest[0].value:.6g} to {self.highest[0].value:.6g}" if self.lowest else "not searched"
+        count = "" if self.negative_count is None else f", {self.negative_count:,} of them negative in L"
+        copies = f"{self.multiplicity} cop{'y' if self.multiplicity == 1 else 'ies'}"
+        return f"sector {self.irrep} (dim {self.dim}, {self.type}, {copies}): {ends}{count}"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One line: the label, the counts and both ends of the spectrum."""
+        ends = {
+            "lowest": self.lowest[0].value if self.lowest else None,
+            "residual": self.lowest[0].residual if self.lowest else None,
+            "highest": self.highest[0].value if self.highest else None,
+        }
+        return [super().rows()[0] | ends]
 
 
 def sign(spectrum: Spectrum) -> str:

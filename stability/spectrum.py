@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stability import report
+from stability import api, report
 from stability.analysis import Interrupted, Outcome, Settings, analyse, output_folder
 from stability.cluster import Recipe, pool
 from stability.errors import BadInput
@@ -261,7 +261,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 2
 
 
-if __name__ == "__main__":
+if __name__ != "__main__":
+    # ``stability.spectrum`` is both this command and the stage ``stability.spectrum(problem, point)``.
+    api.callable_module(__name__, api.spectrum)
+else:
     status = main()
     sys.stdout.flush()
     sys.stderr.flush()

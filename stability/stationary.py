@@ -25,6 +25,7 @@ from stability.curvature import Operator, assemble
 from stability.errors import BadInput
 from stability.pooled import hessian_on_e
 from stability.problem import Problem, single
+from stability.record import Record
 
 DENSE_NEWTON = 2500
 DENSE_FINISH = 8000
@@ -40,7 +41,7 @@ Keep = Callable[[Tensor], None]
 
 
 @dataclass(frozen=True)
-class StationaryPoint:
+class StationaryPoint(Record):
     """A point of E and how stationary it is.
 
     Attributes:

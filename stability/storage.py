@@ -22,6 +22,7 @@ from torch import Tensor
 
 from stability.errors import BadInput, CannotWrite
 from stability.problem import ParameterSpace, Problem
+from stability.trees import shape_of, unpack
 from stability.version import __version__
 
 # Of tensor files; files without one are those of format 1.
@@ -165,8 +166,7 @@ def save_point(path: Path, problem: Problem, theta: Tensor, metadata: dict[str, 
     """Weights layer by layer up to a million of them, E coordinates beyond."""
     common = {"task": problem.name, "group": problem.group.name, "data": data_digest(problem), **metadata}
     if problem.space.dim <= DENSE_WEIGHTS:
-        weights = problem.space.split(problem.space.embed(theta))
-        tensors = {layer.name: w for layer, w in zip(problem.space.layers, weights, strict=True)}
+        tensors = unpack(problem.space, problem.space.embed(theta))
         return write_tensors(path, tensors, {**common, "format": "dense weights, layer by layer (rows, columns)"})
     bases = "; ".join(dict.fromkeys(layer.convention for layer in problem.space.layers))
     return write_tensors(path, {"theta": theta}, {**common, "format": CONVENTION + bases})
@@ -202,12 +202,12 @@ def load_point(path: Path, space: ParameterSpace, like: Tensor) -> tuple[Tensor,
                 f"--at: {path.name} has no tensor {layer.name!r}; it has {', '.join(sorted(tensors)) or 'none'}, this "
                 f"network needs {', '.join(one.name for one in space.layers)}"
             )
-        if tuple(tensors[layer.name].shape) != layer.shape:
+        if tuple(tensors[layer.name].shape) != shape_of(layer):
             raise BadInput(
                 f"--at: {layer.name} of {path.name} has shape {tuple(tensors[layer.name].shape)}, this network needs "
-                f"{layer.shape}; use the size, variant and group it was written with"
+                f"{shape_of(layer)}; use the size, variant and group it was written with"
             )
-        weights.append(tensors[layer.name].to(like))
+        weights.append(tensors[layer.name].to(like).reshape(layer.shape))
     parameters = space.join(weights)
     return space.project(parameters), float(space.transverse_part(parameters).norm())
 

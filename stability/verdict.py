@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stability.eigen import Spectrum
+from stability.record import Record
 
 # Relative to scale: nearer than this a pre-activation counts as sitting on its kink.
 KINK = 1e-6
@@ -29,7 +30,7 @@ STATUSES = ("stable", "degenerate", "unstable", "undecided", "not_stationary")
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Verdict(Record):
     """A decision.
 
     Attributes:
@@ -42,6 +43,9 @@ class Verdict:
     status: str
     margin: float | None
     evidence: str
+
+    def __str__(self) -> str:
+        return f"{self.status}: {self.evidence}"
 
 
 @dataclass(frozen=True)

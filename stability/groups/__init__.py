@@ -27,6 +27,7 @@ from stability.groups.irreps import (
     split,
     trivial_irrep,
 )
+from stability.groups.lattice import Lattice, square_lattice
 from stability.groups.lie import O2, SO2, SO3, CompactGroup, LieGroup
 from stability.groups.representation import (
     DirectSum,
@@ -59,6 +60,7 @@ __all__ = [
     "Group",
     "IntertwinerBasis",
     "Irrep",
+    "Lattice",
     "LieGroup",
     "MatrixGroup",
     "MatrixRepresentation",
@@ -94,6 +96,7 @@ __all__ = [
     "sector_basis",
     "roto_translations",
     "split",
+    "square_lattice",
     "through",
     "torus",
     "trivial",

@@ -1,0 +1,71 @@
+"""A user's checkpoint: safetensors, or a ``state_dict`` by torch.load with weights only. Nothing is unpickled."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from stability.errors import BadInput
+from stability.storage import read_tensors
+
+# Where training scripts put the state_dict, and what wrappers put before its names.
+HOLDERS = ("state_dict", "model_state_dict", "model", "module", "net", "weights", "params")
+PREFIXES = ("module.", "_orig_mod.")
+
+
+def load_weights(path: str | os.PathLike) -> dict[str, Tensor]:
+    """The tensors of a checkpoint by name.
+
+    A ``state_dict`` may lie one level down (under "state_dict", "model", …); prefixes that data-parallel or compiled
+    wrappers put before every name are taken off.
+
+    Raises:
+        BadInput: a missing or corrupt file, one that needs unpickling, or one without tensors.
+    """
+    path = Path(path)
+    if path.suffix == ".safetensors":
+        return unwrapped(read_tensors(path, "checkpoint")[0])
+    if not path.is_file():
+        raise BadInput(f"checkpoint: there is no file {str(path)!r}; check the path")
+    try:
+        held = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise BadInput(
+            f"checkpoint: {path.name} holds more than tensors, and opening it would run code; store model.state_dict() "
+            "by torch.save or safetensors"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise BadInput(f"checkpoint: {path.name} cannot be read ({reason}); write it anew") from error
+    return unwrapped(held)
+
+
+def unwrapped(held: object) -> dict[str, Tensor]:
+    """The tensors by name inside what a checkpoint holds.
+
+    >>> import torch
+    >>> list(unwrapped({"epoch": 3, "state_dict": {"module.conv.weight": torch.zeros(1)}}))
+    ['conv.weight']
+    """
+    if isinstance(held, Mapping):
+        for holder in HOLDERS:
+            inner = held.get(holder)
+            if isinstance(inner, Mapping) and any(isinstance(v, Tensor) for v in inner.values()):
+                held = inner
+                break
+    tensors = {str(k): v for k, v in held.items() if isinstance(v, Tensor)} if isinstance(held, Mapping) else {}
+    if not tensors:
+        raise BadInput("checkpoint: it holds no tensors by name; store model.state_dict()")
+    stripped = True
+    while stripped:
+        stripped = False
+        for prefix in PREFIXES:
+            if all(name.startswith(prefix) for name in tensors):
+                tensors = {name.removeprefix(prefix): v for name, v in tensors.items()}
+                stripped = True
+    return tensors

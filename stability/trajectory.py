@@ -1,0 +1,234 @@
+r"""A training run, recorded by three lines and judged afterwards: why does the network stop being equivariant?
+
+    record = stability.Recorder("run", every=100)        # before the loop
+    record(model, step, time=step * learning_rate)       # in it
+    print(stability.follow(problem, record))             # after it
+
+Near E augmented training obeys ẏ = −∇²R^aug y on E⊥ (eqs. 26-27): the distance grows like exp(−λ_min t) where λ_min
+of ∇²R^aug on E⊥ is negative, and shrinks where it is positive. Training without augmentation is pushed off E besides,
+at the speed ‖(I − Π_E)∇R‖, however stable E is.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from stability.api import fitted, state_of
+from stability.diagnosis import diagnose
+from stability.errors import BadInput
+from stability.problem import Problem
+from stability.record import Record, shown
+from stability.storage import prepare_folder, read_tensors, write_tensors
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Weights and buffers at one step, with the flow time Σ learning rates where it was told."""
+
+    step: int
+    time: float | None
+    state: Mapping[str, Tensor]
+
+
+class Recorder:
+    """Keeps a copy of a module's weights every so many steps.
+
+    Args:
+        folder: where snapshots go, as safetensors, each whole or not at all; None keeps them in memory. Snapshots that
+            an earlier run left there are read too.
+        every: steps between snapshots.
+        limit: how many to keep at most, so that a forgotten recorder fills no disk.
+    """
+
+    def __init__(self, folder: str | os.PathLike | None = None, every: int = 1, limit: int = 10_000) -> None:
+        if every < 1:
+            raise BadInput(f"Recorder: every={every}; give a number of steps ≥ 1")
+        self.folder = None if folder is None else prepare_folder(Path(folder))
+        self.every, self.limit = every, limit
+        self.kept: dict[int, Snapshot] = {}
+
+    def __call__(self, module: nn.Module, step: int, time: float | None = None) -> None:
+        """Record the module if the step is due; the module is only read."""
+        if step % self.every or len(self) >= self.limit:
+            return
+        state = {k: v.detach().cpu().clone() for k, v in state_of(module).items()}
+        if self.folder is None:
+            self.kept[step] = Snapshot(step, time, state)
+            return
+        told = {"step": str(step)} | ({} if time is None else {"time": repr(float(time))})
+        write_tensors(self.folder / f"step-{step:010d}.safetensors", state, told)
+
+    def _files(self) -> list[Path]:
+        return [] if self.folder is None else sorted(self.folder.glob("step-*.safetensors"))
+
+    def __len__(self) -> int:
+        return len(self.kept) or len(self._files())
+
+    def __iter__(self) -> Iterator[Snapshot]:
+        """Snapshots in the order of their steps."""
+        for step in sorted(self.kept):
+            yield self.kept[step]
+        for file in self._files():
+            tensors, told = read_tensors(file, "Recorder")
+            yield Snapshot(int(told["step"]), float(told["time"]) if "time" in told else None, tensors)
+
+
+@dataclass(frozen=True)
+class Moment(Record):
+    """One snapshot, judged.
+
+    Attributes:
+        step: of the training run.
+        time: flow time; None where it was not recorded.
+        risk: R at the weights.
+        distance: ‖A − Π_E A‖.
+        share: distance/‖A‖.
+        equivariance_error: of the network, relative.
+        gradient_E, gradient_perp: norms of the parts of ∇R on E and on E⊥ at the weights.
+        forcing: ‖(I − Π_E)∇R(Π_E A)‖.
+        lowest_E: least eigenvalue of ∇²R^aug on E at the projection; None where not computed.
+        lowest_perp: the same on E⊥.
+        residual: of ``lowest_perp``.
+        irrep: its sector.
+        growth: d log distance / dt since the snapshot before; None without times or without distance.
+        predicted: −λ_min on E⊥ at the snapshot before, the most that growth can be by instability alone.
+    """
+
+    step: int
+    time: float | None
+    risk: float
+    distance: float
+    share: float
+    equivariance_error: float | None
+    gradient_E: float
+    gradient_perp: float
+    forcing: float
+    lowest_E: float | None
+    lowest_perp: float | None
+    residual: float | None
+    irrep: str | None
+    growth: float | None
+    predicted: float | None
+
+
+@dataclass(frozen=True)
+class Trajectory(Record):
+    """The snapshots of a run, judged one after the other."""
+
+    problem: str
+    moments: tuple[Moment, ...]
+
+    def rows(self) -> list[dict]:
+        """One line a snapshot."""
+        return [vars(moment).copy() for moment in self.moments]
+
+    def __str__(self) -> str:
+        columns = {
+            "step": "step",
+            "risk": "R",
+            "distance": "‖A_E⊥‖",
+            "equivariance_error": "equiv. error",
+            "forcing": "forcing",
+            "lowest_perp": "λ_min(E⊥)",
+            "irrep": "irrep",
+            "growth": "growth",
+            "predicted": "−λ_min",
+        }
+        heads = tuple(columns.values())
+        table = [heads]
+        for moment in self.moments:
+            cells = [getattr(moment, name) for name in columns]
+            table.append(tuple("–" if c is None else f"{c:.4g}" if isinstance(c, float) else shown(c) for c in cells))
+        widths = [max(len(row[i]) for row in table) for i in range(len(heads))]
+        lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in table]
+        return "\n".join([*lines, self.summary()])
+
+    def summary(self) -> str:
+        """One sentence: when E was left, and by which of the two mechanisms."""
+        if not self.moments:
+            return "no snapshots"
+        first, last = self.moments[0], self.moments[-1]
+        grown = f"the distance to E went from {first.distance:.3g} to {last.distance:.3g}"
+        unstable = [m for m in self.moments if m.lowest_perp is not None and m.lowest_perp < -(m.residual or 0.0)]
+        judged = [m for m in self.moments if m.lowest_perp is not None]
+        forced = max(self.moments, key=lambda m: m.forcing)
+        if not judged:
+            return f"{grown}; spectra were not computed"
+        push = f"without augmentation the push off E was ≤ {forced.forcing:.2g}"
+        if not unstable:
+            return f"{grown}; E was never seen unstable; {push}"
+        strongest = min(unstable, key=lambda m: m.lowest_perp)
+        return (
+            f"{grown}; E was unstable at {len(unstable)} of {len(judged)} snapshots, most at step {strongest.step} "
+            f"(λ_min {strongest.lowest_perp:.3g} in sector {strongest.irrep}); {push}"
+        )
+
+
+def follow(
+    problem: Problem,
+    snapshots: Recorder | str | os.PathLike | Iterable[Snapshot],
+    *,
+    names: str = "all",
+    every: int = 1,
+    seed: int = 0,
+) -> Trajectory:
+    """Distance, equivariance error, gradients and spectra at every snapshot of a training run.
+
+    Args:
+        problem: the risk that was trained, with augmentation or without.
+        snapshots: a recorder, its folder, or snapshots.
+        names: sectors: "all", "none" (no spectra), or names of irreps.
+        every: judge one snapshot in so many, and the last.
+        seed: of the group elements that equivariance is tried with.
+
+    Raises:
+        BadInput: no snapshots, or weights that do not fit.
+    """
+    if isinstance(snapshots, str | os.PathLike):
+        snapshots = Recorder(snapshots)
+    found = list(snapshots)
+    if not found:
+        raise BadInput("follow: no snapshots; call the recorder in the training loop")
+    chosen = [s for i, s in enumerate(found) if i % every == 0 or i == len(found) - 1]
+    moments: list[Moment] = []
+    for snapshot in tqdm(chosen, desc="trajectory", disable=None, leave=False):
+        here, weights = fitted(problem, snapshot.state)
+        d = diagnose(here, weights, names=names, seed=seed, eigenvalues=1)
+        on_e = [s.lowest[0].value for s in d.sectors if s.irrep == "trivial" and s.lowest]
+        before = moments[-1] if moments else None
+        moments.append(
+            Moment(
+                step=snapshot.step,
+                time=snapshot.time,
+                risk=d.risk["nominal"],
+                distance=d.distance,
+                share=d.share,
+                equivariance_error=d.equivariance_error,
+                gradient_E=d.gradient["nominal_E"],
+                gradient_perp=d.gradient["nominal_perp"],
+                forcing=d.forcing,
+                lowest_E=on_e[0] if on_e else None,
+                lowest_perp=d.lowest,
+                residual=d.residual,
+                irrep=d.irrep,
+                growth=None if before is None else _growth(before, snapshot.time, d.distance),
+                predicted=None if before is None or before.lowest_perp is None else -before.lowest_perp,
+            )
+        )
+    return Trajectory(problem.name, tuple(moments))
+
+
+def _growth(before: Moment, time: float | None, distance: float) -> float | None:
+    if time is None or before.time is None or not time > before.time or before.distance <= 0 or distance <= 0:
+        return None
+    return math.log(distance / before.distance) / (time - before.time)
+
+
+__all__ = ["Moment", "Recorder", "Snapshot", "Trajectory", "follow"]

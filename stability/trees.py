@@ -1,0 +1,334 @@
+r"""Any differentiable risk on named tensors, each with a representation of its own.
+
+    R: (A_1, …, A_k) ↦ R(A),   ρ̄(g)A = (ρ_1(g)A_1, …, ρ_k(g)A_k),   R^aug(A) = ∫ R(ρ̄(g)A) dμ(g)
+
+A tensor of n numbers with a representation ρ on Rⁿ is an element of Hom(R, ρ); with a pair (ρ_in, ρ_out) it is a
+linear map, an element of Hom(ρ_in, ρ_out), whose rows run over the first axis. Either way it is a layer of the
+parameter space, and nothing else in the package can tell it from a layer of a network.
+
+>>> import torch
+>>> from stability.groups import Cyclic, PermutationRepresentation
+>>> swap = PermutationRepresentation(Cyclic(2), 2, lambda g: [g, 1 - g], "swap")
+>>> def well(tensors):  # a double well for every coordinate, and a bowl in the sum
+...     a = tensors["a"]
+...     return (a * a - 1).square().sum() + a.sum().square()
+>>> problem = from_risk(well, {"a": torch.tensor([0.3, -0.2], dtype=torch.float64)}, {"a": swap})
+>>> problem.space.dim, problem.space.dim_equivariant
+(2, 1)
+>>> a = unpack(problem.space, torch.ones(2, dtype=torch.float64))["a"]
+>>> float(well({"a": a})), float(problem.risk(a))
+(4.0, 4.0)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.func import grad, jvp
+
+from stability.errors import BadInput
+from stability.groups import DirectSum, Element, Group, Representation, TensorProduct, trivial
+from stability.layers import Layer
+from stability.problem import ParameterSpace, Problem, Samples
+
+# Beyond this order a bare risk is not averaged over moved weights: every element costs a whole evaluation.
+BARE_ORDER = 200
+Tensors = dict[str, Tensor]
+Spec = Representation | tuple[Representation, Representation]
+
+
+@dataclass(frozen=True)
+class Parameter(Layer):
+    """A tensor of a module or of a dict: Hom(source, target) with the shape that its owner gives it.
+
+    Args:
+        tensor_shape: the owner's shape; flattened row by row it is that of the matrix.
+    """
+
+    tensor_shape: tuple[int, ...] = ()
+
+
+def spread(representation: Representation) -> Representation:
+    """The same representation with tensor products (c·a) ⊗ b multiplied out to c·(a ⊗ b), which keeps the layout.
+
+    >>> from stability.groups import Symmetric, permutation, trivial
+    >>> nodes = permutation(Symmetric(3))
+    >>> spread((2 * trivial(Symmetric(3))) * nodes).blocks[0][0]
+    2
+    """
+    if not isinstance(representation, TensorProduct):
+        return representation
+    left = spread(representation.a)
+    if not isinstance(left, DirectSum):
+        return representation
+    blocks = [
+        (copies, representation.b if _is_one(base) else TensorProduct(base, representation.b))
+        for copies, base in left.blocks
+    ]
+    return DirectSum(tuple(blocks))
+
+
+def _is_one(base: Representation) -> bool:
+    return base == trivial(base.group)
+
+
+def parameter(name: str, shape: Sequence[int], spec: Spec) -> Parameter:
+    """The layer of one tensor.
+
+    Raises:
+        BadInput: representations whose dimensions do not multiply to the number of entries, or do not fit the rows.
+    """
+    shape = tuple(shape)
+    count = math.prod(shape)
+    if isinstance(spec, Representation):
+        source, target = trivial(spec.group), spec
+    elif isinstance(spec, tuple) and len(spec) == 2 and all(isinstance(part, Representation) for part in spec):
+        source, target = spec
+    else:
+        raise BadInput(
+            f"{name}: give a representation on its {count} entries or a pair (representation in, representation out), "
+            f"not {spec!r}"
+        )
+    if source.dim * target.dim != count or (not isinstance(spec, Representation) and shape[:1] != (target.dim,)):
+        have = f"{target.name} has dimension {target.dim}"
+        if not isinstance(spec, Representation):
+            have += f" for its rows, {source.name} has {source.dim} for its columns"
+        raise BadInput(f"{name} has shape {shape}, {count} entries, but {have}; give representations that fit")
+    return Parameter(name, spread(source), spread(target), shape)
+
+
+def shape_of(layer: Layer) -> tuple[int, ...]:
+    """The shape that the owner of a layer's weights gives them."""
+    return layer.tensor_shape if isinstance(layer, Parameter) else layer.shape
+
+
+def unpack(space: ParameterSpace, v: Tensor) -> Tensors:
+    """(…, dim L) → tensors by name, in their owner's shapes."""
+    parts = v.split([layer.dim for layer in space.layers], dim=-1)
+    return {
+        layer.name: part.reshape(*part.shape[:-1], *shape_of(layer))
+        for layer, part in zip(space.layers, parts, strict=True)
+    }
+
+
+def pack(space: ParameterSpace, tensors: Mapping[str, Tensor], where: str = "weights") -> Tensor:
+    """The inverse of :func:`unpack` for unbatched tensors; names that the space does not have are ignored.
+
+    Raises:
+        BadInput: a tensor that is missing, of another shape or not finite; the message names it.
+    """
+    parts = []
+    for layer in space.layers:
+        if layer.name not in tensors:
+            raise BadInput(
+                f"{where}: no tensor {layer.name!r}; there are {', '.join(map(str, tensors)) or 'none'}, this problem "
+                f"needs {', '.join(one.name for one in space.layers)}"
+            )
+        tensor = tensors[layer.name].detach()
+        if tuple(tensor.shape) != shape_of(layer):
+            raise BadInput(
+                f"{where}: {layer.name} has shape {tuple(tensor.shape)}, this problem needs {shape_of(layer)}"
+            )
+        bad = int((~torch.isfinite(tensor)).sum())
+        if bad:
+            raise BadInput(f"{where}: {layer.name} holds {bad} values that are not finite; repair it")
+        parts.append(tensor.reshape(-1))
+    dtype = parts[0].dtype
+    for part in parts:
+        dtype = torch.promote_types(dtype, part.dtype)
+    return torch.cat([part.to(dtype) for part in parts])
+
+
+def starts(space: ParameterSpace, given: Tensor) -> Callable[[int], Tensor]:
+    """Seed ↦ a start on E: 0 is the given weights, projected; others Gaussian, each tensor as large as the given."""
+
+    def initial(seed: int) -> Tensor:
+        if seed == 0:
+            return space.project(given)
+        generator = torch.Generator().manual_seed(seed)
+        parts = []
+        for layer, w in zip(space.layers, space.split(given), strict=True):
+            size = layer.size()
+            parts.append(
+                float(w.norm())
+                / math.sqrt(max(size, 1))
+                * torch.randn(size, generator=generator, dtype=torch.float64).to(given)
+            )
+        return torch.cat(parts)
+
+    return initial
+
+
+def twice_differentiable(name: str, loss: Callable[[Tensor], Tensor], at: Tensor) -> None:
+    """Raise BadInput where a risk has no value, gradient or Hessian-vector product at a point."""
+    mend = "write it with differentiable torch operations, out of place"
+    try:
+        value = loss(at)
+        if value.ndim != 0:
+            raise BadInput(f"{name}: the risk has shape {tuple(value.shape)}; it must be a single number")
+        product = jvp(grad(loss), (at,), (torch.ones_like(at),))[1]
+    except BadInput:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise BadInput(f"{name}: the risk cannot be differentiated twice ({reason}); {mend}") from error
+    for what, found in (("value", value), ("Hessian", product)):
+        if not torch.isfinite(found).all():
+            raise BadInput(f"{name}: its {what} at the given tensors is not finite; start where the risk is smooth")
+
+
+def from_risk(
+    risk: Callable[..., Tensor],
+    tensors: Mapping[str, Tensor],
+    representations: Mapping[str, Spec],
+    *,
+    name: str = "risk",
+    samples: Samples | None = None,
+    transform: Callable[[Element, Samples], Samples] | None = None,
+    weight_decay: float = 0.0,
+    facts: Sequence[tuple[str, str]] = (),
+) -> Problem:
+    """The problem of a differentiable risk on named tensors.
+
+    Args:
+        risk: tensors by name ↦ R, a single number; with ``samples``, (tensors, samples) ↦ Σ_s w_s ℓ_s.
+        tensors: where the first start is; their shapes count.
+        representations: for each tensor a representation on its flattened entries, or a pair (ρ_in, ρ_out) for a
+            linear map with ρ̄(g)W = ρ_out(g) W ρ_in(g)⁻¹, whose first axis has dim ρ_out.
+        name: what reports print.
+        samples: data, if the risk is a sum over samples.
+        transform: (g, samples) ↦ samples moved by g; then R(ρ̄(g)A; g·data) = R(A; data) is checked.
+        weight_decay: μ in μ/2‖A‖², added to the risk.
+        facts: lines of a report's first screen.
+
+    Returns:
+        a problem whose start with seed 0 is the given tensors, projected onto E.
+
+    Raises:
+        BadInput: a tensor without representation, shapes that do not fit, a risk that is no number, is not finite, or
+            cannot be differentiated twice.
+    """
+    unknown = [key for key in representations if key not in tensors]
+    missing = [key for key in tensors if key not in representations]
+    if unknown or missing or not tensors:
+        raise BadInput(
+            f"{name}: no representation for {', '.join(missing) or 'nothing'}, no tensor for "
+            f"{', '.join(unknown) or 'nothing'}; give each tensor its representation"
+        )
+    space = ParameterSpace(tuple(parameter(key, t.shape, representations[key]) for key, t in tensors.items()))
+    given = pack(space, tensors, name)
+    if not given.is_floating_point():
+        given = given.double()
+    if samples is None:
+        whole, action, samples, assumptions = _bare(risk, space, given)
+    else:
+        whole, action = (lambda a, data: risk(unpack(space, a), data)), transform
+        samples = Samples(*samples)
+        assumptions = _assumptions(space, whole, action, samples, given)
+    twice_differentiable(name, lambda a: whole(a, samples), given)
+    return Problem(
+        name=name,
+        space=space,
+        samples=samples,
+        loss=whole,
+        weight_decay=weight_decay,
+        transform=action,
+        initial=starts(space, given),
+        assumptions=assumptions,
+        facts=(("network", "a risk on " + ", ".join(f"{k} {tuple(t.shape)}" for k, t in tensors.items())), *facts),
+    )
+
+
+def _bare(
+    risk: Callable[[Tensors], Tensor], space: ParameterSpace, given: Tensor
+) -> tuple[Callable, Callable | None, Samples, Callable]:
+    """A risk without data. Its one datum is the identity of G: ℓ(A, h) = R(ρ̄(h)A), and g moves h to hg⁻¹."""
+    group, numbers = space.group, {space.group.identity: 0}
+    known = [group.identity]
+
+    def loss(parameters: Tensor, samples: Samples) -> Tensor:
+        total = torch.zeros((), dtype=parameters.dtype, device=parameters.device)
+        for number, weight in zip(samples.x[:, 0].tolist(), samples.weight.tolist(), strict=True):
+            h = known[int(number)]
+            moved = parameters if h == group.identity else space.act(h, parameters)
+            total = total + weight * risk(unpack(space, moved))
+        return total
+
+    def transform(g: Element, samples: Samples) -> Samples:
+        moved = []
+        for number in samples.x[:, 0].tolist():
+            h = group.multiply(known[int(number)], group.inverse(g))
+            if h not in numbers:
+                numbers[h] = len(known)
+                known.append(h)
+            moved.append(float(numbers[h]))
+        return Samples(samples.x.new_tensor(moved).unsqueeze(1), samples.y, samples.weight)
+
+    one = given.new_ones(1)
+    samples = Samples(given.new_zeros(1, 1), given.new_zeros(1), one)
+    summable = group.order is not None and group.order <= BARE_ORDER
+    return loss, transform if summable else None, samples, _assumptions(space, loss, None, samples, given)
+
+
+def measured_representations(
+    spaces: Sequence[tuple[str, Representation]], group: Group, seed: int
+) -> dict[str, tuple[float, str]]:
+    """Largest |⟨ρ(g)x, ρ(g)y⟩ − ⟨x, y⟩| and |ρ(gh)x − ρ(g)ρ(h)x| over named spaces and probes of the group."""
+    rng, torch_rng = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
+    worst = {"orthogonal": (0.0, ""), "homomorphism": (0.0, "")}
+
+    def record(key: str, difference: Tensor, where: str) -> None:
+        error = float(difference.abs().max())
+        if not error <= worst[key][0]:
+            worst[key] = (error, where)
+
+    for label, rho in dict.fromkeys(spaces):
+        x, y = torch.randn(2, 4, rho.dim, generator=torch_rng, dtype=torch.float64)
+        probes = [*group.generators, group.sample(rng), group.sample(rng)]
+        for g in probes:
+            moved, where = rho.act(g, x), f"{label}: {rho.name}, {element(group, g)}"
+            record("orthogonal", moved @ rho.act(g, y).mT - x @ y.mT, where)
+            for h in probes:
+                difference = rho.act(group.multiply(g, h), x) - rho.act(g, rho.act(h, x))
+                record("homomorphism", difference, f"{where}, h = {h}")
+    return worst
+
+
+def element(group: Group, g: Element) -> str:
+    """``generator (1, 0)`` or ``element (3, 1)``."""
+    return f"{'generator' if g in group.generators else 'element'} {g}"
+
+
+def layer_spaces(space: ParameterSpace) -> list[tuple[str, Representation]]:
+    """The representations of a parameter space with the layers they belong to."""
+    pairs = []
+    for layer in space.layers:
+        pairs.append((f"{layer.name} (in)", layer.source))
+        pairs.append((f"{layer.name} (out)", layer.target))
+    return [(label, rho) for label, rho in pairs if not _is_one(rho)]
+
+
+def _assumptions(
+    space: ParameterSpace, loss: Callable, transform: Callable | None, samples: Samples, given: Tensor
+) -> Callable[[int], dict[str, tuple[float, str]]]:
+    def measure(seed: int) -> dict[str, tuple[float, str]]:
+        worst = measured_representations(layer_spaces(space), space.group, seed)
+        if transform is None:
+            return worst
+        worst["invariant_loss"] = (0.0, "")
+        generator = torch.Generator().manual_seed(seed)
+        at = given + torch.randn(len(given), generator=generator, dtype=torch.float64).to(given) / math.sqrt(len(given))
+        plain = loss(at, samples)
+        for g in [*space.group.generators, space.group.sample(np.random.default_rng(seed))]:
+            moved = loss(space.act(g, at), transform(g, samples))
+            error = float((moved - plain).abs() / plain.abs().clamp_min(1.0))
+            if not error <= worst["invariant_loss"][0]:
+                worst["invariant_loss"] = (error, f"the risk, R(ρ̄(g)A; g·data) − R(A; data), {element(space.group, g)}")
+        return worst
+
+    return measure

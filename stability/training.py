@@ -26,6 +26,7 @@ from torch.func import grad
 from tqdm import tqdm
 
 from stability.errors import BadInput
+from stability.groups import Element, Group
 from stability.problem import Problem, Samples, single
 
 # Moved samples that share one gradient.
@@ -82,7 +83,7 @@ def sampled_augmentation(problem: Problem, passes: int = 25, batch: int = 4096) 
     parts = list(problem.samples.chunks(batch))
 
     def gradient(at: Tensor, rng: np.random.Generator) -> Tensor:
-        drawn = [[problem.group.sample(rng) for _ in parts] for _ in range(passes)]
+        drawn = draw_elements(problem.group, rng, passes, len(parts))
         total, waiting, size = torch.zeros_like(at), [], 0
         for i, part in enumerate(parts):
             for g, count in Counter(row[i] for row in drawn).items():
@@ -97,6 +98,11 @@ def sampled_augmentation(problem: Problem, passes: int = 25, batch: int = 4096) 
         return total + problem.weight_decay * at
 
     return gradient
+
+
+def draw_elements(group: Group, rng: np.random.Generator, passes: int, parts: int) -> list[list[Element]]:
+    """A Haar element for every mini-batch of every pass: [pass][mini-batch]."""
+    return [[group.sample(rng) for _ in range(parts)] for _ in range(passes)]
 
 
 def equal_inputs(problem: Problem) -> Tensor | None:

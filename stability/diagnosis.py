@@ -137,7 +137,7 @@ def diagnose(
     theta, at, distance = locate(problem, point)
     space = problem.space
     on_e, rng = space.embed(theta), np.random.default_rng(seed)
-    moved = problem.transform is not None and problem.group.order * len(problem.samples.x) <= MOVED_SAMPLES
+    moved = problem.transform is not None and problem.moves * len(problem.samples.x) <= MOVED_SAMPLES
     nominal = training.nominal(problem)
     gradient = _parts(problem, "nominal", nominal(at, rng))
     risk: dict[str, float | None] = {"nominal": _risk(problem, at), "aug": None}

@@ -265,9 +265,7 @@ def nominal_gradient_norm(problem: Problem, theta: Tensor) -> float:
     model, samples, mu = problem.model, problem.samples, problem.weight_decay
     network, coordinates = model.network, problem.space.split_coordinates(theta)
     inputs, outputs, x = [], [], samples.x
-    for i, (layer, t, sigma) in enumerate(
-        zip(network.space.layers, coordinates, network.nonlinearities, strict=True)
-    ):
+    for i, (layer, t, sigma) in enumerate(zip(network.space.layers, coordinates, network.nonlinearities, strict=True)):
         inputs.append(network.entering(i, x).detach())
         outputs.append(layer.apply(t, network.entering(i, x)).squeeze(0).requires_grad_())
         x = sigma(outputs[-1], layer.target)

@@ -596,25 +596,29 @@ def exchange_directions(network: MLP, parameters: Tensor, weight_decay: float) -
     """Directions (M A_i, −A_{i+1} M) that trade between two layers without changing Φ, as rows (k, dim L).
 
     M runs over gl(h) where no σ lies between the layers, over the diagonal (one trade of scale for each unit) where σ
-    is (leaky) ReLU. Where no σ lies between two affine layers, b_i trades with b_{i+1} too. Φ is constant along all of
-    these, so the Hessian of a risk maps them to zero where its gradient vanishes. With weight decay only the
-    antisymmetric M, which leave the norms alone, remain.
+    is (leaky) ReLU, over the rotations of every copy by itself where σ knows it by its length only (norm, gated). Where
+    no σ lies between two affine layers, b_i trades with b_{i+1} too. Φ is constant along all of these, so the Hessian
+    of a risk maps them to zero where its gradient vanishes. With weight decay only the antisymmetric M, which leave
+    the norms alone, remain.
     """
     space, rows = network.space, []
     for i, sigma in enumerate(network.nonlinearities[:-1]):
         names = {part.name for part in _parts(sigma)}
         h = space.layers[i].shape[0]
+        turns = weight_decay > 0  # antisymmetric M only
         if names <= {"identity"}:
-            pairs = [(a, b) for a in range(h) for b in range(h) if a < b or weight_decay == 0]
-        elif names <= {"identity", *KINKED} and weight_decay == 0:
+            pairs = [(a, b) for a in range(h) for b in range(h) if a < b or not turns]
+        elif names <= {"identity", *KINKED} and not turns:
             pairs = [(a, a) for a in range(h)]
+        elif all(isinstance(part, (Norm, Gated, Identity)) for part in _parts(sigma)):
+            pairs, turns = _within_copies(space.layers[i].target), True
         else:
             continue
         weights = space.split(parameters)
         for a, b in pairs:
             moved = [torch.zeros_like(w) for w in weights]
             moved[i][a], moved[i + 1][:, b] = weights[i][b], -weights[i + 1][:, a]
-            if weight_decay > 0:
+            if turns:
                 moved[i][b], moved[i + 1][:, a] = -weights[i][a], weights[i + 1][:, b]
             rows.append(space.join(moved))
         if names <= {"identity"} and network.affine[i] and network.affine[i + 1] and weight_decay == 0:
@@ -623,6 +627,16 @@ def exchange_directions(network: MLP, parameters: Tensor, weight_decay: float) -
                 moved[i][a, -1], moved[i + 1][:, -1] = 1.0, -weights[i + 1][:, a]
                 rows.append(space.join(moved))
     return torch.stack(rows) if rows else parameters.new_zeros(0, space.dim)
+
+
+def _within_copies(space: Representation) -> list[tuple[int, int]]:
+    """Pairs a < b of coordinates of the same copy of a summand."""
+    pairs, start = [], 0
+    for copies, base in space.blocks:
+        for _ in range(copies):
+            pairs += itertools.combinations(range(start, start + base.dim), 2)
+            start += base.dim
+    return pairs
 
 
 def check_assumptions(model: Classifier, data: Samples, seed: int) -> dict[str, tuple[float, str]]:

@@ -25,6 +25,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from stability.eigen import Spectrum, lanczos, ritz
+from stability.sectors import Sector
 
 BINS = 24
 
@@ -116,6 +117,30 @@ def exact(spectrum: Spectrum) -> Shares | None:
     share = counted(np.array(spectrum.density.values), np.array(spectrum.density.weights), edges)
     return Shares(
         tuple(edges.tolist()), tuple(share.tolist()), (0.0,) * len(share), (0.0,) * len(share), 0, 0, "every eigenvalue"
+    )
+
+
+def from_one_vector(spectrum: Spectrum, parts: Sequence[Sector], where: str) -> Shares:
+    """The weights of Krylov runs with one Gaussian vector in each sector, as a search for extreme eigenvalues leaves.
+
+    A share p of a sector of real dimension n has the variance 2p(1 − p)/(n + 2) of a Beta law; for a sum of sectors
+    that fill parts w of the dimensions it is at most max w/(n + 2) · 2p(1 − p), p(1 − p) being concave.
+    """
+    edges = edges_of(spectrum)
+    share = counted(np.array(spectrum.density.values), np.array(spectrum.density.weights), edges)
+    chosen = [x for x in parts if (x.irrep == "trivial") == (where == "E") and x.size]
+    worst = max((x.dim * x.multiplicity / spectrum.dim / (x.size + 2) for x in chosen), default=1 / (spectrum.dim + 2))
+    error = np.sqrt(2 * share * (1 - share) * worst)
+    runs = max(len(chosen), 1)
+    doubt = _beside(np.array(spectrum.density.values), np.array(spectrum.density.weights), edges)
+    return Shares(
+        tuple(edges.tolist()),
+        tuple(share.tolist()),
+        tuple(error.tolist()),
+        tuple(doubt.tolist()),
+        1,
+        spectrum.matvecs // runs,
+        f"weights of {runs} Krylov run{'s' if runs > 1 else ''}, one vector each",
     )
 
 

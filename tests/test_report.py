@@ -441,6 +441,8 @@ def test_every_analysis_renders_to_files_that_agree(name, tmp_path):
     report.render(analysis, tmp_path)
     names = {"report.html"} | ({"spectrum.png", "lowest.png"} if analysis.spectra else set())
     names |= {f"{k}.png" for k in ("points", "escape") if getattr(analysis, k)}
+    known = [x for x in (analysis.spectra or {}).get("aug", {}).values() if x.density]
+    names |= {"density.png"} if known else set()
     assert {f.name for f in tmp_path.iterdir()} == names
     html = (tmp_path / "report.html").read_text()
     for picture in tmp_path.glob("*.png"):

@@ -9,7 +9,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from stability.report import words
+from stability.report import captions, words
 from stability.report.tables import tables
 from stability.results import Analysis
 from stability.storage import write
@@ -56,5 +56,5 @@ def page(analysis: Analysis, pictures: dict[str, str]) -> str:
     )
     environment.filters["pretty"] = pretty
     return environment.get_template("template.html.j2").render(
-        a=analysis, words=words, pictures=pictures, tables=tables(analysis)
+        a=analysis, words=words, captions=captions, pictures=pictures, tables=tables(analysis)
     )

@@ -9,6 +9,7 @@ from stability.results import Analysis
 
 SPACES = {"E": "E", "E_perp": "E⊥", "L": "L"}
 GIVEN = ("init", "trained", "file")
+NAMES = {"init": "random start", "trained": "after equivariant training", "file": "stored point"}
 
 
 def number(x: float | None, digits: int = 3) -> str:
@@ -287,6 +288,10 @@ def message(analysis: Analysis, picture: str) -> str:
         return f"Images, {mode(analysis)}"
     if picture in ("sectors", "frequencies"):
         return by_irrep(analysis)
+    if picture not in ("spectrum", "lowest"):
+        from stability.report.captions import caption  # its captions are made of these words
+
+        return caption(analysis, picture)
     ends = []
     for where in ("E", "E_perp"):
         s = part(analysis, "aug", where)

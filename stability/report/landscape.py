@@ -245,18 +245,19 @@ def steps(analysis: Analysis) -> Figure | None:
 
 
 def kernel(analysis: Analysis) -> Figure | None:
-    """One kernel of the layer that changed most: before, the same from everywhere; after, seen from several places."""
+    """One kernel of the layer that changed most: before, the same from everywhere; after, seen from several "
+    "places."""
     found = analysis.pictures.kernel if analysis.pictures else None
     if found is None:
         return None
     before, after = np.array(found.before), [np.array(view) for view in found.after]
     reach = max(np.abs(x).max() for x in (before, *after))
-    with panels(1 + len(after), 3.0, images=True) as (figure, shown_in):
-        titles = ["before, from everywhere", *(f"after, from g = {g}" for g in found.elements)]
+    with panels(1 + len(after), 2.7, images=True) as (figure, shown_in):
+        titles = ["before,\nfrom everywhere", *(f"after,\nfrom g = {g}" for g in found.elements)]
         for axes, values, title in zip(shown_in, (before, *after), titles, strict=True):
             axes.grid(False)
             image = axes.imshow(values, cmap="PuOr_r", vmin=-reach, vmax=reach)
-            image.set_gid(f"kernel {title}")
+            image.set_gid("kernel")
             axes.set(xticks=[], yticks=[])
             axes.set_title(title, fontsize=10)
         where = {"location": "bottom"} if on_paper() else {}

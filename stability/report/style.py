@@ -147,7 +147,8 @@ def below_zero(axes: Axes, low: float) -> None:
 
 
 def linear_threshold(panels: list[np.ndarray], error: float) -> float:
-    """A power of ten below 99 % of all magnitudes and below each panel's lowest, the one that decides; ≥ the error."""
+    """A power of ten below 99 % of all magnitudes and below each panel's lowest, the one that decides; ≥ the "
+    "error."""
     sizes = np.abs(np.concatenate(panels))
     sizes = sizes[sizes > error]
     if not len(sizes):

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.func import grad
 from tqdm import tqdm
 
-from stability import assembly, certificates, flat, identities, krylov, modes, results, sectors
+from stability import assembly, certificates, flat, identities, krylov, least, modes, pictures, results, sectors
 from stability.cluster import Pool, Recipe, Serial, Source, digest, pack, problem_of, remember, unpack
 from stability.curvature import (
     Operator,
@@ -69,6 +69,9 @@ SECTOR_STEPS = 150
 # What a relative violation of the assumptions does to eigenvalues, relative to the largest: ρ̄ enters ∇²R^aug twice on
 # either side, and so does σ.
 SYMMETRY = 4.0
+# Epochs after which λ_min is recorded along training, and samples × weights × products that this may take.
+WATCHED, WATCHED_WORK = (0, 1, 2, 5, 10, 20, 35), 1e11
+OTHER_POINTS = 6
 ASSUMPTION_TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3}
 
 
@@ -86,6 +89,7 @@ class Settings:
         memory_gb: what the run may use.
         escape_iterations: L-BFGS steps of exact augmented descent from an unstable point; 0 leaves it out.
         sectors: "all", "none", or names of irreps; see :func:`stability.sectors.chosen`.
+        pictures: also what only a report's figures need, see :mod:`stability.pictures`.
     """
 
     seed: int = 0
@@ -100,6 +104,7 @@ class Settings:
     epochs: int = 50
     trained_step: float | None = None
     sectors: str = "all"
+    pictures: bool = False
 
 
 @dataclass
@@ -374,6 +379,7 @@ class _Run:
         self.identities()
         self.verdicts(points[0], spectra)
         self.escape(spectra)
+        self.pictures(points, spectra)
         self.keep(complete=True)
         return self.outcome
 
@@ -462,9 +468,27 @@ class _Run:
             generator = torch.Generator().manual_seed(self.settings.seed)
             start = torch.randn(len(theta), generator=generator, dtype=torch.float64).to(theta)
             step = 1.0 / float(ritz(lanczos(operator, start, min(30, len(theta))))[0][-1])
-        theta = descend_on_e(self.problem, theta, step, self.settings.epochs)
+        theta = self.watched(theta, step) if self.settings.pictures else self.epochs(theta, step, self.settings.epochs)
         facts = {**self.outcome.analysis.facts, "training": f"{self.settings.epochs} EQUI epochs, step {step:.3g}"}
         self.keep(facts=facts)
+        return theta
+
+    def epochs(self, theta: Tensor, step: float, count: int) -> Tensor:
+        return descend_on_e(self.problem, theta, step, count)
+
+    def watched(self, theta: Tensor, step: float) -> Tensor:
+        """The same epochs, with λ_min on E and in every sector after some of them."""
+        last, irreps = self.settings.epochs, None if self.large else self.irreps()
+        marks = [k for k in WATCHED if k < last] + [last]
+        work = len(self.like) * self.space.dim * least.products(irreps or []) * len(marks)
+        if irreps is None or work > WATCHED_WORK:
+            return self.epochs(theta, step, last)
+        rows, risks, before = [], [], 0
+        for mark in marks:
+            theta, before = self.epochs(theta, step, mark - before), mark
+            rows.append(least.lowest(self.problem, theta, irreps, self.settings.seed, self.settings.memory_gb))
+            risks.append(float(self.problem.equivariant_risk(theta)))
+        self.keep(training=least.History(step, tuple(marks), tuple(risks), tuple(rows)))
         return theta
 
     def report_points(self, points: list[StationaryPoint]) -> None:
@@ -993,6 +1017,36 @@ class _Run:
                 iterations=iterations,
             )
         )
+
+    def pictures(self, points: list[StationaryPoint], solutions: dict[str, Solution]) -> None:
+        """What only figures need, at the point judged; λ_min sector by sector at the other points."""
+        if not self.settings.pictures:
+            return
+        problem, settings, reports = self.problem, self.settings, self.outcome.analysis.points
+        shares, omitted = pictures.shares(
+            problem, self.theta, self.outcome.analysis.spectra, self.sectors, self.large, settings.seed
+        )
+        if self.large:
+            found = pictures.Pictures(
+                omitted={"landscape": f"R^aug of {self.space.dim:,} weights is known sector by sector only"}
+            )
+        else:
+            end, stationary = self.outcome.directions.get("escape.end"), points[0].converged
+            found = pictures.landscape(
+                problem, self.theta, solutions, self.sectors, stationary, end, settings.seed, _stage
+            )
+        self.keep(pictures=replace(found, shares=shares, omitted={**found.omitted, **omitted}))
+        work = len(self.like) * self.space.dim * least.products(self.sectors or [])
+        if len(points) > 1 and self.sectors is not None and not self.large and work <= WATCHED_WORK / 5:
+            with _stage("the other points"):
+                lowest = [
+                    least.lowest(problem, p.theta, self.sectors, settings.seed, settings.memory_gb)
+                    for p in points[:OTHER_POINTS]
+                ]
+            reports = tuple(
+                replace(report, lowest=lowest[i] if i < len(lowest) else ()) for i, report in enumerate(reports)
+            )
+            self.keep(point=reports[0], points=reports)
 
 
 def _no_point(near: certificates.Stationarity, what: str = "∇R^eqv") -> str:

@@ -10,7 +10,7 @@ E are those of L restricted. Both come with any number of leading batch axes.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
@@ -231,24 +231,27 @@ class Problem:
         """R restricted to E, which is R^eqv (eq. 4) in coordinates."""
         return self.equivariant_loss(theta, self.samples) + self.penalty(theta)
 
-    def moved(self) -> Iterator[Samples]:
+    def moved(self, elements: Sequence[Element] | None = None) -> Iterator[Samples]:
         """The data moved by one element of G after the other, weights divided by |G| (a Lie group: by quadrature).
+
+        Of ``elements``, where they are given, each has the same share.
 
         Raises:
             BadInput: a problem without an action on its data.
         """
         if self.transform is None:
             raise BadInput(f"{self.name}: no action on the data is known; give Problem(transform=…)")
-        for g, share in self.elements():
+        shares = self.elements() if elements is None else ((g, 1 / len(elements)) for g in elements)
+        for g, share in shares:
             x, y, weight = self.transform(g, self.samples)
             yield Samples(x, y, weight * share)
 
-    def augmented(self) -> Samples:
-        """The data moved by every element of G, equal samples merged: R on it is R^aug (eq. 5).
+    def augmented(self, elements: Sequence[Element] | None = None) -> Samples:
+        """The data moved by every element of G (or of ``elements``), equal samples merged: R on it is R^aug (eq. 5).
 
         Merging changes no risk and pays where orbits meet: 300 graphs of 5 nodes under S_5 make at most 1,024.
         """
-        x, y, weight = (torch.cat(parts) for parts in zip(*self.moved(), strict=True))
+        x, y, weight = (torch.cat(parts) for parts in zip(*self.moved(elements), strict=True))
         rows = torch.cat([x.double(), y.reshape(len(x), -1).double()], dim=1)
         _, inverse = torch.unique(rows, dim=0, return_inverse=True)
         merged = weight.new_zeros(int(inverse.max()) + 1).index_add(0, inverse, weight)

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stability.certificates import Certificate
-from stability.eigen import Spectrum
+from stability.eigen import Eigenvalue, Spectrum
 from stability.flat import FlatDirections
+from stability.least import History
 from stability.modes import Mode
+from stability.pictures import Pictures
 from stability.record import Record, build, plain, to_json
 from stability.sectors import Sector
 from stability.verdict import Verdict
@@ -20,7 +22,10 @@ __all__ = ["SCHEMA", "Analysis", "Escape", "PointReport", "Verdicts", "spectrum_
 
 @dataclass(frozen=True)
 class PointReport(Record):
-    """A point of E and what is known of it; the keys of spectrum.json."""
+    """A point of E and what is known of it; the keys of spectrum.json.
+
+    ``lowest`` holds λ_min of ∇²R^aug in every sector, E being the trivial one, where more than one point was found.
+    """
 
     kind: str
     risk: dict[str, float | None]
@@ -34,6 +39,7 @@ class PointReport(Record):
     equivariance_error: float | None
     start: int | None = None
     converged: bool = True
+    lowest: tuple[Eigenvalue, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -103,6 +109,8 @@ class Analysis(Record):
     verdict: Verdicts | None = None
     certificate: Certificate | None = None
     escape: Escape | None = None
+    training: History | None = None
+    pictures: Pictures | None = None
     cost: dict[str, float | None] | None = None
     complete: bool = False
     schema: int = SCHEMA

@@ -180,6 +180,7 @@ def run_in(
         distance_to_e=distance,
         trained_step=5e-5 if options.variant == "published" else None,
         sectors=options.sectors,
+        pictures=True,
     )
     header = {
         "task": problem.name,

@@ -7,6 +7,7 @@ import itertools
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -131,6 +132,7 @@ ANALYSIS = Analysis(
     cost={"hvps": 5548, "seconds": 130.9, "peak_memory_mb": 1280.7},
     complete=True,
 )
+RITZ = lanczos([2e-5, 1.0], 37, None)
 STABLE = replace(
     ANALYSIS,
     spectra={**ANALYSIS.spectra, "aug": {"E": EQV, "E_perp": dense([2e-5, 1.0], [30, 7])}},
@@ -213,7 +215,7 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        if "style" not in self.open:
+        if not {"style", "script"} & set(self.open):
             self.text.append(data)
 
     @property
@@ -244,10 +246,12 @@ def test_the_page_is_one_file_that_needs_nothing_from_outside(analysis):
     parsed = Page(html)
     assert html.startswith("<!DOCTYPE html>")
     assert dict(parsed.tags)["html"] == {"lang": "en"}
-    assert not {"script", "link", "iframe", "object", "embed", "base"} & {tag for tag, _ in parsed.tags}
+    assert not {"link", "iframe", "object", "embed", "base"} & {tag for tag, _ in parsed.tags}
     sources = [v for _, attrs in parsed.tags for k, v in attrs.items() if k in ("src", "href", "srcset", "style")]
-    assert all(v.startswith("data:image/png;base64,") for v in sources)
-    assert not re.search(r"url\(|@import|https?://", html)
+    assert all(v.startswith(("data:image/png;base64,", "data:text/csv;", "#")) for v in sources)
+    anchors = {attrs.get("id") for _, attrs in parsed.tags}
+    assert {v[1:] for v in sources if v.startswith("#")} <= anchors
+    assert not re.search(r"url\(|@import|https?://(?!www\.w3\.org/2000/svg)|fetch\(|XMLHttp|import\(", html)
 
 
 @every_analysis
@@ -275,16 +279,24 @@ def test_names_given_by_users_are_escaped():
         flat_directions=(FlatDirections(evil, "E", 1, 0.0),),
     )
     html = html_of(named)
-    assert "<script" not in html
+    assert evil not in html
     assert html.count("&lt;script&gt;") >= 8
+    assert html.count("<script") == len(re.findall(r"<script(?: type=\"application/json\" id=\"rest\")?>", html)) == 2
 
 
-def test_the_first_screen_answers_which_group_how_good_what_why_and_what_to_do_in_this_order():
+def test_the_first_screen_answers_what_with_which_numbers_and_then_why_and_what_to_do():
     text = Page(html_of(ANALYSIS)).words
     body = text[text.index("is an equivariant network stable") :]
-    order = ["Z", "25 elements", "0.830 train, 0.620 test, 0.120 constant", "but unstable", "Why", "What to do"]
+    order = ["25 elements", "but unstable", "on E, the equivariant directions", "stable, none below zero"]
+    order += ["the directions that break the symmetry", "unstable, 6 below zero", "on test data", "0.620"]
+    order += ["0.830 on training data, 0.120 for a constant", "The setting", "Why", "What to do", "For papers"]
     places = [body.index(piece) for piece in order]
     assert places == sorted(places)
+
+
+def test_a_card_claims_no_sign_that_a_krylov_run_cannot_prove():
+    (_, off, *_) = words.cards(replace(STABLE, spectra={**STABLE.spectra, "aug": {"E": EQV, "E_perp": RITZ}}))
+    assert off.tone == "" and words.cards(STABLE)[1].tone == "positive" and words.cards(ANALYSIS)[1].tone == "negative"
 
 
 def test_the_page_holds_the_numbers_of_every_table():
@@ -441,7 +453,12 @@ def test_every_analysis_renders_to_files_that_agree(name, tmp_path):
     report.render(analysis, tmp_path)
     names = {"report.html"} | ({"spectrum.png", "lowest.png"} if analysis.spectra else set())
     names |= {f"{k}.png" for k in ("points", "escape") if getattr(analysis, k)}
-    assert {f.name for f in tmp_path.iterdir()} == names
+    known = [x for x in (analysis.spectra or {}).get("aug", {}).values() if x.density]
+    names |= {"density.png"} if known else set()
+    assert {f.name for f in tmp_path.iterdir()} == names | {"paper"}
+    drawn_too = {Path(n).stem for n in names if n.endswith(".png")}
+    expected = {f"{n}.{kind}" for n in drawn_too for kind in ("pdf", "csv")} | {"figures.tex", "stability.bib"}
+    assert {f.name for f in (tmp_path / "paper").iterdir()} == expected
     html = (tmp_path / "report.html").read_text()
     for picture in tmp_path.glob("*.png"):
         assert base64.b64encode(picture.read_bytes()).decode() in html

@@ -1,56 +1,41 @@
-"""Analysis → matplotlib figures, drawn from the JSON alone; deterministic, no pyplot state.
-
-Colours are of seaborn's colour-blind palette; sign is also told by marker and hatch, so that grey prints read.
-"""
+"""Analysis → matplotlib figures of spectra and points, drawn from the JSON alone; deterministic, no pyplot state."""
 
 from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from textwrap import fill
 
-import matplotlib
 import numpy as np
-import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, SymmetricalLogLocator
 
 from stability.eigen import Spectrum
-from stability.report import words
+from stability.report import landscape, words
+from stability.report.style import BLUE, GREEN, GREY, ORANGE, RED, below_zero, linear_threshold, on_paper, panels, signs
 from stability.report.words import number, part
 from stability.results import Analysis
 
-BLUE, ORANGE, GREEN, RED, GREY = (seaborn.color_palette("colorblind").as_hex()[i] for i in (0, 1, 2, 3, 7))
-SIGNS = (("negative", "v", RED), ("zero within the error", "s", GREY), ("positive", "o", BLUE))
 KINDS = {"minimum": ("o", BLUE), "saddle": ("D", RED), "origin": ("s", GREY)}
 PANELS = (("E", "$E$"), ("E_perp", r"$E^\perp$"))
 LADDERS = 24
+ASIDE = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)}
 EIGENVALUE = r"eigenvalue of $\nabla^2R^{\mathrm{aug}}$ (per unit of squared weight)"
-STYLE = seaborn.axes_style("whitegrid") | {
-    "font.size": 12,
-    "axes.titlesize": 12,
-    "axes.edgecolor": "0.3",
-    "grid.color": "0.9",
-    "hatch.color": "0.8",
-    "hatch.linewidth": 0.6,
-    "font.family": "DejaVu Sans",  # ships with matplotlib: the same picture everywhere
-}
 
 
-@contextmanager
-def _panels(columns: int, height: float = 4.4, **options: object) -> Iterator[tuple[Figure, list[Axes]]]:
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(9, height), layout="constrained")
-        yield figure, list(figure.subplots(1, columns, squeeze=False, **options)[0])
-
-
-def png(figure: Figure) -> bytes:
+def png(figure: Figure, dpi: int = 130) -> bytes:
     """The figure as a PNG file."""
     stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=150)
+    figure.savefig(stream, format="png", dpi=dpi)
+    return stream.getvalue()
+
+
+def pdf(figure: Figure) -> bytes:
+    """The figure as a PDF file without a date, so that the same figure gives the same bytes."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format="pdf", dpi=300, metadata={"CreationDate": None, "Creator": None, "Producer": None})
     return stream.getvalue()
 
 
@@ -65,29 +50,6 @@ def measure(spectrum: Spectrum | None) -> tuple[np.ndarray, np.ndarray]:
     if spectrum.density.method != "exact":
         return values, np.ones(len(values), dtype=int)
     return values, np.rint(np.array(spectrum.density.weights) * spectrum.dim).astype(int)
-
-
-def linear_threshold(panels: list[np.ndarray], error: float) -> float:
-    """A power of ten below 99 % of all magnitudes and below each panel's lowest, the one that decides; ≥ the error."""
-    sizes = np.abs(np.concatenate(panels))
-    sizes = sizes[sizes > error]
-    if not len(sizes):
-        return max(error, 1.0)
-    deciding = [abs(values.min()) for values in panels if len(values) and abs(values.min()) > error]
-    wanted = min([float(np.quantile(sizes, 0.01, method="lower")), *deciding])
-    return max(10.0 ** math.floor(math.log10(wanted)), error)
-
-
-def _signs(values: np.ndarray, error: float) -> Iterator[tuple[np.ndarray, str, str, str]]:
-    """Masks of negative, zero and positive values with the name, marker and colour of each."""
-    masks = (values < -error, np.abs(values) <= error, values > error)
-    yield from ((mask, *sign) for mask, sign in zip(masks, SIGNS, strict=True) if mask.any())
-
-
-def _below_zero(axes: Axes, low: float) -> None:
-    """The zero line, and hatching where R^aug descends."""
-    axes.axhline(0.0, color="black", linewidth=2.0, gid="zero", zorder=2)
-    axes.axhspan(low, 0.0, facecolor="none", edgecolor="0.8", hatch="///", linewidth=0, zorder=0)
 
 
 def _decay(axes: Axes, analysis: Analysis) -> None:
@@ -116,8 +78,8 @@ def spectrum(analysis: Analysis) -> Figure | None:
     threshold = linear_threshold(values, error)
     low = min([-threshold, *(3 * v.min() for v in values if len(v))])
     high = max([threshold, *(3 * v.max() for v in values if len(v))])
-    with _panels(2, 4.8, sharey=True) as (figure, panels):
-        for axes, (where, name), found in zip(panels, PANELS, spectra, strict=True):
+    with panels(2, 4.8, sharey=True) as (figure, shown_in):
+        for axes, (where, name), found in zip(shown_in, PANELS, spectra, strict=True):
             if found is None:
                 _absent(axes, analysis, where, name)
             else:
@@ -125,7 +87,7 @@ def spectrum(analysis: Analysis) -> Figure | None:
                 first = np.cumsum(counts) - counts + 1
                 colours = np.select([values < -found.error, values > found.error], [RED, BLUE], GREY)
                 axes.hlines(values, first, first + counts - 1, colors=colours, linewidth=2.5, gid=f"ticks {where}")
-                for mask, label, marker, colour in _signs(values, found.error):
+                for mask, label, marker, colour in signs(values, found.error):
                     shown = axes.scatter(first[mask], values[mask], s=22, marker=marker, color=colour, label=label)
                     shown.set(gid=f"values {where}", linewidth=0)
                 axes.set_xscale("log")
@@ -137,13 +99,13 @@ def spectrum(analysis: Analysis) -> Figure | None:
                 _decay(axes, analysis)
                 axes.set_xlabel("rank, counted with multiplicity" if found.complete else "rank among the Ritz values")
                 axes.legend(loc="upper left", framealpha=1, fontsize=10)
-            _below_zero(axes, low)
-        panels[0].set_yscale("symlog", linthresh=threshold)
+            below_zero(axes, low)
+        shown_in[0].set_yscale("symlog", linthresh=threshold)
         locator = SymmetricalLogLocator(base=10, linthresh=threshold)
         locator.set_params(numticks=12)
-        panels[0].yaxis.set_major_locator(locator)
-        panels[0].set_ylim(low, high)
-        panels[0].set_ylabel(EIGENVALUE)
+        shown_in[0].yaxis.set_major_locator(locator)
+        shown_in[0].set_ylim(low, high)
+        shown_in[0].set_ylabel(EIGENVALUE)
     return figure
 
 
@@ -151,8 +113,8 @@ def lowest(analysis: Analysis) -> Figure | None:
     """The lowest distinct eigenvalues of ∇²R^aug on E and on E⊥ with residuals and multiplicities."""
     if analysis.spectra is None:
         return None
-    with _panels(2) as (figure, panels):
-        for axes, (where, name) in zip(panels, PANELS, strict=True):
+    with panels(2) as (figure, shown_in):
+        for axes, (where, name) in zip(shown_in, PANELS, strict=True):
             found = part(analysis, "aug", where)
             if found is None:
                 _absent(axes, analysis, where, name)
@@ -162,7 +124,7 @@ def lowest(analysis: Analysis) -> Figure | None:
             values, residuals = np.array([e.value for e in ends]), np.array([e.residual for e in ends])
             rank = np.arange(1, len(ends) + 1)
             axes.errorbar(rank, values, yerr=residuals, fmt="none", ecolor="black", linewidth=2, zorder=3)
-            for mask, label, marker, colour in _signs(values, found.error):
+            for mask, label, marker, colour in signs(values, found.error):
                 shown = axes.scatter(rank[mask], values[mask], s=60, marker=marker, color=colour, label=label, zorder=4)
                 shown.set_gid(f"values {where}")
             for x, e in zip(rank, ends, strict=True):
@@ -172,14 +134,14 @@ def lowest(analysis: Analysis) -> Figure | None:
             reach = max(np.abs(values).max(), analysis.weight_decay, found.error) or 1.0
             low, high = min(values.min(), 0.0), max(values.max(), analysis.weight_decay, 0.0)
             low, high = low - 0.12 * reach, high + 0.15 * reach
-            _below_zero(axes, low)
+            below_zero(axes, low)
             axes.set(ylim=(low, high), xlim=(0.4, max(len(ends), 2) + 0.6))
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.ticklabel_format(axis="y", scilimits=(-2, 4))
             axes.set_title(f"on {name}: lowest {number(values[0])}, residuals ≤ {number(residuals.max(), 2)}")
             axes.set_xlabel("rank among distinct eigenvalues")
             axes.legend(loc="best", framealpha=1, fontsize=10)
-        panels[0].set_ylabel(r"eigenvalue of $\nabla^2R^{\mathrm{aug}}$")
+        shown_in[0].set_ylabel(r"eigenvalue of $\nabla^2R^{\mathrm{aug}}$")
     return figure
 
 
@@ -192,7 +154,7 @@ def points(analysis: Analysis) -> Figure | None:
     tolerance = found[0].tolerance
     positive = [x for x in [*norms, tolerance] if x > 0]
     floor = 10.0 ** (math.floor(math.log10(min(positive, default=1e-16))) - 1)
-    with _panels(1, 4.0) as (figure, (axes,)):
+    with panels(1, 4.0) as (figure, (axes,)):
         for i, (p, norm) in enumerate(zip(found, norms, strict=True), 1):
             marker, colour = KINDS.get(p.kind, ("^", GREEN))
             risk = p.risk["aug"] if p.risk.get("aug") is not None else p.risk["nominal"]
@@ -209,7 +171,8 @@ def points(analysis: Analysis) -> Figure | None:
         axes.set_ylim(floor, max(positive, default=1.0) * 10)
         axes.margins(x=0.15)
         axes.set(xlabel=r"risk $R^{\mathrm{aug}}$", ylabel=r"gradient norm $\|\nabla R^{\mathrm{eqv}}\|$")
-        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=10, title="filled: the point judged")
+        aside = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.2)} if on_paper() else ASIDE
+        axes.legend(**aside, fontsize=10, title="filled: the point judged")
     return figure
 
 
@@ -223,8 +186,8 @@ def escape(analysis: Analysis) -> Figure | None:
     groups = [(r"risk $R^{\mathrm{aug}}$", [""], [e.risk_start], [e.risk_end])]
     if known:
         groups.append((name, known, [e.metrics_start[w] for w in known], [e.metrics_end[w] for w in known]))
-    with _panels(len(groups), 3.2) as (figure, panels):
-        for axes, (title, labels, before, after) in zip(panels, groups, strict=True):
+    with panels(len(groups), 3.2) as (figure, shown_in):
+        for axes, (title, labels, before, after) in zip(shown_in, groups, strict=True):
             at = np.arange(len(labels))
             for shift, heights, colour, hatch, label in (
                 (-0.2, before, BLUE, None, "before, on E"),
@@ -236,7 +199,7 @@ def escape(analysis: Analysis) -> Figure | None:
             axes.set_title(title)
             axes.grid(axis="x", visible=False)
             axes.margins(y=0.2)
-        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", fontsize=10)
+        figure.legend(*shown_in[0].get_legend_handles_labels(), loc="outside right center", fontsize=10)
     return figure
 
 
@@ -250,11 +213,11 @@ def sectors(analysis: Analysis) -> Figure | None:
     values = np.array([e.value for x in shown for e in (*x.lowest, *x.highest)])
     error = max(x.error for x in shown)
     threshold = linear_threshold([values], error)
-    with _panels(1, 4.8) as (figure, (axes,)):
+    with panels(1, 4.8) as (figure, (axes,)):
         for column, x in enumerate(shown):
             ends = np.array([e.value for e in (*x.lowest, *x.highest)])
             axes.vlines(column, ends.min(), ends.max(), color="0.75", linewidth=1.5, zorder=1)
-            for mask, _, marker, colour in _signs(ends, x.error):
+            for mask, _, marker, colour in signs(ends, x.error):
                 drawn = axes.scatter(
                     np.full(mask.sum(), column), ends[mask], s=30, marker=marker, color=colour, zorder=3
                 )
@@ -262,7 +225,7 @@ def sectors(analysis: Analysis) -> Figure | None:
         axes.set_yscale("symlog", linthresh=threshold)
         low = min(-threshold, 3 * values.min())
         axes.set_ylim(low, max(threshold, 4 * values.max()))
-        _below_zero(axes, low)
+        below_zero(axes, low)
         _decay(axes, analysis)
         names = ["E (trivial)" if x.irrep == "trivial" else x.irrep for x in shown]
         axes.set_xticks(range(len(shown)), names, rotation=60 if len(shown) > 6 else 0, fontsize=9)
@@ -287,7 +250,7 @@ def frequencies(analysis: Analysis) -> Figure | None:
         for k in (x.frequency, tuple(-q for q in x.frequency)):
             # zero frequency in the middle
             grid[(k[0] + rows // 2) % rows, (k[1] + columns // 2) % columns] = x.lowest[0].value
-    with _panels(1, 5.6) as (figure, (axes,)):
+    with panels(1, 5.6) as (figure, (axes,)):
         axes.grid(False)
         extent = (-(columns // 2) - 0.5, columns - columns // 2 - 0.5, rows - rows // 2 - 0.5, -(rows // 2) - 0.5)
         image = axes.imshow(grid, cmap="cividis", extent=extent)
@@ -316,8 +279,8 @@ def mode(analysis: Analysis) -> Figure | None:
     names = ["added"] if len(m.change) == 1 else [f"added, partner {j + 1}" for j in range(len(m.change))]
     panels_shown += [(name, change, "cividis") for name, change in zip(names, m.change, strict=True)]
     reach = max(abs(v) for change in m.change for row in change for v in row)
-    with _panels(len(panels_shown), 3.2) as (figure, panels):
-        for axes, (title, values, colours) in zip(panels, panels_shown, strict=True):
+    with panels(len(panels_shown), 3.2, images=True) as (figure, shown_in):
+        for axes, (title, values, colours) in zip(shown_in, panels_shown, strict=True):
             axes.grid(False)
             grid = np.array(values)
             limits = {"vmin": -reach, "vmax": reach} if title.startswith("added") else {}
@@ -340,5 +303,14 @@ FIGURES: dict[str, Callable[[Analysis], Figure | None]] = {
     "frequencies": frequencies,
     "mode": mode,
     "points": points,
+    "choices": landscape.choices,
+    "density": landscape.density,
+    "slices": landscape.slices,
+    "plane": landscape.plane,
+    "flow": landscape.flow,
+    "steps": landscape.steps,
+    "kernel": landscape.kernel,
+    "breaking": landscape.breaking,
+    "training": landscape.training,
     "escape": escape,
 }

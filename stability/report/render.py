@@ -1,4 +1,4 @@
-"""Analysis → spectrum.png, lowest.png, points.png, escape.png and report.html, one file that needs nothing else."""
+"""Analysis → its figures as PNG and report.html, one file that needs nothing else; DIR/paper for papers."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from stability.report import words
+from stability.report import captions, explore, paper, words
+from stability.report.numbers import as_csv, numbers
 from stability.report.tables import tables
 from stability.results import Analysis
 from stability.storage import write
 
+# Of one figure's numbers that a page carries; larger ones are in paper/ alone.
+CSV_BYTES = 150_000
 MARKS = (
     (re.compile(r"\^(aug|eqv)\b|\^\{([^{}<>&]+)\}"), r"<sup>\1\2</sup>"),
     (re.compile(r"(?<=[λΠA])_(?:(min|max|E)\b|\{([^{}<>&]+)\})|(?<=\b[A-Z])_(\d+)(?![A-Za-z_])"), r"<sub>\1\2\3</sub>"),
@@ -30,7 +33,7 @@ def pretty(text: object) -> Markup:
 
 
 def render(analysis: Analysis, folder: Path) -> None:
-    """Write the figures and the page into ``folder``, each file whole or not at all."""
+    """Write the figures, the page and ``paper/`` into ``folder``, each file whole or not at all."""
     from stability.report import figures  # matplotlib and seaborn load for seconds, which a table need not pay
 
     pictures = {}
@@ -43,18 +46,37 @@ def render(analysis: Analysis, folder: Path) -> None:
         write(folder / f"{name}.png", image)
         pictures[name] = base64.b64encode(image).decode()
     write(folder / "report.html", page(analysis, pictures))
+    paper.write_paper(analysis, folder)
 
 
-def page(analysis: Analysis, pictures: dict[str, str]) -> str:
-    """The HTML of an analysis with its pictures, PNGs in base64 by name."""
-    environment = Environment(
+def environment() -> Environment:
+    """The templates beside this file, escaping everything."""
+    found = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["pretty"] = pretty
-    return environment.get_template("template.html.j2").render(
-        a=analysis, words=words, pictures=pictures, tables=tables(analysis)
+    found.filters["pretty"] = pretty
+    return found
+
+
+def page(analysis: Analysis, pictures: dict[str, str]) -> str:
+    """The HTML of an analysis with its pictures, PNGs in base64 by name."""
+    texts = {name: as_csv(numbers(analysis, name)).encode() for name in pictures}
+    return (
+        environment()
+        .get_template("template.html.j2")
+        .render(
+            a=analysis,
+            words=words,
+            captions=captions,
+            pictures=pictures,
+            tables=tables(analysis),
+            rows=explore.rows(analysis),
+            rest=explore.rest(analysis),
+            numbers={k: base64.b64encode(v).decode() for k, v in texts.items() if len(v) <= CSV_BYTES},
+            bibtex=paper.bibtex(),
+        )
     )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from stability.eigen import Spectrum
 from stability.results import Analysis
 
 SPACES = {"E": "E", "E_perp": "E⊥", "L": "L"}
 GIVEN = ("init", "trained", "file")
+NAMES = {"init": "random start", "trained": "after equivariant training", "file": "stored point"}
 
 
 def number(x: float | None, digits: int = 3) -> str:
@@ -71,6 +73,16 @@ def scores(metrics: dict) -> str:
     return "; ".join(texts)
 
 
+def subtitle(analysis: Analysis) -> str:
+    """Group, size, data and point on one line, for the first screen."""
+    a, p = analysis, analysis.point
+    texts = [group(a), f"{a.dims['L']:,} weights, {a.dims['E']:,} of them on E", f"{a.samples:,} samples"]
+    if p:
+        kind = NAMES.get(p.kind, p.kind)
+        texts.append(f"point: {kind}, gradient on E {number(p.grad_norm.get('eqv'), 2)}")
+    return " · ".join(texts)
+
+
 def setting(analysis: Analysis) -> list[tuple[str, str]]:
     """Which group, which network on which data, at which point, how good."""
     a, p = analysis, analysis.point
@@ -86,6 +98,56 @@ def setting(analysis: Analysis) -> list[tuple[str, str]]:
     return rows
 
 
+@dataclass(frozen=True)
+class Card:
+    """One number of the first screen with what it means; ``tone`` colours it by sign."""
+
+    label: str
+    value: str
+    note: str
+    tone: str = ""
+
+
+def cards(analysis: Analysis) -> list[Card]:
+    """The numbers that answer the question: λ_min on E and on E⊥, what breaks, how good the network is."""
+    v = analysis.verdict
+    if v is None:
+        return []
+    found = []
+    for where, label, status, what in (
+        ("E", "λ_min on E, the equivariant directions", v.eqv.status, "equivariant training"),
+        ("E_perp", "λ_min on E⊥, the directions that break the symmetry", v.transverse.status, "augmented training"),
+    ):
+        s = part(analysis, "aug", where)
+        if s is None:
+            continue
+        low = s.lowest[0]
+        # A Krylov run proves a negative eigenvalue, but never that there is none.
+        sign = "negative" if low.value < -s.error else "positive" if s.complete and low.value > s.error else ""
+        many = f", {below_zero(s)}" if s.negative_count is not None else ""
+        note = f"{what}: {plain(status)}{many}; residual {number(low.residual, 1)}"
+        found.append(Card(label, number(low.value), note, sign))
+    perp = part(analysis, "aug", "E_perp")
+    if perp and perp.lowest[0].irrep:
+        unstable = perp.lowest[0].value < -perp.error
+        text = "breaks first" if unstable else "is the softest"
+        left = analysis.facts.get("leaves")
+        wave = "a wave over the positions" if perp.lowest[0].irrep.startswith("q=") else "an irrep of the group"
+        note = f"{wave}; it leaves {left}" if unstable and left else f"{wave}, of the lowest eigenvalue on E⊥"
+        found.append(Card(f"The symmetry that {text}", perp.lowest[0].irrep, note))
+    p = analysis.point
+    name = p.metrics.get("name") if p else None
+    if name and p.metrics.get("train") is not None:
+        which = "test" if p.metrics.get("test") is not None else "train"
+        rest = [
+            f"{number(p.metrics[k])} {text}"
+            for k, text in (("train", "on training data"), ("constant", "for a constant"))
+            if k != which and p.metrics.get(k) is not None
+        ]
+        found.append(Card(f"{name.capitalize()} on {which} data", number(p.metrics[which]), ", ".join(rest)))
+    return found
+
+
 def alerts(analysis: Analysis) -> list[str]:
     """What must be known before anything else is read."""
     found, p = [], analysis.point
@@ -96,7 +158,8 @@ def alerts(analysis: Analysis) -> list[str]:
     elif p and not p.converged:
         found.append(
             f"No point reached the tolerance: the gradient norm on E is {number(p.grad_norm.get('eqv'))}, above "
-            f"{number(p.tolerance)}. What follows describes the point where the search stopped; more starts (--points) "
+            f"{number(p.tolerance)}. What follows describes the point where the search stopped; more starts "
+            "(--points) "
             "or a larger --weight-decay may give a stationary one."
         )
     if p and p.distance_to_E:
@@ -246,7 +309,8 @@ def escape(analysis: Analysis) -> str:
         if None not in (before, after, name := e.metrics_start.get("name")):
             changes.append(f"{which} {name} {number(before)} → {number(after)}")
     return (
-        f"after a push of {number(e.push)} along the steepest direction and {e.iterations} L-BFGS iterations on R^aug: "
+        f"after a push of {number(e.push)} along the steepest direction and {e.iterations} L-BFGS iterations on "
+        "R^aug: "
         f"{', '.join(changes)}. The end lies {number(e.off_equivariance)} away from E."
     )
 
@@ -287,6 +351,10 @@ def message(analysis: Analysis, picture: str) -> str:
         return f"Images, {mode(analysis)}"
     if picture in ("sectors", "frequencies"):
         return by_irrep(analysis)
+    if picture not in ("spectrum", "lowest"):
+        from stability.report.captions import caption  # its captions are made of these words
+
+        return caption(analysis, picture)
     ends = []
     for where in ("E", "E_perp"):
         s = part(analysis, "aug", where)

@@ -1,0 +1,109 @@
+r"""For papers: every figure as a PDF one column wide in Computer Modern, its numbers as CSV, a .tex and a .bib file.
+
+DIR/paper/<figure>.pdf, DIR/paper/<figure>.csv, DIR/paper/figures.tex, DIR/paper/stability.bib
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from stability.report import captions, words
+from stability.report.numbers import as_csv, numbers
+from stability.results import Analysis
+from stability.storage import write
+from stability.version import __version__
+
+SYMBOLS = {
+    "∇²": r"$\nabla^2$", "∇": r"$\nabla$", "R^aug": r"$R^{\mathrm{aug}}$", "R^eqv": r"$R^{\mathrm{eqv}}$",
+    "‖A_{E⊥}‖": r"$\|A_{E^\perp}\|$", "λ_min": r"$\lambda_{\min}$", "λ_max": r"$\lambda_{\max}$", "E⊥": r"$E^\perp$",
+    "‖A‖": r"$\|A\|$", "e^(−λt)": r"$e^{-\lambda t}$", "‖": r"$\|$", "λ": r"$\lambda$", "ε": r"$\varepsilon$",
+    "τ": r"$\tau$", "γ": r"$\gamma$", "σ": r"$\sigma$", "≤": r"$\leq$", "→": r"$\to$", "×": r"$\times$", "²": "$^2$",
+    "±": r"$\pm$", "−": "$-$", "⊥": r"$\perp$", "Φ": r"$\Phi$", "ρ": r"$\rho$", "⋉": r"$\ltimes$", "·": r"$\cdot$",
+    "–": "--", "*": r"$^*$",
+}  # fmt: skip
+SPECIAL = {
+    "\\": r"\textbackslash{}",
+    "%": r"\%",
+    "&": r"\&",
+    "#": r"\#",
+    "_": r"\_",
+    "$": r"\$",
+    "{": r"\{",
+    "}": r"\}",
+}
+
+
+def bibtex() -> str:
+    """A BibTeX entry for this version of the tool."""
+    return (
+        "@software{stability,\n"
+        "  title   = {stability: {H}essian and stability analysis of equivariant and augmented neural networks},\n"
+        f"  version = {{{__version__}}},\n"
+        "  note    = {Computer program. Question and notation: {O}ptimization dynamics of equivariant and augmented\n"
+        "             neural networks, arXiv:2303.13458}\n"
+        "}\n"
+    )
+
+
+def tex(text: str) -> str:
+    r"""Text of a caption as LaTeX.
+
+    >>> tex("λ_min = -1.2e-3 on E⊥, 50 %")
+    '$\\lambda_{\\min}$ = $-1.2\\cdot10^{-3}$ on $E^\\perp$, 50 \\%'
+    """
+    pattern = "|".join(re.escape(k) for k in sorted(SYMBOLS, key=len, reverse=True))
+    pieces = re.split(rf"({pattern}|-?\d[\d,.]*e-?\d+|(?<![\w.)])-\d[\d,.]*\d|[{re.escape(''.join(SPECIAL))}])", text)
+    return "".join(_piece(p) for p in pieces)
+
+
+def _piece(text: str) -> str:
+    if text in SYMBOLS:
+        return SYMBOLS[text]
+    if text in SPECIAL:
+        return SPECIAL[text]
+    if re.fullmatch(r"-?\d[\d,.]*e-?\d+", text):
+        mantissa, power = text.split("e")
+        return rf"${mantissa}\cdot10^{{{power}}}$"
+    return f"${text}$" if re.fullmatch(r"-\d[\d,.]*", text) else text
+
+
+def figures_tex(analysis: Analysis, names: list[str]) -> str:
+    """A file to \\input: one figure environment each, with the caption of the report."""
+    lines = [
+        f"% {words.headline(analysis)}",
+        f"% reproduced by: {analysis.options.get('command') or 'stability.analyse, called from Python'}",
+        r"% needs \usepackage{graphicx}; cite the tool with \cite{stability}",
+    ]
+    for name in names:
+        lines += [
+            r"\begin{figure}",
+            r"  \centering",
+            rf"  \includegraphics{{{name}.pdf}}",
+            rf"  \caption{{{tex(captions.caption(analysis, name))}}}",
+            rf"  \label{{fig:{name}}}",
+            r"\end{figure}",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def write_paper(analysis: Analysis, folder: Path) -> None:
+    """Write ``folder``/paper, replacing what an earlier rendering left there."""
+    from stability.report import figures
+    from stability.report.style import for_paper
+
+    target = folder / "paper"
+    target.mkdir(exist_ok=True)
+    names = []
+    for name, draw in figures.FIGURES.items():
+        with for_paper():
+            figure = draw(analysis)
+            if figure is None:
+                (target / f"{name}.pdf").unlink(missing_ok=True)
+                (target / f"{name}.csv").unlink(missing_ok=True)
+                continue
+            write(target / f"{name}.pdf", figures.pdf(figure))
+        write(target / f"{name}.csv", as_csv(numbers(analysis, name)))
+        names.append(name)
+    write(target / "figures.tex", figures_tex(analysis, names))
+    write(target / "stability.bib", bibtex())

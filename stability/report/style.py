@@ -1,0 +1,158 @@
+"""How figures look: colours, marks of sign, panels for the screen and for a column of a paper.
+
+Colours are of seaborn's colour-blind palette; sign is also told by marker and hatch, so that grey prints read.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from textwrap import fill
+
+import matplotlib
+import numpy as np
+import seaborn
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection, PathCollection
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+BLUE, ORANGE, GREEN, RED, GREY = (seaborn.color_palette("colorblind").as_hex()[i] for i in (0, 1, 2, 3, 7))
+SIGNS = (("negative", "v", RED), ("zero within the error", "s", GREY), ("positive", "o", BLUE))
+# Inches: a column of a two-column page, as LaTeX's article, ICML and IEEE styles have it within a tenth.
+COLUMN, SCREEN = 3.35, 9.0
+STYLE = seaborn.axes_style("whitegrid") | {
+    "font.size": 12,
+    "axes.titlesize": 12,
+    "axes.edgecolor": "0.3",
+    "grid.color": "0.9",
+    "hatch.color": "0.8",
+    "hatch.linewidth": 0.6,
+    "font.family": "DejaVu Sans",  # ships with matplotlib: the same picture everywhere
+}
+# Computer Modern, which matplotlib ships too; what it lacks (Unicode in names) falls back glyph by glyph.
+PAPER = STYLE | {
+    "font.family": ["cmr10", "DejaVu Serif"],
+    "mathtext.fontset": "cm",
+    "axes.formatter.use_mathtext": True,
+    "axes.unicode_minus": False,
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 6.5,
+    "axes.linewidth": 0.6,
+    "grid.linewidth": 0.4,
+    "lines.linewidth": 1.0,
+    "lines.markersize": 3,
+    "pdf.fonttype": 42,
+    "svg.hashsalt": "stability",
+}
+# Marks beyond which a PDF holds a picture of them.
+RASTER = 1000
+SYMBOLS = {"≤": r"\leq", "×": r"\times", "→": r"\to", "−": "-", "–": "-", "²": "^2", "⊥": r"^\perp", "λ": r"\lambda"}
+_paper: ContextVar[bool] = ContextVar("paper", default=False)
+
+
+@contextmanager
+def for_paper() -> Iterator[None]:
+    """Figures drawn inside are one column wide, in Computer Modern, their panels below each other."""
+    token = _paper.set(True)
+    try:
+        yield
+    finally:
+        _paper.reset(token)
+
+
+def on_paper() -> bool:
+    """Whether a figure is being drawn for a paper."""
+    return _paper.get()
+
+
+@contextmanager
+def panels(columns: int, height: float = 4.4, images: bool = False, **options: object) -> Iterator[tuple[Figure, list]]:
+    """A figure with panels side by side, or below each other on paper; ``images`` stay side by side there."""
+    if not _paper.get():
+        with matplotlib.rc_context(STYLE):
+            figure = Figure(figsize=(SCREEN, height), layout="constrained")
+            yield figure, list(figure.subplots(1, columns, squeeze=False, **options)[0])
+        return
+    with matplotlib.rc_context(PAPER):
+        rows = 1 if images else columns
+        tall = height / 2.2 if images else (height / 2 if columns > 1 else height * 0.55) * rows
+        figure = Figure(figsize=(COLUMN, tall), layout="constrained")
+        shape = (1, columns) if images else (columns, 1)
+        found = list(figure.subplots(*shape, squeeze=False, **options).ravel())
+        yield figure, found
+        wide = 18 if images and columns > 1 else 56
+        for axes in found:
+            axes.set_xlabel(axes.get_xlabel().replace(" (", "\n("))
+            axes.set_ylabel(axes.get_ylabel().replace(" (", "\n(").replace(" minus", "\nminus"))
+            axes.set_title(fill(axes.get_title(), wide), fontsize=7)
+            _shrink(axes)
+        for text in figure.findobj(Text):
+            text.set_text(_in_math(text.get_text()))
+        for legend in figure.legends:
+            for text in legend.get_texts():
+                text.set_fontsize(6.5)
+        if figure.get_suptitle():
+            figure.suptitle(fill(figure.get_suptitle(), 56), fontsize=7)
+
+
+def _in_math(text: str) -> str:
+    """Symbols that Computer Modern's text font lacks as mathematics, in a text that holds some already."""
+    if "$" not in text:
+        return text
+    pieces = text.split("$")
+    for i in range(0, len(pieces), 2):
+        for symbol, command in SYMBOLS.items():
+            pieces[i] = pieces[i].replace(symbol, f"\0{command}\0")
+    return "$".join(pieces).replace("\0", "$")
+
+
+def _shrink(axes: Axes) -> None:
+    """Marks, lines and words of the screen, for a column."""
+    for line in axes.lines:
+        line.set_linewidth(0.6 * line.get_linewidth())
+        line.set_markersize(0.6 * line.get_markersize())
+    for collection in axes.collections:
+        if isinstance(collection, PathCollection):
+            collection.set_sizes(0.3 * collection.get_sizes())
+            collection.set_rasterized(len(collection.get_offsets()) > RASTER)
+        elif isinstance(collection, LineCollection):
+            collection.set_linewidth([0.5 * w for w in collection.get_linewidth()])
+            collection.set_rasterized(len(collection.get_segments()) > RASTER)
+    for text in axes.texts:
+        text.set_fontsize(min(text.get_fontsize(), 6))
+    legend = axes.get_legend()
+    if legend:
+        legend.get_title().set_fontsize(6.5)
+        for text in legend.get_texts():
+            text.set_fontsize(6)
+
+
+def signs(values: np.ndarray, error: float) -> Iterator[tuple[np.ndarray, str, str, str]]:
+    """Masks of negative, zero and positive values with the name, marker and colour of each."""
+    masks = (values < -error, np.abs(values) <= error, values > error)
+    yield from ((mask, *sign) for mask, sign in zip(masks, SIGNS, strict=True) if mask.any())
+
+
+def below_zero(axes: Axes, low: float) -> None:
+    """The zero line, and hatching where R^aug descends."""
+    axes.axhline(0.0, color="black", linewidth=2.0, gid="zero", zorder=2)
+    axes.axhspan(low, 0.0, facecolor="none", edgecolor="0.8", hatch="///", linewidth=0, zorder=0)
+
+
+def linear_threshold(panels: list[np.ndarray], error: float) -> float:
+    """A power of ten below 99 % of all magnitudes and below each panel's lowest, the one that decides; ≥ the "
+    "error."""
+    sizes = np.abs(np.concatenate(panels))
+    sizes = sizes[sizes > error]
+    if not len(sizes):
+        return max(error, 1.0)
+    deciding = [abs(values.min()) for values in panels if len(values) and abs(values.min()) > error]
+    wanted = min([float(np.quantile(sizes, 0.01, method="lower")), *deciding])
+    return max(10.0 ** math.floor(math.log10(wanted)), error)

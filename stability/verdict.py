@@ -3,8 +3,8 @@ r"""Eigenvalues in, decision with evidence out. Pure: no tensors, no products.
 unstable        a Rayleigh quotient below zero by more than rounding (and, for a stationary point, by more than
                 one further Newton step moves it);
 stable          a lower bound of λ_min above zero: every eigenvalue known, or a probabilistic bound;
-degenerate      no negative eigenvalue, but zero modes beyond the flat directions known in advance: zero to within
-                1e-11 of the largest curvature, which no computation in float64 could tell from a sign;
+degenerate      no negative eigenvalue, but zero modes beyond the flat directions known in advance, zero to a few
+                times 10√n ulps of the largest curvature, which float64 cannot tell from a sign;
 not_stationary  the gradient of that risk does not vanish;
 undecided       anything else, with what would decide it.
 
@@ -19,7 +19,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stability.eigen import Spectrum
+import torch
+
+from stability.eigen import Spectrum, rounding
 from stability.record import Record
 
 # Relative to scale: nearer than this a pre-activation counts as sitting on its kink.
@@ -154,7 +156,8 @@ def judge(
             if least is not None and least - error <= 0:
                 return _within_error(block, None, f"the smallest, {least:.3e}, above zero by less than")
             if extra > 0:
-                if error > DEGENERATE * _norm(spectrum):
+                # A zero mode is one of working precision; under a coarser error a small eigenvalue would pass for one.
+                if error > DEGENERATE * _norm(spectrum) or _largest_zero(spectrum) > 4 * _working(spectrum):
                     return _within_error(block, extra, "beyond the known flat directions within")
                 zeros.append(f"{extra} on {block.name}, zero to within {error:.1e}")
             if least is not None:
@@ -178,6 +181,18 @@ def judge(
 
 def _norm(spectrum: Spectrum) -> float:
     return max(abs(spectrum.lowest[0].value), abs(spectrum.highest[0].value if spectrum.highest else 0.0))
+
+
+def _working(spectrum: Spectrum) -> float:
+    """What rounding in float64 makes of a zero eigenvalue."""
+    return rounding(_norm(spectrum), spectrum.dim, torch.float64)
+
+
+def _largest_zero(spectrum: Spectrum) -> float:
+    """The largest |eigenvalue| among those within the error."""
+    if spectrum.density is None:
+        return 0.0
+    return max((abs(v) for v in spectrum.density.values if abs(v) <= spectrum.error), default=0.0)
 
 
 def _least_positive(spectrum: Spectrum) -> float | None:

@@ -1,0 +1,278 @@
+"""Signs and their error budget: each term bounds what it is about, and no verdict goes beyond it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from problems import classification, point_of_e, regression
+
+from analyses import signs
+from stability import certificates, krylov
+from stability.analysis import Settings, analyse
+from stability.curvature import Operator, nominal_hessian
+from stability.eigen import bound_epsilon, dense_spectrum, inertia, lanczos, lanczos_spectrum
+from stability.networks import Classifier, Identity, Pointwise, mlp, squared, supervised
+from stability.problem import Samples
+from stability.storage import Checkpoint
+from stability.tasks import TaskOptions, load
+from stability.verdict import Block, judge
+
+
+def spectrum(values: list[float], seed: int = 0, **options):
+    """The dense spectrum of a random matrix with these eigenvalues."""
+    rng = np.random.default_rng(seed)
+    q = torch.as_tensor(np.linalg.qr(rng.standard_normal((len(values),) * 2))[0])
+    h = q @ torch.diag(torch.tensor(values, dtype=torch.float64)) @ q.mT
+    h = (h + h.mT) / 2
+    return dense_spectrum(h, lambda v: v @ h, 3, **options).spectrum
+
+
+@pytest.mark.parametrize("family", signs.FAMILIES)
+def test_problems_built_to_fool_the_tool_do_not(family):
+    for number in range(1000, 1004):
+        row = signs.row(family, number)
+        assert "wrong" not in row["outcome"].values(), row
+
+
+def test_the_committed_study_has_a_thousand_problems_and_no_wrong_sign():
+    rows = signs.Rows(signs.Path("reports/signs/signs.json"), {"version": 1}).rows
+    assert len(rows) >= 1000 and {r["family"] for r in rows} == set(signs.FAMILIES)
+    assert sum(c["wrong"] for c in signs.counts(rows).values()) == 0
+
+
+@given(
+    st.lists(
+        st.one_of(st.sampled_from([1e-8, -1e-8, 0.0, 4e-9, -4e-9]), st.floats(-10, 10), st.floats(1e3, 1e4)),
+        min_size=1,
+        max_size=12,
+    ),
+    st.integers(0, 5),
+)
+def test_the_sign_of_a_whole_spectrum_is_right_or_withheld(values, seed):
+    status = judge([Block("E⊥", spectrum(values, seed))]).status
+    size, least = max(map(abs, values)), min(values)
+    if abs(least) <= 1e-11 * size:  # zero in working precision
+        assert status in ("degenerate", "undecided", "stable" if least > 0 else "unstable")
+    else:
+        assert status in ("undecided", "stable" if least > 0 else "unstable")
+
+
+def test_a_cluster_astride_zero_is_not_averaged_away():
+    s = spectrum([-4e-9, 4e-9, *np.linspace(500, 1000, 20)])  # two thirds of 1e-11 of the spread apart
+    assert s.negative_count == 1 and s.lowest[0].value < 0
+    assert judge([Block("E⊥", s)]).status == "unstable"
+
+
+def test_a_negative_eigenvalue_hidden_by_the_error_of_another_sector_withholds_the_verdict():
+    from stability.sectors import union
+
+    small, large = spectrum([-1e-8, 1.0]), certificates.widen(spectrum([2.0, 3.0]), 1e-6)
+    assert judge([Block("E⊥", union([small, large], 4, 3))]).status == "undecided"
+
+
+def test_fewer_zeros_than_known_flat_directions_withhold_the_verdict():
+    assert judge([Block("E", spectrum([1e-9, 1.0, 2.0]), known_zeros=1)]).status == "undecided"
+
+
+def test_zero_modes_under_a_coarse_error_are_not_called_degenerate():
+    assert judge([Block("E", spectrum([0.0, 1.0]))]).status == "degenerate"
+    assert judge([Block("E", certificates.widen(spectrum([0.0, 1.0]), 1e-7))]).status == "undecided"
+
+
+@given(st.integers(1, 25), st.integers(0, 10**6))
+def test_the_inertia_of_a_factorisation_counts_the_eigenvalues_below_a_shift(n, seed):
+    rng = np.random.default_rng(seed)
+    a = rng.standard_normal((n, n)) * 10.0 ** rng.integers(-3, 4)
+    a, shift = a + a.T, float(rng.standard_normal())
+    below, error = inertia(a, shift)
+    values = np.linalg.eigvalsh(a)
+    slack = error + 1e-12 * np.abs(values).max()
+    assert (values < shift - slack).sum() <= below <= (values <= shift + slack).sum()
+    assert error <= 1e-10 * np.abs(values).max()
+
+
+def test_single_precision_grants_single_errors_and_proves_no_minimum():
+    h = torch.diag(torch.tensor([1e-8, 1.0, 2.0]))
+    s = dense_spectrum(h, lambda v: v @ h, 2).spectrum
+    assert s.error > 1e-7 and s.lower_bound is None and judge([Block("E", s)]).status == "undecided"
+
+
+def test_a_krylov_bound_pays_for_every_step_at_which_the_run_might_have_stopped():
+    n = 300
+    diagonal = torch.linspace(0.5, 2.0, n, dtype=torch.float64)
+    state = lanczos(lambda v: v * diagonal, torch.randn(n, dtype=torch.float64), 250)
+    once, often = (
+        lanczos_spectrum(lambda v: v * diagonal, n, state, 2, 0.0, stops=s).spectrum.lower_bound for s in (1, 40)
+    )
+    assert often < once <= 0.5 and bound_epsilon(n, 250, 1e-6 / 40) > bound_epsilon(n, 250, 1e-6)
+
+
+def test_a_krylov_bound_holds_at_least_as_often_as_it_says():
+    # Probability granted to fail: one in five, instead of one in a million, so that failures could be seen.
+    n, failures, tries = 60, 0, 200
+    diagonal = torch.cat([torch.tensor([0.0]), torch.linspace(0.05, 1.0, n - 1)]).double()
+    for seed in range(tries):
+        start = torch.randn(n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        state = lanczos(lambda v: v * diagonal, start, 8)
+        lowest = np.linalg.eigvalsh(
+            np.diag(state.alphas) + np.diag(state.betas[: len(state.alphas) - 1], 1)
+            + np.diag(state.betas[: len(state.alphas) - 1], -1)
+        )[0]  # fmt: skip
+        failures += 0.0 < lowest - bound_epsilon(n, 8, 0.2)
+    assert failures <= 0.2 * tries
+
+
+def test_a_product_that_is_off_is_measured_and_taken_off_the_margin():
+    problem = classification("C_5")
+    at = point_of_e(problem)
+    exact = nominal_hessian(problem, at)
+    noise = torch.randn(exact.dim, exact.dim, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    noise = 1e-7 * (noise + noise.mT)
+    wrong = Operator(exact.dim, lambda v: exact.apply(v) + v @ noise, "off")
+    found = certificates.product_error(wrong, problem.loss, at, problem.samples, problem.weight_decay, 0)
+    assert float(torch.linalg.matrix_norm(noise, 2)) <= found <= 1e-3
+    right = certificates.product_error(exact, problem.loss, at, problem.samples, problem.weight_decay, 0)
+    assert right <= 1e-11
+
+
+def test_rounding_of_samples_that_cancel_is_seen_by_summing_them_backwards():
+    rng = np.random.default_rng(0)
+    case = signs.cancelling(rng)
+    problem, at = case.problem, case.problem.space.embed(case.theta)
+    operator = nominal_hessian(problem, at)
+    found = certificates.product_error(operator, problem.loss, at, problem.samples, 0.0, 0)
+    largest = float(problem.samples.y.abs().max() / len(problem.samples))
+    assert found >= 1e-17 * largest
+
+
+@pytest.mark.parametrize("make", [classification, regression])
+@pytest.mark.parametrize("name", ["C_5", "S_3 on pairs"])
+def test_the_lipschitz_bound_of_a_network_bounds_the_change_of_its_hessian(make, name):
+    problem = make(name)
+    theta, radius = problem.initial(1), 0.3
+    bound = certificates.lipschitz(problem, theta, radius)
+    at = problem.space.embed(theta)
+
+    def hessian(a):
+        operator = nominal_hessian(problem, a)
+        return operator(torch.eye(operator.dim, dtype=torch.float64))
+
+    here = hessian(at)
+    for seed in range(3):
+        generator = torch.Generator().manual_seed(seed)
+        move = torch.randn(len(at), generator=generator, dtype=torch.float64)
+        move = radius * 0.1 * move / move.norm()
+        change = float(torch.linalg.matrix_norm(hessian(at + move) - here, 2))
+        assert change <= bound * 0.1 * radius
+
+
+@pytest.mark.parametrize("sigma", ["tanh", "sigmoid", "softplus", "gelu"])
+def test_bounds_on_activations_hold_on_a_grid(sigma):
+    x = torch.linspace(-6, 6, 4001, dtype=torch.float64, requires_grad=True)
+    y = Pointwise(sigma)(x, None)
+    for bound in certificates.SLOPES[sigma]:
+        (y,) = torch.autograd.grad(y.sum(), x, create_graph=True)
+        largest = float(y.abs().max())
+        assert 0.99 * bound <= largest <= bound
+
+
+def test_newton_kantorovich_proves_the_point_of_the_counterexample_and_how_little_moves():
+    result = analyse(load("counterexample", TaskOptions()), Settings(escape_iterations=0)).analysis
+    proof = result.certificate.stationarity.kantorovich
+    assert proof.h <= 0.5 and proof.radius < 1e-10 and proof.shift < 1e-9
+    assert "by Newton-Kantorovich" in result.verdict.aug.evidence
+
+
+def test_newton_kantorovich_finds_the_stationary_point_within_its_radius():
+    # ∇R = 0 at ½ exactly: from 1e-6 away the theorem must give a radius of at least that, and not much more.
+    problem = load("counterexample-twin", TaskOptions())
+    exact = problem.space.project(torch.tensor([0.5, 0.5], dtype=torch.float64))
+    theta = exact + 1e-6
+    found = certificates.stationarity(problem, theta, None, 5.0)
+    on_e = spectrum([5.0])
+    proof = certificates.kantorovich(problem, theta, on_e, 0, found)
+    assert 1e-6 <= proof.radius <= 1e-5
+
+
+def test_a_loss_without_known_derivatives_has_no_newton_kantorovich_bound():
+    problem = regression("C_5")
+    model = replace(problem.model, loss=lambda p, y: (p - y).pow(4).sum(-1))
+    assert certificates.lipschitz(replace(problem, model=model), problem.initial(0), 1e-3) is None
+
+
+@pytest.mark.parametrize(
+    ("risk", "start"),
+    [(lambda x: torch.exp(-x), 20.0), (lambda x: 1 / x, 1e4), (lambda x: x**3 / 3 + 1e-12 * x, 1e-7)],
+    ids=["exp(-x)", "1/x", "x³/3 + εx"],
+)
+def test_a_gradient_that_is_flat_without_vanishing_is_told_from_a_stationary_point(risk, start):
+    problem = load("counterexample-twin", TaskOptions())
+    problem = replace(problem, model=None, loss=lambda a, part: part.weight.sum() * risk(a.sum()))
+    theta = problem.space.project(torch.full((2,), start / 2, dtype=torch.float64))
+    gradient = certificates.gradient_on_e(problem, theta)
+    curvature = float(torch.func.hessian(problem.equivariant_risk)(theta))
+    assert 0 < float(gradient.norm()) < 1e-7
+    found = certificates.stationarity(problem, theta, -gradient / curvature, abs(curvature))
+    assert not found.supported
+
+
+def test_a_stationary_point_is_recognised_from_nearby():
+    problem = load("counterexample-twin", TaskOptions())
+    theta = problem.space.project(torch.tensor([0.5, 0.5], dtype=torch.float64)) + 1e-7
+    gradient = certificates.gradient_on_e(problem, theta)
+    assert certificates.stationarity(problem, theta, -gradient / 5.0, 5.0).supported
+
+
+def test_a_kink_is_seen_by_second_differences_and_a_smooth_risk_is_not_accused():
+    for number in range(5):
+        case = signs.kink(np.random.default_rng(number))
+        at = case.problem.space.embed(case.theta)
+        operator = nominal_hessian(case.problem, at)
+        assert certificates.kink(case.problem, at, operator, 0) is not None
+    for make in (classification, regression):
+        problem = make("Z_3²")
+        at = point_of_e(problem)
+        assert certificates.kink(problem, at, nominal_hessian(problem, at), 0) is None
+
+
+def test_the_norm_of_a_change_is_bounded_from_above():
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        a = torch.as_tensor(rng.standard_normal((80, 80)))
+        a = a + a.mT
+        bound = certificates.norm_bound(Operator(80, lambda v, a=a: v @ a, "change"), a[0], seed)
+        assert float(torch.linalg.matrix_norm(a, 2)) <= bound
+
+
+def test_the_budget_of_an_analysis_adds_up_and_no_verdict_goes_beyond_it():
+    rho = signs.permutation(signs.Symmetric(3))
+    network = mlp([1 * rho, 2 * rho, 1 * rho], [Pointwise("tanh"), Identity()])
+    x, y = torch.randn(2, 8, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    data = Samples(x, y, torch.full((8,), 1 / 8, dtype=torch.float64))
+    model = Classifier(network, squared, target=1 * rho, decides=False)
+    found = analyse(supervised("small", model, data, weight_decay=0.05), Settings(points=1, escape_iterations=0))
+    analysis = found.analysis
+    for where, budget in analysis.certificate.spaces.items():
+        assert budget.total == pytest.approx(budget.solver + budget.products + budget.symmetry)
+        risk = {"E": "aug", "E_perp": "aug", "L": "nominal"}[where]
+        assert budget.total <= 1.001 * analysis.spectra[risk][where].error
+    for name, where in (("eqv", "E"), ("transverse", "E_perp")):
+        verdict, of = getattr(analysis.verdict, name), analysis.spectra["aug"][where]
+        if verdict.status == "unstable":
+            assert of.lowest[0].value < -of.error and verdict.margin > 0
+        if verdict.status == "stable":
+            assert of.lower_bound > 0
+
+
+def test_a_krylov_run_in_single_precision_gives_no_bound():
+    diagonal = torch.linspace(0.5, 2.0, 100, dtype=torch.float64)
+    operator = Operator(100, lambda v: v * diagonal.to(v.dtype), "diagonal")
+    plan = krylov.Plan(100, 3, 3, False, 0, 1.0)
+    none = Checkpoint(None, {}, False)
+    found = krylov.run(operator, operator, 100, "x", plan, diagonal, none, precision=torch.float32).spectrum
+    assert found.lower_bound is None and judge([Block("E⊥", found)]).status == "undecided"

@@ -116,17 +116,20 @@ def _rank(folder: Path) -> tuple[int, str]:
 
 def read(name: str, folder: Path) -> Result:
     """What one folder holds. Results that cannot be read, or have no words, are reported and not skipped."""
+    default = {"file": f"{name}.png", "caption": ""}
     again = f"`python -m analyses.{name} --out {folder.parent.name}/{folder.name}`"
     try:
         stored = json.loads((folder / f"{name}.json").read_text())
+        if "section" not in stored and stored.get("rows"):
+            why = f"{len(stored['rows'])} rows are there, but no words yet: {again} finishes the run."
+            return Result(name, folder.name, None, _pictures(folder, [default]), problem=why)
         section = Section(**stored["section"])
-        figures = stored.get("figures") or [{"file": f"{name}.png", "caption": ""}]
+        figures = stored.get("figures") or [default]
         tables = tuple(stored.get("tables", ()))
         options = stored.get("options", {})
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        picture = _pictures(folder, [{"file": f"{name}.png", "caption": ""}])
         why = f"{name}.json has no section that can be read ({type(error).__name__}: {error}); run {again} once more."
-        return Result(name, folder.name, None, picture, problem=why)
+        return Result(name, folder.name, None, _pictures(folder, [default]), problem=why)
     pictures = _pictures(folder, figures)
     gone = [f["file"] for f in figures if not (folder / f["file"]).is_file()]
     problem = f"{', '.join(gone)} is missing; {again} draws it." if gone else ""

@@ -25,7 +25,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +47,7 @@ from analyses.shared import (
     prepare_folder,
     table,
 )
-from stability.curvature import assemble, group_average, linearise
+from stability.curvature import Operator, assemble, augmented_hessian_from_group, linearise
 from stability.data import digits
 from stability.groups import images, torus, trivial
 from stability.networks import Classifier, Identity, Pointwise, cross_entropy, mlp, supervised
@@ -56,14 +55,15 @@ from stability.problem import Problem, Samples
 from stability.tasks.options import TaskOptions, prepare
 from stability.training import descend, equivariant, exact_augmentation, sampled_augmentation
 
+TINY = "digits of 3×3 pixels"
 PARTS = ("gradient", "hessian", "drift", "lowest")
 MODES = ("pass", "mini-batch")
 CASES = (Case("perm", 1, 40, 1e-2), Case("trans", 0, 100), Case("rot", 0, 40))
 BATCHES = 4
 COUNTS = tuple(4**i for i in range(7))
 DRIFT_COUNTS = tuple(4**i for i in range(5))
-# Dense Hessians of more weights than this would take gigabytes.
-HESSIAN_LIMIT = 5000
+# Inner products of more Hessians than this would take many minutes (S_5 on four mini-batches: 480).
+MOST_HESSIANS = 150
 LOWEST_COUNTS = tuple(2**i for i in range(13))
 # Draws of K elements: gradients of the training core, distances from inner products, runs of descent, dense spectra.
 DRAWS = {"gradient": 40, "hessian": 400, "drift": 24, "lowest": 60}
@@ -73,19 +73,7 @@ COLUMNS = 64
 AGREES = 3.5
 
 
-# ---------------------------------------------------------------------------------------------------- the laws
-
-
-@dataclass(frozen=True)
-class Law:
-    """K times a mean squared distance, for one g a pass and one g a mini-batch."""
-
-    one_pass: float
-    mini_batch: float
-
-    def of(self, mode: str) -> float:
-        """By the name of the mode."""
-        return self.one_pass if mode == "pass" else self.mini_batch
+# ------------------------------------------------------------------ the laws: K times a mean squared distance
 
 
 def batches(problem: Problem, mode: str, batch: int) -> list[Samples]:
@@ -100,26 +88,31 @@ def spread(problem: Problem, at: Tensor, mode: str, batch: int) -> Tensor:
     )
 
 
-def gradient_law(problem: Problem, at: Tensor, batch: int) -> Law:
+def gradient_law(problem: Problem, at: Tensor, mode: str, batch: int) -> float:
     """Σ_b ‖u_b‖² at A in E: |G| gradients are not needed."""
-    return Law(*(float(spread(problem, at, mode, batch).square().sum()) for mode in MODES))
+    return float(spread(problem, at, mode, batch).square().sum())
 
 
-def hessian_law(problem: Problem, at: Tensor, batch: int) -> Law:
-    """Σ_b (‖H_b‖_F² − ‖∫ρ̄H_bρ̄ᵀ‖_F²) at A in E, from nominal Hessians."""
-
-    def excess(matrix: Tensor) -> float:
-        average = group_average(matrix, problem.space, problem.group)
-        return float(matrix.square().sum() - average.square().sum())
-
-    whole, total = torch.zeros(()), 0.0
-    for part in batches(problem, "mini-batch", batch):
-        matrix = assemble(_hessian(problem, at, part), at)
-        whole, total = whole + matrix, total + excess(matrix)
-    return Law(excess(whole), total)
+def hessian_law(problem: Problem, at: Tensor, mode: str, batch: int) -> float:
+    """Σ_b (‖H_b‖_F² − ‖∫ρ̄H_bρ̄ᵀ‖_F²) at A in E, from nominal Hessians and ρ̄, column by column."""
+    total = 0.0
+    for part in batches(problem, mode, batch):
+        nominal = _hessian(problem, at, part)
+        averaged = augmented_hessian_from_group(problem, nominal)
+        for unit in unit_vectors(at):
+            total += float(nominal(unit).square().sum() - averaged(unit).square().sum())
+    return total
 
 
-def _hessian(problem: Problem, at: Tensor, part: Samples) -> Callable[[Tensor], Tensor]:
+def unit_vectors(like: Tensor) -> Iterator[Tensor]:
+    """The unit vectors of L as rows, ``COLUMNS`` at a time."""
+    for start in range(0, len(like), COLUMNS):
+        unit = torch.zeros(min(COLUMNS, len(like) - start), len(like), dtype=like.dtype)
+        unit[torch.arange(len(unit)), torch.arange(start, start + len(unit))] = 1.0
+        yield unit
+
+
+def _hessian(problem: Problem, at: Tensor, part: Samples) -> Operator:
     width = max(max(layer.shape) for layer in problem.space.layers)
     return linearise(problem.loss, at, part, 0.0, "∇²R of a mini-batch", 4096, width)
 
@@ -147,18 +140,16 @@ def moved(problem: Problem, part: Samples) -> Iterator[Samples]:
     return (problem.transform(g, part) for g in problem.group.elements())
 
 
-def gram(problem: Problem, at: Tensor, batch: int) -> np.ndarray:
+def gram(problem: Problem, at: Tensor, mode: str, batch: int) -> np.ndarray:
     """⟨D_{bg}, D_{ch}⟩_F, (B, |G|, B, |G|), where D_{bg} is ∇²R_b of data moved by g minus its mean over g.
 
     From moved data alone, at any A: no ρ̄ enters. Columns are made and multiplied piece by piece.
     """
-    parts = batches(problem, "mini-batch", batch)
+    parts = batches(problem, mode, batch)
     operators = [[_hessian(problem, at, one) for one in moved(problem, part)] for part in parts]
-    count, order, dim = len(parts), problem.group.order, len(at)
+    count, order = len(parts), problem.group.order
     total = torch.zeros(count * order, count * order, dtype=at.dtype)
-    for start in tqdm(range(0, dim, COLUMNS), desc="Hessians of moved data", disable=None, leave=False):
-        unit = torch.zeros(min(COLUMNS, dim - start), dim, dtype=at.dtype)
-        unit[torch.arange(len(unit)), torch.arange(start, start + len(unit))] = 1.0
+    for unit in tqdm(list(unit_vectors(at)), desc="Hessians of moved data", disable=None, leave=False):
         columns = torch.stack([torch.stack([h(unit) for h in row]) for row in operators])
         columns -= columns.mean(1, keepdim=True)
         flat = columns.reshape(count * order, -1)
@@ -166,19 +157,15 @@ def gram(problem: Problem, at: Tensor, batch: int) -> np.ndarray:
     return total.reshape(count, order, count, order).numpy()
 
 
-def draw_counts(order: int, pieces: int, elements: int, draws: int, mode: str, rng: np.random.Generator) -> np.ndarray:
-    """How often each piece drew each element in K passes, (draws, pieces, |G|); equal rows where a pass has one g."""
-    independent = pieces if mode == "mini-batch" else 1
-    counts = rng.multinomial(elements, np.full(order, 1 / order), size=(draws, independent))
-    return np.broadcast_to(counts, (draws, pieces, order))
+def draw_shares(order: int, pieces: int, elements: int, draws: int, rng: np.random.Generator) -> np.ndarray:
+    """The share of each element among the K that each piece of the data drew, (draws, pieces, |G|)."""
+    return rng.multinomial(elements, np.full(order, 1 / order), size=(draws, pieces)) / elements
 
 
-def squared_distances(
-    products: np.ndarray, elements: int, draws: int, mode: str, rng: np.random.Generator
-) -> np.ndarray:
+def squared_distances(products: np.ndarray, elements: int, draws: int, rng: np.random.Generator) -> np.ndarray:
     """‖X_K − E X_K‖² of so many draws of K elements, from the inner products of :func:`gram`."""
     pieces, order = products.shape[:2]
-    share = draw_counts(order, pieces, elements, draws, mode, rng).reshape(draws, -1) / elements
+    share = draw_shares(order, pieces, elements, draws, rng).reshape(draws, -1)
     return ((share @ products.reshape(pieces * order, -1)) * share).sum(1)
 
 
@@ -205,25 +192,25 @@ def drifts(
     return np.square(found)
 
 
-def lowest(hessians: Tensor, elements: int, draws: int, mode: str, rng: np.random.Generator, within: Tensor) -> dict:
+def lowest(
+    hessians: Tensor, elements: int, draws: int, rng: np.random.Generator, within: Tensor
+) -> tuple[np.ndarray, np.ndarray]:
     """λ_min of so many ∇²R_K on E⊥, and on a subspace of E⊥, which bounds it from above.
 
     Args:
         hessians: ∇²R_b of data moved by every g, compressed to E⊥, (B, |G|, n, n).
         elements: K.
         draws: how many.
-        mode: one g a pass or a mini-batch.
         rng: of the draws.
         within: orthonormal columns (n, p), the eigenspace of λ_min of ∇²R^aug.
     """
     pieces, order = hessians.shape[:2]
-    share = torch.as_tensor(draw_counts(order, pieces, elements, draws, mode, rng) / elements).to(hessians)
     values, bounds = [], []
-    for one in share:
-        matrix = torch.einsum("bg,bgij->ij", one, hessians)
+    for share in torch.as_tensor(draw_shares(order, pieces, elements, draws, rng)).to(hessians):
+        matrix = torch.einsum("bg,bgij->ij", share, hessians)
         values.append(float(torch.linalg.eigvalsh(matrix)[0]))
         bounds.append(float(torch.linalg.eigvalsh(within.mT @ matrix @ within)[0]))
-    return {"values": np.array(values), "bounds": np.array(bounds)}
+    return np.array(values), np.array(bounds)
 
 
 # --------------------------------------------------------------------------------------------------------- rows
@@ -239,50 +226,48 @@ def batch_of(problem: Problem) -> int:
     return -(-len(problem.samples) // BATCHES)
 
 
-def gradient_rows(ground: Ground) -> Iterator[dict]:
-    """Distances of the training core's gradients, for every K and mode."""
+def gradient_row(ground: Ground, mode: str) -> Callable[[int], dict]:
+    """Distances of the training core's gradients, by K."""
     problem, batch = ground.problem, batch_of(ground.problem)
-    law = gradient_law(problem, ground.at, batch)
-    for mode in MODES:
-        for elements in COUNTS:
-            found, inside = gradient_distances(problem, ground.at, elements, mode, batch, DRAWS["gradient"], elements)
-            yield {"mode": mode, "elements": elements, **averaged(found), "law": law.of(mode) / elements} | {
-                "share_in_E": inside
-            }
+    law = gradient_law(problem, ground.at, mode, batch)
+
+    def row(elements: int) -> dict:
+        found, inside = gradient_distances(problem, ground.at, elements, mode, batch, DRAWS["gradient"], elements)
+        return {**averaged(found), "law": law / elements, "share_in_E": inside}
+
+    return row
 
 
-def hessian_rows(ground: Ground) -> Iterator[dict]:
-    """Distances of Hessians of moved data, for every K and mode."""
+def hessian_row(ground: Ground, mode: str) -> Callable[[int], dict]:
+    """Distances of Hessians of moved data, by K."""
     problem, batch = ground.problem, batch_of(ground.problem)
-    law, products, rng = (
-        hessian_law(problem, ground.at, batch),
-        gram(problem, ground.at, batch),
-        np.random.default_rng(0),
-    )
-    for mode in MODES:
-        for elements in COUNTS:
-            found = squared_distances(products, elements, DRAWS["hessian"], mode, rng)
-            yield {"mode": mode, "elements": elements, **averaged(found), "law": law.of(mode) / elements}
+    law, products = hessian_law(problem, ground.at, mode, batch), gram(problem, ground.at, mode, batch)
+
+    def row(elements: int) -> dict:
+        found = squared_distances(products, elements, DRAWS["hessian"], np.random.default_rng(elements))
+        return {**averaged(found), "law": law / elements}
+
+    return row
 
 
-def drift_rows(ground: Ground) -> Iterator[dict]:
-    """‖A_{E⊥}‖² after ``EPOCHS`` steps of sampled descent, for some K and every mode."""
+def drift_row(ground: Ground, mode: str) -> Callable[[int], dict]:
+    """‖A_{E⊥}‖² after ``EPOCHS`` steps of sampled descent, by K."""
     problem, batch = ground.problem, batch_of(ground.problem)
     step = STEP_SHARE * 2 / max(ground.top_on_e, ground.highest.value)
-    for mode in MODES:
-        law = drift_law(problem, ground.at, step, EPOCHS, mode, batch)
-        for elements in DRIFT_COUNTS:
-            runs = drifts(problem, ground.at, step, EPOCHS, elements, mode, batch, DRAWS["drift"])
-            yield {
-                "mode": mode,
-                "elements": elements,
-                **averaged(runs[:, -1]),
-                "law": float(law[-1] / elements),
-                "step": step,
-                "norm": float(ground.at.norm()),
-                "mean_by_epoch": runs.mean(0).tolist(),
-                "law_by_epoch": (law / elements).tolist(),
-            }
+    law = drift_law(problem, ground.at, step, EPOCHS, mode, batch)
+
+    def row(elements: int) -> dict:
+        runs = drifts(problem, ground.at, step, EPOCHS, elements, mode, batch, DRAWS["drift"])
+        return {
+            **averaged(runs[:, -1]),
+            "law": float(law[-1] / elements),
+            "step": step,
+            "norm": float(ground.at.norm()),
+            "mean_by_epoch": runs.mean(0).tolist(),
+            "law_by_epoch": (law / elements).tolist(),
+        }
+
+    return row
 
 
 def tiny() -> Ground:
@@ -292,68 +277,75 @@ def tiny() -> Ground:
     network = mlp([1 * pixels, 2 * pixels, 6 * one, 10 * one], [Pointwise("tanh"), Pointwise("tanh"), Identity()])
     samples, test = prepare(digits(3, train + 1000, 0), train, TaskOptions())
     model = Classifier(network, cross_entropy)
-    return find(supervised("digits of 3×3 pixels", model, samples, test, 3e-3), 0)
+    return find(supervised(TINY, model, samples, test, 3e-3), 0)
 
 
-def lowest_rows(ground: Ground) -> Iterator[dict]:
-    """λ_min on E⊥ of ∇²R_K for every K and mode, its limit and the bound from the limit's eigenspace."""
-    problem, batch = ground.problem, batch_of(ground.problem)
-    space, rng = problem.space, np.random.default_rng(0)
+def lowest_row(ground: Ground, mode: str) -> Callable[[int], dict]:
+    """λ_min on E⊥ of ∇²R_K by K, its limit, and the bound from the limit's eigenspace."""
+    problem, space, at = ground.problem, ground.problem.space, ground.at
     on_e = space.embed(torch.eye(space.dim_equivariant, dtype=torch.float64))
     perp = torch.linalg.qr(torch.cat([on_e.mT, torch.eye(space.dim, dtype=torch.float64)], 1))[0][:, len(on_e) :]
+    parts = batches(problem, mode, batch_of(problem))
     hessians = torch.stack(
         [
-            torch.stack(
-                [perp.mT @ assemble(_hessian(problem, ground.at, m), ground.at) @ perp for m in moved(problem, p)]
-            )
-            for p in batches(problem, "mini-batch", batch)
+            torch.stack([perp.mT @ assemble(_hessian(problem, at, one), at) @ perp for one in moved(problem, part)])
+            for part in parts
         ]
     )
-    decay = problem.weight_decay / len(hessians) * torch.eye(perp.shape[1], dtype=torch.float64)
-    hessians += decay
+    hessians += problem.weight_decay / len(parts) * torch.eye(perp.shape[1], dtype=torch.float64)
     values, vectors = torch.linalg.eigh(hessians.mean(1).sum(0))
     within = vectors[:, values <= values[0] + 1e-8 * float(values.abs().max())]
-    for mode in MODES:
-        for elements in LOWEST_COUNTS:
-            found = lowest(hessians, elements, DRAWS["lowest"], mode, rng, within)
-            yield {
-                "mode": mode,
-                "elements": elements,
-                **averaged(found["values"]),
-                "law": float(values[0]),
-                "least": float(found["values"].min()),
-                "most": float(found["values"].max()),
-                "bound": float(found["bounds"].mean()),
-                "multiplicity": within.shape[1],
-            }
+
+    def row(elements: int) -> dict:
+        found, bounds = lowest(hessians, elements, DRAWS["lowest"], np.random.default_rng(elements), within)
+        return {
+            **averaged(found),
+            "law": float(values[0]),
+            "least": float(found.min()),
+            "most": float(found.max()),
+            "bound": float(bounds.mean()),
+            "multiplicity": within.shape[1],
+        }
+
+    return row
 
 
-ROWS: dict[str, Callable[[Ground], Iterator[dict]]] = {
-    "gradient": gradient_rows,
-    "hessian": hessian_rows,
-    "drift": drift_rows,
+# What one part measures: (point, mode) ↦ (K ↦ row), and for which K.
+ROWS: dict[str, tuple[Callable[[Ground, str], Callable[[int], dict]], tuple[int, ...]]] = {
+    "gradient": (gradient_row, COUNTS),
+    "hessian": (hessian_row, COUNTS),
+    "drift": (drift_row, DRIFT_COUNTS),
+    "lowest": (lowest_row, LOWEST_COUNTS),
 }
 
 
 def compute(rows: Rows, parts: Sequence[str], tasks: Sequence[str]) -> None:
-    """Whatever is missing, one case and part after the other."""
-    jobs = [(part, case) for case in CASES if case.task in tasks for part in parts if part in ROWS]
+    """Whatever is missing, one point, part, mode and K after the other."""
+    points: list[tuple[str, Callable[[], Ground]]] = [(c.label, c.ground) for c in CASES if c.task in tasks]
+    jobs = [(label, make, part) for label, make in points for part in parts if part != "lowest"]
+    jobs += [(TINY, tiny, "lowest")] if "lowest" in parts else []
     grounds: dict[str, Ground] = {}
-    for part, case in tqdm(jobs, desc="augmentation", disable=None):
-        label = case.label
-        if rows.has(part=part, label=label):
-            continue
-        if label not in grounds:
-            grounds = {label: case.ground()}
-        if part == "hessian" and grounds[label].problem.space.dim > HESSIAN_LIMIT:
-            continue
-        for row in list(ROWS[part](grounds[label])):
-            rows.add({"part": part, "label": label, "batches": BATCHES, **row})
-    if "lowest" in parts and not rows.has(part="lowest"):
-        ground = tiny()
-        for row in list(lowest_rows(ground)):
-            rows.add({"part": "lowest", "label": ground.problem.name, "batches": BATCHES, **row})
-    rows.rows.sort(key=lambda r: PARTS.index(r["part"]))
+    for label, make, part in tqdm(jobs, desc="augmentation", disable=None):
+        prepare_row, counts = ROWS[part]
+        for mode in MODES:
+            key = {"part": part, "label": label, "mode": mode}
+            missing = [k for k in counts if not rows.has(**key, elements=k)]
+            if not missing:
+                continue
+            if label not in grounds:
+                grounds = {label: make()}
+            if part == "hessian" and pieces(grounds[label].problem, mode) > MOST_HESSIANS:
+                continue
+            row = prepare_row(grounds[label], mode)
+            for elements in missing:
+                rows.add({**key, "elements": elements, **row(elements)})
+    order = [c.label for c in CASES] + [TINY]
+    rows.rows.sort(key=lambda r: (PARTS.index(r["part"]), order.index(r["label"]), r["mode"], r["elements"]))
+
+
+def pieces(problem: Problem, mode: str) -> int:
+    """Different Hessians of moved data."""
+    return problem.group.order * (BATCHES if mode == "mini-batch" else 1)
 
 
 # ------------------------------------------------------------------------------------------------------- output

@@ -1,15 +1,19 @@
 r"""How augmented training leaves E, how fast, where it ends, and what a long step changes.
 
-    python -m analyses.dynamics [--parts flow end discrete] [--out reports/dynamics]
+    python -m analyses.dynamics [--parts flow mode end discrete descent] [--out reports/dynamics]
 
 * flow: from an equivariant stationary point A plus a small push ε v along a mode v ∈ E⊥ of ∇²R^aug(A), exact augmented
   descent with a step well below 2/λ_max on E and on E⊥. To first order ẏ = −∇²R^aug(A) y on E⊥, so
   ‖A_{E⊥}(t)‖ = ε e^{−λt}: growth where λ < 0, decay where λ > 0. The rate is fitted where the prediction is at least
   three factors e long; the prediction has stopped where it is off by a tenth.
+* mode: how many sectors share the leading eigenvalue, and what its mode does to predictions.
 * end: the instability followed to its end by L-BFGS on R^aug: risk, accuracy, the elements that still fix A and Φ,
-  and the spectrum of ∇²R^aug there, off E.
+  and the spectrum of ∇²R^aug there, off E. Once freely, and once among the weights that the push's stabiliser fixes,
+  which exact arithmetic would never leave.
 * discrete: steps on both sides of 2/λ_max(E) and 2/λ_max(E⊥); a deviation along the top mode changes by 1 − τλ a
   step.
+* descent: AUG and EQUI training side by side with a step between the two critical steps, started in E near the point:
+  rounding alone takes AUG out of E where 2/λ_max(E⊥) is the smaller one.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ import argparse
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -50,15 +54,15 @@ from stability.errors import BadInput
 from stability.groups import PermutationGroup, Symmetric
 from stability.pooled import hessian_on_e
 from stability.problem import Problem, Samples
-from stability.training import descend, exact_augmentation, minimise_augmented
+from stability.training import descend, equivariant, exact_augmentation, minimise_augmented
 
-PARTS = ("flow", "mode", "end", "discrete")
+PARTS = ("flow", "mode", "end", "discrete", "descent")
 STEP_SHARE, FLOW_SHARE = 0.2, 0.005
 POINTS = 150
 # The prediction has stopped where it is off by more.
 STOPPED = 0.1
 LINEAR_FOLDS = 3.1
-DENSE_END = 3500
+DENSE_END = 4500
 LANCZOS_STEPS = 300
 # Relative to ‖A_{E⊥}‖ and to max |Φ|: an element that moves A or Φ by less keeps it.
 KEEPS = 1e-3
@@ -83,7 +87,13 @@ FLOWS = (
     Flow(Case("perm", 1, 40, 1e-2), None, 1e-3, 8.0),
     Flow(Case("perm", 0, 40, 2e-2), 1e-2, 1e-4, 4.0),
 )
-ENDS = (Case("counterexample"), Case("perm", 1, 40, 1e-2), Case("trans", 0, 100))
+MODES = (Case("counterexample"), Case("perm", 1, 40, 1e-2), Case("trans", 0, 100))
+# Digits at a decay with which L-BFGS arrives.
+ENDS = (Case("counterexample"), Case("perm", 1, 40, 1e-2), Case("trans", 0, 100, 1e-2))
+# How an end is looked for: along one partner, along a random mixture, along one partner and keeping its stabiliser.
+WAYS = ("one partner", "mixture", "keeping the symmetry")
+# Steps of AUG and EQUI side by side, from a point of E this far from the stationary one, relative to ‖A‖.
+DESCENT_STEPS, DESCENT_START = 120, 1e-3
 DISCRETE = (Case("trans", 0, 100), Case("perm", 0, 40, 2e-2))
 
 
@@ -194,41 +204,63 @@ def distinct_units(ground: Ground, data: Samples, seed: int) -> list[list[int]]:
 # --------------------------------------------------------------------------------------------------------- end
 
 
-def end(ground: Ground, generic: bool, iterations: int, seed: int = 0) -> dict:
-    """Where augmented training ends that leaves A along the lowest mode: one partner, or a random mixture of them."""
+def end(ground: Ground, way: str, iterations: int, seed: int = 0) -> dict:
+    """Where augmented training ends that leaves A along the lowest mode, in one of ``WAYS``."""
     problem, space = ground.problem, ground.problem.space
     block = min(ground.blocks, key=lambda b: b.values[0])
     partners = sectors.lift(space, block.irrep, block.vectors[:, 0].contiguous())
     direction = partners[0]
-    if generic:
+    if way == "mixture":
         weights = torch.randn(len(partners), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
         direction = weights.to(partners) @ partners
-    direction = direction / direction.norm()
-    push = 1e-2 * float(ground.at.norm())
-    found, risk, steps = minimise_augmented(problem, ground.at + push * direction, iterations)
-    strategy = exact_augmentation(problem)
+    push = 1e-2 * float(ground.at.norm()) * direction / direction.norm()
+    start = ground.at + push
+    if way == "keeping the symmetry":
+        found, risk, steps = minimise_within(problem, start, stabiliser(problem, push), iterations)
+    else:
+        found, risk, steps = minimise_augmented(problem, start, iterations)
+    strategy, rng = exact_augmentation(problem), np.random.default_rng(0)
     values, method, count = curvature_at(problem, found)
     with torch.no_grad():
         before = float(problem.augmented_risk(ground.at))
-    off = space.transverse_part(found)
     return {
-        "generic": generic,
+        "way": way,
         "irrep": block.irrep.name,
         "risk_start": before,
         "risk_end": risk,
         "iterations": steps,
-        "gradient_norm": float(strategy(found, np.random.default_rng(0)).norm()),
-        "gradient_norm_before": float(strategy(ground.at + push * direction, np.random.default_rng(0)).norm()),
+        "gradient_norm": float(strategy(found, rng).norm()),
+        "gradient_norm_before": float(strategy(start, rng).norm()),
         "accuracy_start": accuracies(problem, ground.at),
         "accuracy_end": accuracies(problem, found),
-        "off_equivariance": float(off.norm()),
+        "off_equivariance": float(space.transverse_part(found).norm()),
         "norm": float(found.norm()),
-        "symmetry_of_push": symmetry(problem, ground.at + push * direction),  # of Φ only to second order in the push
+        "symmetry_of_push": symmetry(problem, start),  # of Φ only to second order in the push
         "symmetry_of_end": symmetry(problem, found),
         "lowest": values,
         "negative": count,
         "method": method,
     }
+
+
+def stabiliser(problem: Problem, v: Tensor) -> list:
+    """The elements with ρ̄(g)v = v, to 1e-8 of ‖v‖: a subgroup."""
+    return [g for g in problem.group.elements() if (problem.space.act(g, v) - v).norm() <= 1e-8 * v.norm()]
+
+
+def minimise_within(problem: Problem, start: Tensor, subgroup: Sequence, iterations: int) -> tuple[Tensor, float, int]:
+    """:func:`minimise_augmented` among the weights that a subgroup fixes.
+
+    ∇R^aug commutes with ρ̄, so the flow keeps the stabiliser of its start; averaging over the subgroup takes out the
+    rounding that would break it.
+    """
+
+    def averaged(v: Tensor) -> Tensor:
+        return torch.stack([problem.space.act(g, v) for g in subgroup]).mean(0)
+
+    kept = replace(problem, loss=lambda a, samples: problem.loss(averaged(a), samples))
+    found, risk, steps = minimise_augmented(kept, averaged(start), iterations)
+    return averaged(found), risk, steps
 
 
 def symmetry(problem: Problem, at: Tensor) -> dict:
@@ -337,157 +369,312 @@ def discrete(ground: Ground, steps: int = 6, push: float = 1e-8) -> list[dict]:
     return rows
 
 
+# ----------------------------------------------------------------------------------------------------- descent
+
+
+def descent(ground: Ground, seed: int = 0) -> list[dict]:
+    """AUG and EQUI from the same point of E near the stationary one, with a step between the two critical steps.
+
+    The factor a step is fitted to ‖A_{E⊥}‖ from well above rounding to well below the weights, where AUG grows.
+    """
+    problem, space = ground.problem, ground.problem.space
+    step = 2 / math.sqrt(ground.top_on_e * ground.highest.value)
+    noise = torch.randn(space.dim_equivariant, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    norm = float(ground.at.norm())
+    start = ground.at + DESCENT_START * norm * space.embed((noise / noise.norm()).to(ground.at))
+    rows = []
+    for name, strategy in (("AUG", exact_augmentation), ("EQUI", equivariant)):
+        away = [float((start - ground.at).norm()) / norm]
+        run = descend(
+            problem,
+            start,
+            strategy(problem),
+            step,
+            DESCENT_STEPS,
+            name,
+            on_epoch=lambda _, a, t=away: t.append(float((a - ground.at).norm()) / norm),
+        )
+        off = np.array(run.off_equivariance) / norm
+        grows = (off > 1e-13) & (off < 1e-4)
+        with torch.no_grad():
+            risk = float(problem.augmented_risk(run.final))
+        rows.append(
+            {
+                "strategy": name,
+                "step": step,
+                "critical_step": {"E": 2 / ground.top_on_e, "E_perp": 2 / ground.highest.value},
+                "off_equivariance": off.tolist(),
+                "from_point": away,
+                "factor_predicted": abs(1 - step * ground.highest.value),
+                "factor_measured": math.exp(slope(np.flatnonzero(grows), off[grows])) if grows.sum() > 3 else None,
+                "risk_start": ground.point.risk,
+                "risk_end": risk,
+            }
+        )
+    return rows
+
+
 # ------------------------------------------------------------------------------------------------------ output
 
 
 def draw(rows: Sequence[dict]) -> Figure:
-    """Flows against e^{−λt}; factors a step against |1 − τλ|, one marked."""
-    flows = [r for r in rows if r["part"] == "flow"]
-    jumps = [r for r in rows if r["part"] == "discrete"]
-    figure = Figure(figsize=(11, 4.4), layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+    """Flows against e^{−λt}; factors a step against |1 − τλ|, one marked; AUG and EQUI side by side."""
+    flows, jumps, races = (picked(rows, part) for part in ("flow", "discrete", "descent"))
+    figure = Figure(figsize=(14, 4.4), layout="constrained")
+    left, middle, right = figure.subplots(1, 3, width_ratios=(4, 3, 3))
+    _draw_flows(left, flows)
+    _draw_factors(middle, jumps)
+    _draw_descents(right, races)
+    return figure
+
+
+def _draw_flows(axes, flows: Sequence[dict]) -> None:
     for i, row in enumerate(flows):
         t, norm = np.array(row["times"]) * abs(row["eigenvalue"]), row["norm"]
         text = f"{row['label']}: λ = {row['eigenvalue']:.3g}"
-        left.semilogy(t, np.array(row["off_equivariance"]) / norm, **STYLES[i % len(STYLES)], label=text)
-        left.semilogy(
-            t[::15], np.array(row["predicted"])[::15] / norm, MARKERS[i], color="black", markerfacecolor="none"
-        )
+        axes.semilogy(t, np.array(row["off_equivariance"]) / norm, **STYLES[i % len(STYLES)], label=text)
+        predicted = np.array(row["predicted"])[::15] / norm
+        axes.semilogy(t[::15], predicted, MARKERS[i], color="black", markerfacecolor="none", markersize=5)
         if row["stops_at"] is not None:
-            left.plot(row["stops_at_time"] * abs(row["eigenvalue"]), row["stops_at"], "x", color="black", markersize=11)
-    left.plot(
+            axes.plot(row["stops_at_time"] * abs(row["eigenvalue"]), row["stops_at"], "x", color="black", markersize=11)
+    axes.plot(
         [], [], "o", color="black", markerfacecolor="none", label=r"markers: predicted, $\epsilon\,e^{-\lambda t}$"
     )
-    left.plot([], [], "x", color="black", markersize=9, label="prediction off by a tenth")
-    left.set_xlabel(r"flow time, in units of $1/|\lambda|$")
-    left.set_ylabel(r"$\|A_{E^\perp}\| / \|A\|$")
-    left.legend(fontsize="x-small")
+    axes.plot([], [], "x", color="black", markersize=9, label="prediction off by a tenth")
+    axes.set_xlabel(r"flow time, in units of $1/|\lambda|$")
+    axes.set_ylabel(r"$\|A_{E^\perp}\| / \|A\|$")
+    axes.set_ylim(top=1e5)
+    axes.legend(fontsize="x-small", loc="upper left")
+    axes.set_visible(bool(flows))
+
+
+def _draw_factors(axes, jumps: Sequence[dict]) -> None:
+    axes.set_visible(bool(jumps))
     for marker, one in zip(MARKERS, dict.fromkeys(r["label"] for r in jumps), strict=False):
         for space, face in (("E", "none"), ("E_perp", "0.5")):
             chosen = [r for r in jumps if r["label"] == one and r["space"] == space]
-            right.loglog(
+            axes.loglog(
                 [abs(r["factor_predicted"]) for r in chosen],
                 [abs(r["factor_measured"]) for r in chosen],
                 marker,
                 color="black",
                 markerfacecolor=face,
-                markersize=9,
+                markersize=7,
                 label=f"{one}, top mode of {'E' if space == 'E' else 'E⊥'}",
             )
     if jumps:
         ends = [abs(r["factor_predicted"]) for r in jumps]
-        right.plot([min(ends) / 2, max(ends) * 2], [min(ends) / 2, max(ends) * 2], color="0.6", linewidth=1)
-        right.axhline(1, color="black", linewidth=1)
-        right.axvline(1, color="black", linewidth=1)
-        right.legend(fontsize="x-small")
-    right.set_xlabel(r"predicted factor a step, $|1 - \tau\lambda|$ (above 1: leaves)")
-    right.set_ylabel("measured factor a step")
-    return figure
+        axes.plot([min(ends) / 2, max(ends) * 2], [min(ends) / 2, max(ends) * 2], color="0.6", linewidth=1)
+        axes.axhline(1, color="black", linewidth=1)
+        axes.axvline(1, color="black", linewidth=1)
+        axes.legend(fontsize="x-small", loc="upper left")
+        axes.set_ylim(top=20 * max(ends))
+    axes.set_xlabel(r"predicted factor a step, $|1 - \tau\lambda|$ (above 1: leaves)")
+    axes.set_ylabel("measured factor a step")
+
+
+def _draw_descents(axes, races: Sequence[dict]) -> None:
+    axes.set_visible(bool(races))
+    for i, row in enumerate(races):
+        off = np.maximum(row["off_equivariance"], 1e-18)
+        axes.semilogy(off, **STYLES[i % len(STYLES)], label=f"{row['strategy']}: {row['label']}")
+    for row in races:
+        if row["factor_measured"] is not None:
+            off = np.array(row["off_equivariance"])
+            first = int(np.flatnonzero(off > 1e-13)[0])
+            steps = np.arange(first, int(np.flatnonzero(off > 1e-4)[0]) + 1)
+            predicted = off[first] * row["factor_predicted"] ** (steps - first)
+            axes.plot(steps[::5], predicted[::5], "o", color="black", markerfacecolor="none", markersize=5)
+    axes.plot([], [], "o", color="black", markerfacecolor="none", label=r"predicted, $|1 - \tau\lambda_{\max}|^n$")
+    axes.set_xlabel("steps of descent, step between the critical two")
+    axes.set_ylabel(r"$\|A_{E^\perp}\| / \|A\|$")
+    axes.set_ylim(1e-18, 1e6)
+    axes.legend(fontsize="x-small", loc="upper left")
+
+
+CAPTION = (
+    "Left: distance from E along the exact augmented flow from a push along one mode; lines are measured, markers "
+    "predicted from the eigenvalue, a cross marks where the prediction is off by a tenth. Middle: factor by which "
+    "one step of descent changes a deviation along the top mode of E or E⊥, on both sides of the critical steps. "
+    "Right: AUG and EQUI descent from the same point of E with a step between the two critical steps; what carries "
+    "AUG off E is rounding."
+)
+
+
+def picked(rows: Sequence[dict], part: str) -> list[dict]:
+    """Rows of one part."""
+    return [r for r in rows if r["part"] == part]
 
 
 def section(rows: Sequence[dict]) -> Section:
-    """Words from the rows."""
-    flows = [r for r in rows if r["part"] == "flow"]
-    modes = [r for r in rows if r["part"] == "mode"]
-    ends = [r for r in rows if r["part"] == "end"]
-    jumps = [r for r in rows if r["part"] == "discrete"]
+    """Words from the rows, one paragraph for each part."""
     said, means = [], []
+    for part, speak in (
+        ("flow", _said_of_flows),
+        ("mode", _said_of_modes),
+        ("end", _said_of_ends),
+        ("discrete", _said_of_steps),
+        ("descent", _said_of_descents),
+    ):
+        if chosen := picked(rows, part):
+            words, meaning = speak(chosen)
+            said.append(words)
+            means.append(meaning)
+    flows = picked(rows, "flow")
+    finding = ""
     if flows:
-        worst = max(flows, key=lambda r: r["relative_error"])
-        listed = "; ".join(
-            f"{r['label']} ({r['irrep']}), push {r['push']:g}: λ = {r['eigenvalue']:.4g}, rate {r['rate_measured']:.4g}"
-            for r in flows
+        worst = max(r["relative_error"] for r in flows)
+        finding = (
+            f"Measured rates of leaving E and of returning to it differ from the eigenvalue on E⊥ by {worst:.1%} at "
+            f"most, for {sum(r['eigenvalue'] < 0 for r in flows)} growing and "
+            f"{sum(r['eigenvalue'] > 0 for r in flows)} decaying modes."
         )
-        said.append(
-            f"Rates of log ‖A_{{E⊥}}‖ over {min(r['folds_fitted'] for r in flows):.2g} factors e: {listed}. The "
-            f"largest relative error is {worst['relative_error']:.1e}."
-        )
-        stopped = [r for r in flows if r["stops_at"] is not None]
-        if stopped:
-            where = ", ".join(f"{r['stops_at']:.2g} ({r['label']}, push {r['push']:g})" for r in stopped)
-            said.append(f"The prediction is off by a tenth where ‖A_{{E⊥}}‖/‖A‖ is {where}.")
-        right = all(r["relative_error"] <= 0.05 for r in flows)
-        means.append(
-            "The eigenvalue on E⊥ is the rate at which augmented training leaves E or returns to it, until the "
-            "deviation is a visible share of the weights."
-            if right
-            else "Some rates are more than 5 % off the eigenvalue: the linear prediction does not hold there."
-        )
-    for r in modes:
-        units = ", ".join(f"{a} of {b}" for a, b in r["distinct_units"]) or "none"
-        said.append(
-            f"{r['label']}: λ_min = {r['eigenvalue']:.4g} occurs in {len(r['shared_by'])} of {r['sectors']} sectors "
-            f"({', '.join(r['shared_by'])}); its mode changes predictions to first order by {r['first_order']:.1e}, a "
-            f"random direction of E⊥ by {r['first_order_random']:.1e}; different hidden units by layer: {units}."
-        )
-    silent = [r for r in modes if r["first_order"] <= 1e-6 * r["first_order_random"]]
-    if silent:
-        alike = [r for r in silent if any(a < b for a, b in r["distinct_units"])]
-        means.append(
-            f"At {len(silent)} of {len(modes)} points the leading mode changes no prediction to first order, and "
-            f"{len(alike)} of these points have hidden units that compute the same number on all data: E keeps them "
-            "alike, augmented training may move them apart with a sum of zero, and only curvature of σ and products of "
-            "layers decides whether that lowers the risk. Where several sectors share the eigenvalue, no single irrep "
-            "leads, and rounding picks the one that is named."
-        )
-    for r in ends:
-        kept, accuracy = r["symmetry_of_end"], r["accuracy_end"]
-        low = r["lowest"][0]
-        scores = ", ".join(
-            f"{k} {r['accuracy_start'][k]:.3g} → {accuracy[k]:.3g}" for k in ("train", "test") if k in accuracy
-        )
-        said.append(
-            f"{r['label']}, {'a random mixture of partners' if r['generic'] else 'one partner'} of {r['irrep']}: R^aug "
-            f"{r['risk_start']:.5g} → {r['risk_end']:.5g}"
-            + (f", scores {scores}" if scores else "")
-            + f"; ‖∇R^aug‖ = {r['gradient_norm']:.1e} after {r['iterations']} iterations, lowest eigenvalue "
-            f"{low['value']:.2e} (residual {low['residual']:.0e}, {r['method']}); {kept['fixes_A']} of "
-            f"{kept['order_of_group']} elements fix A and {kept['fixes_function']} fix Φ, "
-            f"{r['symmetry_of_push']['fixes_A']} fixed the push."
-        )
-    if ends:
-        fell = sum(r["risk_end"] < r["risk_start"] for r in ends)
-        broken = sum(r["symmetry_of_end"]["fixes_function"] < r["symmetry_of_end"]["order_of_group"] for r in ends)
-        settled = sum(r["negative"] == 0 and r["gradient_norm"] <= SETTLED for r in ends)
-        means.append(
-            f"Of {len(ends)} ends {fell} have a lower R^aug than the equivariant point and {broken} are no longer "
-            f"equivariant as functions; {settled} are minima, with ‖∇R^aug‖ ≤ {SETTLED:g} and no negative "
-            f"eigenvalue in the whole spectrum, and {len(ends) - settled} had not arrived when L-BFGS stopped."
-        )
-    if jumps:
-        worst = max(jumps, key=lambda r: abs(r["factor_measured"] - r["factor_predicted"]))
-        between = [r for r in jumps if r["where"] == "between"]
-        listed = "; ".join(
-            f"{r['label']}, {'E' if r['space'] == 'E' else 'E⊥'} at step {r['step']:.3g}: {r['factor_measured']:.3g} "
-            f"(predicted {r['factor_predicted']:.3g})"
-            for r in between
-        )
-        said.append(
-            f"Factor a step between the two critical steps: {listed}. Over all steps the largest difference between "
-            f"factors is {abs(worst['factor_measured'] - worst['factor_predicted']):.1e}."
-        )
-        first = sorted({r["label"] for r in between if r["space"] == "E_perp" and abs(r["factor_measured"]) > 1})
-        if first:
-            means.append(
-                f"For {' and '.join(first)} a step that is safe inside E throws augmented descent out of E "
-                "along the top mode, which the flow damps: λ_max on E⊥ is the larger one."
-            )
     return Section(
         title="Leaving E",
         expected="Near a stationary point of E a deviation y in E⊥ obeys ẏ = −∇²R^aug y: a mode grows or decays like "
         "e^{−λt}, whatever happens inside E. Descent with step τ multiplies it by 1 − τλ, so it also leaves E for "
-        "τ > 2/λ_max(E⊥). "
-        "In exact arithmetic the flow keeps the symmetry of the push; rounding breaks what is unstable within it.",
-        measured=" ".join(said),
-        means=" ".join(means),
+        "τ > 2/λ_max(E⊥). In exact arithmetic the flow keeps the symmetry of the push; rounding breaks what is "
+        "unstable within it.",
+        measured="\n\n".join(said),
+        means="\n\n".join(m for m in means if m),
+        finding=finding,
     )
+
+
+def _said_of_flows(flows: Sequence[dict]) -> tuple[str, str]:
+    worst = max(flows, key=lambda r: r["relative_error"])
+    listed = "; ".join(
+        f"{r['label']} ({r['irrep']}), push {r['push']:g}: −λ = {-r['eigenvalue']:.4g}, rate {r['rate_measured']:.4g}"
+        for r in flows
+    )
+    said = (
+        f"Flow. Rates of log ‖A_{{E⊥}}‖ over {min(r['folds_fitted'] for r in flows):.2g} factors e: {listed}. The "
+        f"largest relative error is {worst['relative_error']:.1e}."
+    )
+    if stopped := [r for r in flows if r["stops_at"] is not None]:
+        where = ", ".join(f"{r['stops_at']:.2g} ({r['label']}, push {r['push']:g})" for r in stopped)
+        said += f" The prediction is off by a tenth where ‖A_{{E⊥}}‖/‖A‖ is {where}."
+    if all(r["relative_error"] <= 0.05 for r in flows):
+        return said, (
+            "The eigenvalue on E⊥ is the rate at which augmented training leaves E or returns to it, until the "
+            "deviation is a visible share of the weights."
+        )
+    return said, "Some rates are more than 5 % off the eigenvalue: the linear prediction does not hold there."
+
+
+def _said_of_modes(modes: Sequence[dict]) -> tuple[str, str]:
+    said = []
+    for r in modes:
+        units = ", ".join(f"{a} of {b}" for a, b in r["distinct_units"]) or "none"
+        named = ", ".join(r["shared_by"]) if len(r["shared_by"]) <= 4 else f"{', '.join(r['shared_by'][:3])}, …"
+        said.append(
+            f"{r['label']}: λ_min = {r['eigenvalue']:.4g} occurs in {len(r['shared_by'])} of {r['sectors']} sectors "
+            f"({named}); its mode changes predictions to first order by {r['first_order']:.1e}, a "
+            f"random direction of E⊥ by {r['first_order_random']:.1e}; different hidden units by layer: {units}."
+        )
+    silent = [r for r in modes if r["first_order"] <= 1e-6 * r["first_order_random"]]
+    if not silent:
+        return "Leading mode. " + " ".join(said), ""
+    alike = [r for r in silent if any(a < b for a, b in r["distinct_units"])]
+    return "Leading mode. " + " ".join(said), (
+        f"At {len(silent)} of {len(modes)} points the leading mode changes no prediction to first order, and "
+        f"{len(alike)} of these points have hidden units that compute the same number on all data: E keeps them "
+        "alike, augmented training may move them apart with a sum of zero, and only curvature of σ and products of "
+        "layers decides whether that lowers the risk. Where several sectors share the eigenvalue, no single irrep "
+        "leads, and rounding picks the one that is named."
+    )
+
+
+def _said_of_ends(ends: Sequence[dict]) -> tuple[str, str]:
+    said = []
+    for r in ends:
+        kept, accuracy, low = r["symmetry_of_end"], r["accuracy_end"], r["lowest"][0]
+        scores = ", ".join(
+            f"{k} {r['accuracy_start'][k]:.3g} → {accuracy[k]:.3g}" for k in ("train", "test") if k in accuracy
+        )
+        said.append(
+            f"{r['label']}, {r['way']} of {r['irrep']}: R^aug {r['risk_start']:.5g} → {r['risk_end']:.5g}"
+            + (f", accuracy {scores}" if scores else "")
+            + f"; ‖∇R^aug‖ = {r['gradient_norm']:.1e} after {r['iterations']} iterations, lowest eigenvalue "
+            f"{low['value']:.2e} (residual {low['residual']:.0e}, {r['method']}"
+            + (f", {r['negative']} negative" if r["negative"] is not None else "")
+            + f"); {kept['fixes_A']} of {kept['order_of_group']} elements fix A and {kept['fixes_function']} fix Φ, "
+            f"{r['symmetry_of_push']['fixes_A']} fixed the push."
+        )
+    fell = sum(r["risk_end"] < r["risk_start"] for r in ends)
+    broken = sum(r["symmetry_of_end"]["fixes_function"] < r["symmetry_of_end"]["order_of_group"] for r in ends)
+    arrived = [r for r in ends if r["gradient_norm"] <= SETTLED]
+    minima = sum(r["negative"] == 0 for r in arrived)
+    saddles = sum(bool(r["negative"]) for r in arrived)
+    means = (
+        f"Of {len(ends)} ends {fell} have a lower R^aug than the equivariant point and {broken} are no longer "
+        f"equivariant as functions. {len(arrived)} have arrived (‖∇R^aug‖ ≤ {SETTLED:g}): {minima} are minima, with no "
+        f"negative eigenvalue in the whole spectrum, {saddles} are saddles; {len(ends) - len(arrived)} had not arrived "
+        "when L-BFGS stopped."
+    )
+    within = [r for r in arrived if r["way"] == WAYS[2] and r["symmetry_of_end"]["fixes_A"] > 1]
+    if within:
+        means += " Among the weights that the push's stabiliser fixes, " + "; ".join(
+            f"{r['label']} ends at {r['risk_end']:.5g} with {r['symmetry_of_end']['fixes_A']} elements left and "
+            + ("no negative eigenvalue" if r["negative"] == 0 else f"{r['negative']} negative eigenvalues")
+            for r in within
+        )
+        means += (
+            ": a partly symmetric point that is stable."
+            if all(r["negative"] == 0 for r in within)
+            else ": symmetry breaks in stages, and rounding takes the later ones."
+        )
+    return "Ends. " + " ".join(said), means
+
+
+def _said_of_steps(jumps: Sequence[dict]) -> tuple[str, str]:
+    worst = max(jumps, key=lambda r: abs(r["factor_measured"] - r["factor_predicted"]))
+    between = [r for r in jumps if r["where"] == "between"]
+    listed = "; ".join(
+        f"{r['label']}, {'E' if r['space'] == 'E' else 'E⊥'} at step {r['step']:.3g}: {r['factor_measured']:.3g} "
+        f"(predicted {r['factor_predicted']:.3g})"
+        for r in between
+    )
+    said = (
+        f"Long steps. Factor a step between the two critical steps: {listed}. Over all steps the largest difference "
+        f"between factors is {abs(worst['factor_measured'] - worst['factor_predicted']):.1e}."
+    )
+    first = sorted({r["label"] for r in between if r["space"] == "E_perp" and abs(r["factor_measured"]) > 1})
+    if not first:
+        return said, ""
+    return said, (
+        f"For {' and '.join(first)} a step that is safe inside E throws augmented descent out of E "
+        "along the top mode, which the flow damps: λ_max on E⊥ is the larger one."
+    )
+
+
+def _said_of_descents(races: Sequence[dict]) -> tuple[str, str]:
+    parts, thrown = [], []
+    for r in races:
+        off = r["off_equivariance"]
+        text = (
+            f"{r['label']}, {r['strategy']} with step {r['step']:.3g}: ‖A_{{E⊥}}‖/‖A‖ from {off[0]:.0e} to "
+            f"{off[-1]:.1e} in {len(off) - 1} steps, distance to the stationary point from {r['from_point'][0]:.0e} "
+            f"to {r['from_point'][-1]:.1e} of ‖A‖, R^aug {r['risk_start']:.4g} at the point and {r['risk_end']:.4g} "
+            "at the end"
+        )
+        if r["factor_measured"] is not None:
+            text += f"; factor a step {r['factor_measured']:.4g}, predicted {r['factor_predicted']:.4g}"
+            thrown.append(r)
+        parts.append(text)
+    means = ""
+    if thrown:
+        means = (
+            f"For {' and '.join(r['label'] for r in thrown)} EQUI and exact AUG follow the same gradient from the "
+            "same point of E, and only AUG is thrown out, by rounding alone: Corollary 1 speaks of the flow, and "
+            "discretisation breaks it where τ > 2/λ_max(E⊥)."
+        )
+    return "Descent between the critical steps. " + "; ".join(parts) + ".", means
 
 
 def tables(rows: Sequence[dict]) -> list[dict]:
     """Rates, ends and factors."""
-    flows = [r for r in rows if r["part"] == "flow"]
-    ends = [r for r in rows if r["part"] == "end"]
-    jumps = [r for r in rows if r["part"] == "discrete"]
+    flows, ends, jumps = (picked(rows, part) for part in ("flow", "end", "discrete"))
     return [
         table(
             "Flow",
@@ -500,10 +687,21 @@ def tables(rows: Sequence[dict]) -> list[dict]:
         ),
         table(
             "Ends",
-            ["point", "push", "R^aug before", "after", "lowest eigenvalues", "negative", "|G|", "fix push", "fix A"]
+            [
+                "point",
+                "way",
+                "R^aug before",
+                "after",
+                "‖∇R^aug‖",
+                "lowest eigenvalues",
+                "negative",
+                "|G|",
+                "fix push",
+                "fix A",
+            ]
             + ["fix Φ", "orbits under what fixes A"],
             [
-                [r["label"], "mixture" if r["generic"] else "one partner", r["risk_start"], r["risk_end"]]
+                [r["label"], r["way"], r["risk_start"], r["risk_end"], r["gradient_norm"]]
                 + [", ".join(f"{e['value']:.2e}" for e in r["lowest"][:3])]
                 + ["not counted" if r["negative"] is None else r["negative"]]
                 + [r["symmetry_of_end"]["order_of_group"], r["symmetry_of_push"]["fixes_A"]]
@@ -537,11 +735,11 @@ def compute(rows: Rows, parts: Sequence[str], tasks: Sequence[str], iterations: 
     if "flow" in parts:
         jobs += [("flow", f) for f in FLOWS if f.case.task in tasks]
     if "mode" in parts:
-        jobs += [("mode", c) for c in ENDS if c.task in tasks]
+        jobs += [("mode", c) for c in MODES if c.task in tasks]
     if "end" in parts:
-        jobs += [("end", (c, generic)) for c in ENDS if c.task in tasks for generic in (False, True)]
-    if "discrete" in parts:
-        jobs += [("discrete", c) for c in DISCRETE if c.task in tasks]
+        # Known by hand: one partner, which nothing but the identity fixes.
+        jobs += [("end", (c, way)) for c in ENDS if c.task in tasks for way in (WAYS[:1] if c.by_hand else WAYS)]
+    jobs += [(part, c) for part in ("discrete", "descent") if part in parts for c in DISCRETE if c.task in tasks]
     for part, job in tqdm(jobs, desc="dynamics", disable=None):
         if isinstance(job, Flow):
             label = job.case.label
@@ -551,15 +749,15 @@ def compute(rows: Rows, parts: Sequence[str], tasks: Sequence[str], iterations: 
             mode = at.lowest if job.least is None else at.lowest_above(job.least, at.problem.weight_decay)
             rows.add({"part": part, "label": label, "point": at.summary(), **flow(at, mode, job.push, job.folds)})
         elif isinstance(job, tuple):
-            case, generic = job
-            if not rows.has(part=part, label=case.label, generic=generic):
-                rows.add({"part": part, "label": case.label, **end(ground(case), generic, iterations)})
+            case, way = job
+            if not rows.has(part=part, label=case.label, way=way):
+                rows.add({"part": part, "label": case.label, **end(ground(case), way, iterations)})
         elif rows.has(part=part, label=job.label):
             continue
         elif part == "mode":
             rows.add({"part": part, "label": job.label, **mode_facts(ground(job))})
         else:
-            for row in discrete(ground(job)):
+            for row in (discrete if part == "discrete" else descent)(ground(job)):
                 rows.add({"part": part, "label": job.label, **row})
     rows.rows.sort(key=lambda r: PARTS.index(r["part"]))
 
@@ -567,7 +765,7 @@ def compute(rows: Rows, parts: Sequence[str], tasks: Sequence[str], iterations: 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS)
-    tasks = list(dict.fromkeys([f.case.task for f in FLOWS] + [c.task for c in (*ENDS, *DISCRETE)]))
+    tasks = list(dict.fromkeys([f.case.task for f in FLOWS] + [c.task for c in (*MODES, *ENDS, *DISCRETE)]))
     parser.add_argument("--tasks", nargs="+", default=tasks, choices=tasks)
     parser.add_argument("--iterations", type=int, default=12000, help="most L-BFGS iterations to an end")
     parser.add_argument("--out", type=Path, default=Path("reports/dynamics"))
@@ -578,7 +776,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = Rows(folder / "dynamics.json", {"iterations": options.iterations})
     compute(rows, options.parts, options.tasks, options.iterations)
     said = section(rows.rows)
-    finish(folder, "dynamics", rows, draw(rows.rows), said, tables(rows.rows))
+    finish(folder, "dynamics", rows, draw(rows.rows), said, tables(rows.rows), CAPTION)
     print(said.measured)
 
 

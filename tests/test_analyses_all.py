@@ -67,6 +67,12 @@ def test_results_without_words_are_reported_and_their_picture_is_shown(reports, 
     assert len(found.pictures) == 1
 
 
+def test_a_run_that_was_interrupted_is_said_to_be_unfinished(reports):
+    shared.Rows(reports / "penalty" / "fresh.json", {}).add({"x": 1})
+    (reports / "penalty" / "fresh.json").rename(reports / "penalty" / "penalty.json")
+    assert "1 rows are there, but no words yet" in result(reports, "penalty").problem
+
+
 def test_a_picture_that_is_gone_is_named(reports):
     (reports / "penalty" / "penalty.png").unlink()
     assert "penalty.png is missing" in result(reports, "penalty").problem

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -56,7 +57,7 @@ def test_the_law_of_gradients_is_the_mean_over_all_draws(name, mode):
         problem = make(name, weight_decay=1e-2)
         at = point_of_e(problem)
         expected = mean_over_all_draws(moved_derivatives(problem, at, mode, grad), 1)
-        assert augmentation.gradient_law(problem, at, BATCH).of(mode) == pytest.approx(expected, rel=1e-10)
+        assert augmentation.gradient_law(problem, at, mode, BATCH) == pytest.approx(expected, rel=1e-10)
 
 
 @pytest.mark.parametrize("mode", augmentation.MODES)
@@ -65,7 +66,7 @@ def test_the_laws_fall_like_one_over_k(name, mode):
     problem = classification(name)
     at = point_of_e(problem)
     derivatives = moved_derivatives(problem, at, mode, grad)
-    law = augmentation.gradient_law(problem, at, BATCH).of(mode)
+    law = augmentation.gradient_law(problem, at, mode, BATCH)
     assert mean_over_all_draws(derivatives, 2) == pytest.approx(law / 2, rel=1e-10)
 
 
@@ -76,36 +77,31 @@ def test_the_law_of_hessians_is_the_mean_over_all_draws(name, mode):
     at = point_of_e(problem)
     derivatives = moved_derivatives(problem, at, mode, hessian)
     expected = mean_over_all_draws(derivatives, 1)
-    assert augmentation.hessian_law(problem, at, BATCH).of(mode) == pytest.approx(expected, rel=1e-10)
-    # and distances of given draws follow from inner products, on E and off it
-    if mode == "mini-batch":
-        products = augmentation.gram(problem, at, BATCH)
-        away = (derivatives - derivatives.mean(1, keepdim=True)).reshape(2, len(derivatives[0]), -1)
-        assert np.allclose(products, torch.einsum("bgi,chi->bgch", away, away).numpy(), atol=1e-12 * products.max())
-        share = np.zeros(products.shape[:2])
-        share[0, 1] = share[1, 2] = 1.0
-        direct = float((derivatives[0, 1] + derivatives[1, 2] - derivatives.mean(1).sum(0)).square().sum())
-        assert np.einsum("bg,bgch,ch", share, products, share) == pytest.approx(direct, rel=1e-10)
+    assert augmentation.hessian_law(problem, at, mode, BATCH) == pytest.approx(expected, rel=1e-10)
+    # and distances of given draws follow from inner products of moved data
+    products = augmentation.gram(problem, at, mode, BATCH)
+    away = (derivatives - derivatives.mean(1, keepdim=True)).flatten(2)
+    assert np.allclose(products, torch.einsum("bgi,chi->bgch", away, away).numpy(), atol=1e-12 * products.max())
 
 
 def test_batches_that_cancel_make_one_g_a_mini_batch_the_noisier_one_and_batches_alike_the_quieter():
     problem = classification("D_4")
     at = point_of_e(problem)
     doubled = Samples(*(torch.cat([t[:BATCH], t[:BATCH]]) for t in problem.samples))
-    law = augmentation.gradient_law(dataclasses.replace(problem, samples=doubled), at, BATCH)
-    assert law.one_pass == pytest.approx(2 * law.mini_batch, rel=1e-12)
-    minus = Samples(doubled.x, doubled.y, doubled.weight * torch.tensor([1.0] * BATCH + [-1.0] * BATCH))
-    law = augmentation.gradient_law(dataclasses.replace(problem, samples=minus), at, BATCH)
-    assert law.one_pass < 1e-28 < law.mini_batch
+    alike, minus = (
+        dataclasses.replace(problem, samples=Samples(doubled.x, doubled.y, doubled.weight * torch.tensor(signs)))
+        for signs in ([1.0] * 2 * BATCH, [1.0] * BATCH + [-1.0] * BATCH)
+    )
+    one_pass, mini = (augmentation.gradient_law(alike, at, mode, BATCH) for mode in augmentation.MODES)
+    assert one_pass == pytest.approx(2 * mini, rel=1e-12)
+    one_pass, mini = (augmentation.gradient_law(minus, at, mode, BATCH) for mode in augmentation.MODES)
+    assert one_pass < 1e-28 < mini
 
 
-def test_draws_have_the_haar_mean_and_share_an_element_only_where_a_pass_moves_everything():
-    rng = np.random.default_rng(0)
-    for mode in augmentation.MODES:
-        counts = augmentation.draw_counts(5, 3, 8, 4000, mode, rng)
-        assert (counts.sum(2) == 8).all()
-        assert abs(counts.mean((0, 1)) - 8 / 5).max() < 0.1
-        assert (counts == counts[:, :1]).all() == (mode == "pass")
+def test_shares_of_draws_sum_to_one_and_have_the_haar_mean():
+    share = augmentation.draw_shares(5, 3, 8, 4000, np.random.default_rng(0))
+    assert np.allclose(share.sum(2), 1)
+    assert abs(share.mean(0) - 1 / 5).max() < 0.01
 
 
 @pytest.mark.parametrize("mode", augmentation.MODES)
@@ -113,13 +109,13 @@ def test_the_training_core_and_sampled_inner_products_agree_with_the_laws_within
     problem = classification("D_4")
     at = point_of_e(problem)
     found, inside = augmentation.gradient_distances(problem, at, 3, mode, BATCH, 200, 0)
-    law = augmentation.gradient_law(problem, at, BATCH).of(mode) / 3
+    law = augmentation.gradient_law(problem, at, mode, BATCH) / 3
     assert abs(found.mean() - law) < 4 * found.std() / np.sqrt(200)
     assert inside < 1e-12  # the noise is in E⊥
     found = augmentation.squared_distances(
-        augmentation.gram(problem, at, BATCH), 3, 2000, mode, np.random.default_rng(0)
+        augmentation.gram(problem, at, mode, BATCH), 3, 2000, np.random.default_rng(0)
     )
-    law = augmentation.hessian_law(problem, at, BATCH).of(mode) / 3
+    law = augmentation.hessian_law(problem, at, mode, BATCH) / 3
     assert abs(found.mean() - law) < 4 * found.std() / np.sqrt(2000)
 
 
@@ -153,3 +149,42 @@ def test_the_law_of_the_drift_is_the_mean_over_all_runs_to_first_order(mode):
     assert law[1] == pytest.approx(step**2 * float(u[0].square().sum()), rel=1e-12)
     assert abs(law[2] / exact - 1) < 0.1 * abs(flat / exact - 1)
     assert abs(law[2] / exact - 1) < 1e-3
+
+
+def test_the_mean_of_lambda_min_rises_to_its_limit_and_lies_below_the_bound_of_the_limits_eigenspace():
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(2, 3, 6, 6, generator=generator, dtype=torch.float64)
+    hessians = noise + noise.mT
+    limit, vectors = torch.linalg.eigh(hessians.mean(1).sum(0))
+    exact = []
+    for elements in (1, 2):  # all draws
+        found = [
+            float(torch.linalg.eigvalsh(sum(hessians[i % 2, g] for i, g in enumerate(draw)) / elements)[0])
+            for draw in itertools.product(range(3), repeat=2 * elements)
+        ]
+        exact.append(np.mean(found))
+    assert exact[0] < exact[1] < float(limit[0])
+    rng = np.random.default_rng(0)
+    for elements, expected in zip((1, 2), exact, strict=True):
+        values, bounds = augmentation.lowest(hessians, elements, 400, rng, vectors[:, :1])
+        assert abs(values.mean() - expected) < 4 * values.std() / 20
+        assert (values <= bounds + 1e-12).all()
+
+
+def test_the_command_writes_its_laws_and_takes_up_where_it_stopped(tmp_path, monkeypatch):
+    monkeypatch.setattr(augmentation, "LOWEST_COUNTS", (1, 64, 256))
+    monkeypatch.setitem(augmentation.ROWS, "lowest", (augmentation.lowest_row, (1, 64, 256)))
+    monkeypatch.setitem(augmentation.DRAWS, "lowest", 20)
+    arguments = ["--parts", "lowest", "--out", str(tmp_path)]
+    augmentation.main(arguments)
+    stored = json.loads((tmp_path / "augmentation.json").read_text())
+    assert [(r["mode"], r["elements"]) for r in stored["rows"]] == [
+        (m, k) for m in sorted(augmentation.MODES) for k in (1, 64, 256)
+    ]
+    assert "rising in 2 of 2 steps" in stored["section"]["measured"]
+    assert all(r["measured"] <= r["bound"] <= r["law"] + 1e-12 for r in stored["rows"])
+    one_pass = next(r for r in stored["rows"] if (r["mode"], r["elements"]) == ("pass", 1))
+    assert one_pass["most"] - one_pass["least"] < 1e-10  # whatever g is drawn
+    before = (tmp_path / "augmentation.json").read_bytes()
+    augmentation.main(arguments)
+    assert (tmp_path / "augmentation.json").read_bytes() == before

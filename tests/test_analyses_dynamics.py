@@ -60,7 +60,7 @@ def test_a_large_push_shows_where_the_prediction_stops(unstable):
 
 
 def test_the_counterexample_ends_at_zero_risk_with_its_symmetry_broken(unstable):
-    found = dynamics.end(unstable, generic=False, iterations=100)
+    found = dynamics.end(unstable, "one partner", iterations=100)
     assert found["risk_start"] == pytest.approx(0.25)
     assert found["risk_end"] < 1e-20
     assert found["symmetry_of_end"]["fixes_A"] == 1
@@ -152,3 +152,38 @@ def test_bad_options_end_with_one_line_and_status_2(tmp_path, capsys):
 def test_the_gradient_vanishes_at_a_point_that_was_found():
     ground = shared.Case("perm", 0, 20, 2e-2).ground()
     assert float(gradient(lambda a: augmented_risk(ground.problem, a), ground.at).norm()) < 1e-8
+
+
+def test_a_descent_that_keeps_a_subgroup_ends_where_the_subgroup_fixes_the_weights():
+    problem = classification("S_4")
+    ground = shared.resolve(problem, problem.initial(3), 1e-9)
+    group = [g for g in problem.group.elements() if g[3] == 3]
+    v = torch.randn(problem.space.dim, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    v = torch.stack([problem.space.act(g, v) for g in group]).mean(0)
+    assert dynamics.stabiliser(problem, v) == group
+    start = ground.at + 0.1 * v
+    found, risk, _ = dynamics.minimise_within(problem, start, group, 30)
+    assert risk < float(augmented_risk(problem, start))
+    assert risk == pytest.approx(float(augmented_risk(problem, found)))
+    assert max(float((problem.space.act(g, found) - found).norm()) for g in group) < 1e-12
+    slope = gradient(lambda a: augmented_risk(problem, a), found)
+    fixed = torch.stack([problem.space.act(g, slope) for g in group]).mean(0)
+    assert float((slope - fixed).norm()) < 1e-12  # nothing in the gradient pulls the weights out of what is kept
+
+
+def test_rounding_takes_augmented_descent_off_e_at_the_rate_of_the_top_mode_and_equivariant_descent_stays(monkeypatch):
+    ground = shared.Case("perm", 0, 20, 2e-2).ground()
+    assert ground.highest.value < ground.top_on_e  # here E itself is the first to overshoot
+    monkeypatch.setattr(dynamics, "DESCENT_STEPS", 40)
+    monkeypatch.setattr(dynamics, "DESCENT_START", 1e-14)
+    aug, equi = dynamics.descent(ground)
+    assert aug["step"] == equi["step"]
+    assert max(equi["off_equivariance"]) < 1e-14
+    assert aug["factor_predicted"] < 1
+    assert max(aug["off_equivariance"]) < 1e-12
+    top = ground.highest.value / 1.69  # so that the step is 1.3 times 2/λ_max(E⊥)
+    moved = dataclasses.replace(ground, point=dataclasses.replace(ground.point, eigenvalues=(0.0, top)))
+    aug, equi = dynamics.descent(moved)
+    assert aug["factor_predicted"] == pytest.approx(1.6)
+    assert aug["factor_measured"] == pytest.approx(1.6, rel=0.05)
+    assert max(equi["off_equivariance"]) < 1e-14

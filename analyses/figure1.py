@@ -123,7 +123,13 @@ def one_run(task: str, name: str, run: int, options: argparse.Namespace) -> dict
         strategy = strategy_of(name, problem, BATCH[task], options.passes)
         found = descend(problem, start, strategy, options.step, options.epochs, name, seed=run)
         row |= {"travelled": found.travelled, "off_equivariance": found.off_equivariance, "method": "dense weights"}
+    row |= {k: short(row[k]) for k in ("travelled", "off_equivariance") if k in row}
     return {**row, "cpu_seconds": row.get("cpu_seconds", round(time.process_time() - began, 2))}
+
+
+def short(values: Sequence[float]) -> list[float]:
+    """Eight digits, which is more than a curve shows."""
+    return [float(f"{v:.8g}") for v in values]
 
 
 def key(options: argparse.Namespace) -> dict[str, object]:

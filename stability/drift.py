@@ -479,7 +479,7 @@ class NearE:
         parts = -(-len(samples) // self.batch)
         drawn = np.empty((self.passes, parts), dtype=object)
         for row, elements in zip(
-            drawn, draw_elements(problem.group, draws(seed, epoch), self.passes, parts), strict=True
+            drawn, draw_elements(problem.group.sample, draws(seed, epoch), self.passes, parts), strict=True
         ):
             row[:] = elements
         network = Prepared(problem, self.theta.to(samples.x))

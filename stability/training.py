@@ -26,12 +26,13 @@ from torch.func import grad
 from tqdm import tqdm
 
 from stability.errors import BadInput
-from stability.groups import Element, Group
+from stability.groups import Element
 from stability.problem import Problem, Samples, single
 
 # Moved samples that share one gradient.
 TOGETHER = 2048
 Strategy = Callable[[Tensor, np.random.Generator], Tensor]
+Sampler = Callable[[np.random.Generator], Element]
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,10 @@ def nominal(problem: Problem, batch: int = 4096) -> Strategy:
     return gradient
 
 
-def sampled_augmentation(problem: Problem, passes: int = 25, batch: int = 4096) -> Strategy:
-    """The mean over passes, every mini-batch of every pass moved by its own Haar element.
+def sampled_augmentation(
+    problem: Problem, passes: int = 25, batch: int = 4096, sample: Sampler | None = None
+) -> Strategy:
+    """The mean over passes, every mini-batch of every pass moved by its own element, Haar unless ``sample`` draws it.
 
     Mini-batches that drew the same element are moved once and weighted, and moved mini-batches share a gradient: the
     same sum, with far fewer and larger matrix products.
@@ -83,7 +86,7 @@ def sampled_augmentation(problem: Problem, passes: int = 25, batch: int = 4096) 
     parts = list(problem.samples.chunks(batch))
 
     def gradient(at: Tensor, rng: np.random.Generator) -> Tensor:
-        drawn = draw_elements(problem.group, rng, passes, len(parts))
+        drawn = draw_elements(sample or problem.group.sample, rng, passes, len(parts))
         total, waiting, size = torch.zeros_like(at), [], 0
         for i, part in enumerate(parts):
             for g, count in Counter(row[i] for row in drawn).items():
@@ -100,9 +103,9 @@ def sampled_augmentation(problem: Problem, passes: int = 25, batch: int = 4096) 
     return gradient
 
 
-def draw_elements(group: Group, rng: np.random.Generator, passes: int, parts: int) -> list[list[Element]]:
-    """A Haar element for every mini-batch of every pass: [pass][mini-batch]."""
-    return [[group.sample(rng) for _ in range(parts)] for _ in range(passes)]
+def draw_elements(sample: Sampler, rng: np.random.Generator, passes: int, parts: int) -> list[list[Element]]:
+    """An element for every mini-batch of every pass: [pass][mini-batch]."""
+    return [[sample(rng) for _ in range(parts)] for _ in range(passes)]
 
 
 def equal_inputs(problem: Problem) -> Tensor | None:

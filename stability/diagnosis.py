@@ -11,7 +11,7 @@ With A the weights and Π = Π_E, on data that may be augmented or not,
 >>> from stability.tasks import TaskOptions, load
 >>> problem = load("counterexample", TaskOptions())
 >>> found = diagnose(problem, {"A_0": torch.tensor([[0.75], [0.25]])})
->>> round(found.distance, 6), found.lowest, found.irrep
+>>> round(found.distance, 6), round(found.lowest, 9), found.irrep
 (0.353553, -1.0, 'q=1')
 """
 

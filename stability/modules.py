@@ -225,6 +225,8 @@ def check_assumptions(model: ModuleModel, given: Tensor, data: Samples, seed: in
     worst |= {"equivariant_layers": (0.0, ""), "equivariant_nonlinearities": (0.0, ""), "invariant_loss": (0.0, "")}
     prediction = torch.randn(len(x), model.output.dim, generator=torch_rng, dtype=torch.float64).to(x)
     for g in [*group.generators, group.sample(rng), group.sample(rng)]:
+        if g not in group.generators and max(error for error, _ in worst.values()) > limit:
+            break  # a generator tells it already
         moved, _ = model.watch(model.space.act(g, at), model.input.act(g, x))
         last = "the input"
         for before, after in zip(plain, moved, strict=True):
@@ -315,8 +317,10 @@ def per_sample(loss: Callable, prediction: Tensor, y: Tensor) -> Losses:
         inner = loss
 
         def reduced(p: Tensor, t: Tensor) -> Tensor:
-            value = inner(p, t).flatten(1) if inner(p, t).ndim > 1 else inner(p, t)
-            return value if value.ndim == 1 else value.mean(1) if mean else value.sum(1)
+            value = inner(p, t)
+            if value.ndim < 2:
+                return value
+            return value.flatten(1).mean(1) if mean else value.flatten(1).sum(1)
 
         loss = reduced
     try:
@@ -327,7 +331,15 @@ def per_sample(loss: Callable, prediction: Tensor, y: Tensor) -> Losses:
             f"loss: it cannot take predictions of shape {tuple(prediction.shape)} and targets of shape "
             f"{tuple(y.shape)} ({reason}); reshape the targets"
         ) from error
-    if value.shape == (len(prediction),) and (len(prediction) > 1 or value.ndim == 1):
+    if value.shape == (len(prediction),):
+        alone = torch.cat([loss(prediction[i : i + 1], y[i : i + 1]) for i in range(len(value))])
+        gap = float((alone - value).abs().max())
+        if not gap <= 1e-6 * max(1.0, float(value.abs().max())):
+            raise BadInput(
+                f"loss: a sample's value changes by {gap:.2e} with the rest of the batch, perhaps because targets of "
+                f"shape {tuple(y.shape)} are broadcast against predictions of shape {tuple(prediction.shape)}; reshape "
+                "the targets"
+            )
         return loss
     if value.ndim != 0:
         raise BadInput(
@@ -370,7 +382,7 @@ def _declared(module: nn.Module, representations: Mapping[str, Any], lattice: La
             specs[name] = None if spec is None else parameter(name, parameters[name].shape, spec)
             continue
         if name not in modules or not name:
-            some = [n for n, m in modules.items() if isinstance(m, nn.Linear | CONVOLUTIONS)]
+            some = [n for n, m in modules.items() if isinstance(m, (nn.Linear, *CONVOLUTIONS))]
             raise BadInput(f"representations: the module has no layer {name!r}; it has {', '.join(some) or 'none'}")
         layer = modules[name]
         own = {f"{name}.{k}": p for k, p in layer.named_parameters(recurse=False)}

@@ -38,6 +38,8 @@ from stability.problem import ParameterSpace, Problem, Samples
 
 # Beyond this order a bare risk is not averaged over moved weights: every element costs a whole evaluation.
 BARE_ORDER = 200
+# Beyond this a representation is not what it is said to be.
+TOLERANCE = 1e-8
 Tensors = dict[str, Tensor]
 Spec = Representation | tuple[Representation, Representation]
 
@@ -111,7 +113,7 @@ def unpack(space: ParameterSpace, v: Tensor) -> Tensors:
     """(…, dim L) → tensors by name, in their owner's shapes."""
     parts = v.split([layer.dim for layer in space.layers], dim=-1)
     return {
-        layer.name: part.reshape(*part.shape[:-1], *shape_of(layer))
+        layer.name: part.reshape((*part.shape[:-1], *shape_of(layer)))
         for layer, part in zip(space.layers, parts, strict=True)
     }
 
@@ -287,10 +289,16 @@ def measured_representations(
         if not error <= worst[key][0]:
             worst[key] = (error, where)
 
-    for label, rho in dict.fromkeys(spaces):
+    homes: dict[Representation, list[str]] = {}
+    for label, rho in spaces:
+        homes.setdefault(rho, []).append(label)
+    for rho, labels in homes.items():
+        label = ", ".join(labels)
         x, y = torch.randn(2, 4, rho.dim, generator=torch_rng, dtype=torch.float64)
         probes = [*group.generators, group.sample(rng), group.sample(rng)]
         for g in probes:
+            if g not in group.generators and max(error for error, _ in worst.values()) > TOLERANCE:
+                break  # a generator tells it already
             moved, where = rho.act(g, x), f"{label}: {rho.name}, {element(group, g)}"
             record("orthogonal", moved @ rho.act(g, y).mT - x @ y.mT, where)
             for h in probes:

@@ -3,7 +3,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: install spectrum test bench slow clean
+.PHONY: install spectrum test bench slow docs clean
 
 install: $(STAMP)
 
@@ -32,6 +32,12 @@ bench: install
 # Checks that take longer than `make test` may.
 slow: install
 	$(BIN)/python -m pytest -m slow tests
+
+# The documentation as a site that opens offline; a warning is an error.
+docs: install
+	$(PIP) install -q -c constraints.txt --no-build-isolation -e '.[docs]'
+	$(BIN)/python -m sphinx -q -W --keep-going -b html -d build/doctrees docs build/docs
+	@echo "build/docs/index.html"
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

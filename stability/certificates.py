@@ -325,7 +325,10 @@ def lipschitz(problem: Problem, theta: Tensor, radius: float) -> float | None:
     at, x = space.embed(theta).double(), problem.samples.x.double()
     b = c = d = torch.zeros(len(x), dtype=torch.float64, device=x.device)
     prediction = x
-    for layer, weight, sigma in zip(network.space.layers, space.split(at), network.nonlinearities, strict=True):
+    for i, (layer, weight, sigma) in enumerate(
+        zip(network.space.layers, space.split(at), network.nonlinearities, strict=True)
+    ):
+        prediction = network.entering(i, prediction)  # (x, 1) has the derivatives of x
         size = prediction.norm(dim=1) + radius * b
         strength = float(torch.linalg.matrix_norm(weight, 2)) + radius
         b, c, d = size + strength * b, 2 * b + strength * c, 3 * c + strength * d
@@ -342,7 +345,7 @@ def lipschitz(problem: Problem, theta: Tensor, radius: float) -> float | None:
             )
             prediction = part(prediction, layer.target)
     if not torch.allclose(prediction, problem.model.predict(at.to(theta), problem.samples.x).double(), rtol=1e-3):
-        return None  # a network that computes something else, such as biases
+        return None  # a network that computes something else
     l1, l2, l3 = rule(prediction, problem.samples.y)
     l1 = l1 + radius * l2 * b
     return float(problem.samples.weight.double() @ (l1 * d + 3 * l2 * b * c + l3 * b * b * b))

@@ -9,7 +9,7 @@ from brute import bad, gaussian
 from problems import REPRESENTATIONS
 from torch.func import grad, hessian
 
-from stability import Settings, analyse, flat, sectors
+from stability import Settings, analyse, certificates, flat, sectors
 from stability.certificates import lipschitz
 from stability.curvature import assemble, nominal_hessian
 from stability.groups import Cyclic, intertwiners, regular, torus, trivial
@@ -191,3 +191,17 @@ def test_a_wrong_number_of_biases_is_refused():
     rho = regular(Cyclic(3))
     with bad("2 values of bias for 1 layers"):
         mlp([rho, rho], [Identity()], bias=(True, False))
+
+
+def test_the_lipschitz_bound_of_an_affine_network_holds():
+    case = classification("C_5", samples=6)
+    theta = case.initial(0)
+    at = case.space.embed(theta)
+    bound = certificates.lipschitz(case, theta, 0.5)
+    whole = hessian(case.risk)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(5):
+        step = torch.randn(len(at), generator=generator, dtype=torch.float64)
+        step *= 0.4 / step.norm()
+        change = torch.linalg.matrix_norm(whole(at + step) - whole(at), 2)
+        assert 0 < float(change) <= bound * 0.4

@@ -380,7 +380,7 @@ def report(
     """
     target = prepare_folder(Path(folder))
     if isinstance(of, Problem):
-        of = analyse(of, point, **options)
+        of = analyse(of, point, **{"pictures": True, **options})
     found = of.analysis if isinstance(of, Outcome) else of
     reports.render(found, target)
     return target / "report.html"

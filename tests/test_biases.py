@@ -10,7 +10,6 @@ from problems import REPRESENTATIONS
 from torch.func import grad, hessian
 
 from stability import Settings, analyse, certificates, flat, sectors
-from stability.certificates import lipschitz
 from stability.curvature import assemble, nominal_hessian
 from stability.groups import Cyclic, intertwiners, regular, torus, trivial
 from stability.groups import images as pixels
@@ -174,17 +173,6 @@ def test_the_whole_analysis_of_an_affine_network_agrees_with_itself():
     assert max(measured.values()) < 1e-9
     assert "bias" in found.facts["network"]
     assert found.point.converged
-
-
-def test_the_bound_on_the_third_derivative_holds_with_biases():
-    problem, radius = classification("C_5"), 1e-3
-    theta = problem.initial(0)
-    bound, at = lipschitz(problem, theta, radius), problem.space.embed(theta)
-    here = assemble(nominal_hessian(problem, at), at)
-    for direction in gaussian(4, problem.space.dim):
-        moved = at + radius * direction / direction.norm()
-        change = assemble(nominal_hessian(problem, moved), moved) - here
-        assert float(torch.linalg.matrix_norm(change, 2)) <= bound * radius
 
 
 def test_a_wrong_number_of_biases_is_refused():

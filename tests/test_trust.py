@@ -123,7 +123,7 @@ def test_a_krylov_bound_holds_at_least_as_often_as_it_says():
             np.diag(state.alphas) + np.diag(state.betas[: len(state.alphas) - 1], 1)
             + np.diag(state.betas[: len(state.alphas) - 1], -1)
         )[0]  # fmt: skip
-        failures += 0.0 < lowest - bound_epsilon(n, 8, 0.2)
+        failures += lowest - bound_epsilon(n, 8, 0.2) > 0.0
     assert failures <= 0.2 * tries
 
 

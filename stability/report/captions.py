@@ -238,13 +238,13 @@ def _steps(a: Analysis) -> str:
     runs = a.pictures.steps
     parts = []
     for run in runs:
-        grew = run.off_equivariance[-1] > run.off_equivariance[0]
-        factor = abs(1 - run.step * run.value)
-        count = int(run.times[-1])
+        count, factor = int(run.times[-1]), abs(1 - run.step * run.value)
+        predicted, measured = float(run.predicted()[-1]), run.off_equivariance[-1]
+        held = np.flatnonzero(np.abs(np.array(run.off_equivariance) / run.predicted() - 1) > 0.1)
+        until = f"within a tenth for {int(held[0]) - 1} steps" if len(held) else "within a tenth all the way"
         parts.append(
-            f"with τ = {number(run.step)} the deviation {'grows' if grew else 'shrinks'} by {factor:.2f} a step as "
-            f"predicted, from {number(run.off_equivariance[0])} to {number(run.off_equivariance[-1])} in {count} "
-            "steps"
+            f"τ = {number(run.step)} multiplies the deviation by {factor:.2f} a step, {until}; after {count} it is "
+            f"{number(measured)}, predicted {number(predicted)}"
         )
     return (
         "The distance from E along exact augmented descent, pushed along the top mode off E, with steps below and "

@@ -127,6 +127,7 @@ def _shrink(axes: Axes) -> None:
             collection.set_rasterized(len(collection.get_segments()) > RASTER)
     for text in axes.texts:
         text.set_fontsize(min(text.get_fontsize(), 6))
+        text.set_fontweight("normal")  # Computer Modern has no other
     legend = axes.get_legend()
     if legend:
         legend.get_title().set_fontsize(6.5)

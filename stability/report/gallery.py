@@ -1,0 +1,97 @@
+"""An index over a folder of results: one picture and one sentence each, as index.html and, for GitHub, README.md."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+from pathlib import Path
+
+from stability.errors import BadInput
+from stability.report import words
+from stability.results import Analysis
+from stability.storage import write
+
+PICTURES = ("spectrum", "sectors", "frequencies", "lowest")
+PAGES = ("report.html", "README.md", "comparison.html", "index.html")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One result: where it is, what it shows, what it says."""
+
+    folder: str
+    title: str
+    sentence: str
+    picture: str | None
+    link: str
+    tone: str = ""
+
+
+def entry(folder: Path, sources: Path) -> Entry | None:
+    """What a folder shows: an analysis by its headline, any other by the first line of the module that made it.
+
+    Args:
+        folder: with spectrum.json, or with PNGs of an analysis called like a module.
+        sources: where such modules are.
+    """
+    link = next((name for name in PAGES if (folder / name).is_file()), None)
+    if (folder / "spectrum.json").is_file():
+        a = Analysis.from_json((folder / "spectrum.json").read_text())
+        kind = words.NAMES.get(a.point.kind, a.point.kind) if a.point else "no point"
+        picture = next((f"{p}.png" for p in PICTURES if (folder / f"{p}.png").is_file()), None)
+        title = f"{a.task}, {a.size}, {words.group(a)}, {kind}"
+        return Entry(folder.name, title, words.headline(a), picture, link or "spectrum.json", words.tone(a))
+    images = sorted(folder.glob("*.png"))
+    if not images and link is None:
+        return None
+    name = folder.name.split("-")[0]
+    source = sources / f"{name}.py"
+    sentence = _first_line(source) if source.is_file() else ""
+    image = next((p for p in images if p.stem == name), images[0] if images else None)
+    data = next((p.name for p in sorted(folder.glob("*.json"))), "")
+    return Entry(folder.name, folder.name, sentence, image.name if image else None, link or data or image.name)
+
+
+def _first_line(source: Path) -> str:
+    """The first sentence of a module's docstring."""
+    text = ast.get_docstring(ast.parse(source.read_text())) or ""
+    return " ".join(text.split("\n\n")[0].split())
+
+
+def entries(root: Path, sources: Path | None = None) -> list[Entry]:
+    """Every result below ``root``, analyses first.
+
+    Raises:
+        BadInput: none is there.
+    """
+    where = sources if sources is not None else root.resolve().parent / "analyses"
+    found = [e for f in sorted(root.iterdir()) if f.is_dir() and (e := entry(f, where))]
+    if not found:
+        raise BadInput(f"--gallery: {str(root)!r} holds no results; give the folder above them")
+    return sorted(found, key=lambda e: (not (root / e.folder / "spectrum.json").is_file(), e.folder))
+
+
+def write_gallery(root: Path, sources: Path | None = None) -> Path:
+    """index.html and README.md in ``root``; the first one's path."""
+    from stability.report.render import environment
+
+    found = entries(root, sources)
+    write(root / "README.md", markdown(found))
+    html = environment().get_template("gallery.html.j2").render(entries=found)
+    return write(root / "index.html", html)
+
+
+def markdown(found: list[Entry]) -> str:
+    """The gallery as a page that GitHub shows."""
+    lines = [
+        "# Results",
+        "",
+        "Built by `python -m stability.report --gallery reports`; `index.html` is the same page.",
+        "",
+    ]
+    for e in found:
+        lines += [f"## [{e.title}]({e.folder}/{e.link})", ""]
+        lines += [e.sentence.replace("*", r"\*"), ""] if e.sentence else []
+        if e.picture:
+            lines += [f"[![{e.title}]({e.folder}/{e.picture})]({e.folder}/{e.link})", ""]
+    return "\n".join(lines)

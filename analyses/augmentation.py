@@ -1,6 +1,6 @@
 r"""Remark 1: what changes when R^aug is sampled with K Haar elements instead of averaged over all of G?
 
-    python -m analyses.augmentation [--parts gradient drift hessian lowest] [--tasks perm trans rot] [--out DIR]
+    python -m analyses.augmentation [--parts gradient drift hessian lowest] [--tasks perm trans rot tiny] [--out DIR]
 
 The data is cut into mini-batches, R = Σ_b R_b (+ decay), and K passes move mini-batch b of pass k by its own Haar
 element, drawn with replacement: R_K = (1/K) Σ_k Σ_b R_b(ρ̄(g_{kb})^{-1}·). At A in E, with u_b = Π_{E⊥}∇R_b(A) and
@@ -17,7 +17,7 @@ docs/mathematics.md derives all of it.
 * gradient: gradients of the training core against ∇R^aug.
 * hessian: ∇²R_b of data moved by every g, all pairs of inner products, and from them the distance of any draw.
 * drift: sampled descent against the law above.
-* lowest: λ_min on E⊥ of ∇²R_K, for digits of 3×3 pixels, where a draw takes milliseconds.
+* lowest: λ_min on E⊥ of ∇²R_K, for digits of 3×3 pixels ("tiny"), where a draw takes milliseconds.
 """
 
 from __future__ import annotations
@@ -321,9 +321,10 @@ ROWS: dict[str, tuple[Callable[[Ground, str], Callable[[int], dict]], tuple[int,
 
 def compute(rows: Rows, parts: Sequence[str], tasks: Sequence[str]) -> None:
     """Whatever is missing, one point, part, mode and K after the other."""
-    points: list[tuple[str, Callable[[], Ground]]] = [(c.label, c.ground) for c in CASES if c.task in tasks]
-    jobs = [(label, make, part) for label, make in points for part in parts if part != "lowest"]
-    jobs += [(TINY, tiny, "lowest")] if "lowest" in parts else []
+    jobs: list[tuple[str, Callable[[], Ground], str]] = [
+        (c.label, c.ground, part) for c in CASES if c.task in tasks for part in parts if part != "lowest"
+    ]
+    jobs += [(TINY, tiny, part) for part in parts if "tiny" in tasks]
     grounds: dict[str, Ground] = {}
     for label, make, part in tqdm(jobs, desc="augmentation", disable=None):
         prepare_row, counts = ROWS[part]
@@ -590,7 +591,7 @@ def tables(rows: Sequence[dict]) -> list[dict]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    tasks = [c.task for c in CASES]
+    tasks = [*(c.task for c in CASES), "tiny"]
     parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS)
     parser.add_argument("--tasks", nargs="+", default=tasks, choices=tasks)
     parser.add_argument("--out", type=Path, default=Path("reports/augmentation"))

@@ -86,6 +86,9 @@ FLOWS = (
     Flow(Case("perm", 1, 40, 1e-2), None, 1e-4, 10.0),
     Flow(Case("perm", 1, 40, 1e-2), None, 1e-3, 8.0),
     Flow(Case("perm", 0, 40, 2e-2), 1e-2, 1e-4, 4.0),
+    # A mode that decays at a point that is unstable along others.
+    Flow(Case("trans", 0, 100), 1.0, 1e-4, 4.0),
+    Flow(Case("rot", 0, 40), 1e-2, 1e-4, 4.0),
 )
 MODES = (Case("counterexample"), Case("perm", 1, 40, 1e-2), Case("trans", 0, 100))
 # Digits at a decay with which L-BFGS arrives.

@@ -57,7 +57,7 @@ ON_E = KINDS[:2]
 # An error above this is no rounding; a control below this could not have failed.
 ROUNDING, VISIBLE = 1e-8, 1e-4
 STEPS, STEP_SHARE = 30, 0.5
-LANCZOS_STEPS = 60
+LANCZOS_STEPS, GAP_STEPS = 60, 15
 DENSE = 5000
 PROBES = 2
 
@@ -174,12 +174,18 @@ class Place:
     def from_group(self) -> Operator:
         return augmented_hessian_from_group(self.problem, self.nominal)
 
+    @cached_property
+    def moved_inputs(self) -> Tensor:
+        """ρ_X(g)x for every g and sample, one g after the other."""
+        model = self.problem.model
+        return torch.cat([model.input.act(g, self.problem.samples.x) for g in self.elements])
+
     def feature_risk(self, at: Tensor) -> Tensor:
         """E ℓ(Φ^FA(x), y) + decay, the logits averaged over the group."""
-        problem, model, x = self.problem, self.problem.model, self.problem.samples.x
-        averaged = sum(
-            model.output.act(self.group.inverse(g), model.predict(at, model.input.act(g, x))) for g in self.elements
-        ) / len(self.elements)
+        problem, model = self.problem, self.problem.model
+        predictions = model.predict(at, self.moved_inputs).split(len(problem.samples))
+        back = (model.output.act(self.group.inverse(g), p) for g, p in zip(self.elements, predictions, strict=True))
+        averaged = sum(back) / len(self.elements)
         return problem.samples.weight @ model.losses(averaged, problem.samples.y) + problem.penalty(at)
 
     @cached_property
@@ -318,7 +324,7 @@ def remark2(p: Place) -> float:
 def remark2_hessian(p: Place) -> float:
     """How far ∇²R^aug − ∇²R^FA falls below zero on L and differs from zero on E, over its size on L."""
     u = p.probe_in(p.space.equivariant_part)
-    values = ritz(lanczos(lambda v: p.hessian_gap(v), p.probe(), LANCZOS_STEPS))[0]
+    values = ritz(lanczos(lambda v: p.hessian_gap(v), p.probe(), GAP_STEPS))[0]
     size = max(abs(values[0]), abs(values[-1]), 1e-3 * float(p.from_data(u).norm()))
     return float(max(-values[0], abs(p.hessian_gap(u) @ u), 0.0) / size)
 

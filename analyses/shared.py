@@ -41,6 +41,8 @@ STYLES = (
     {"color": "#0072b2", "linestyle": "-."},
     {"color": "#56b4e9", "linestyle": ":"},
     {"color": "0.55", "linestyle": (0, (5, 1, 1, 1, 1, 1))},
+    {"color": "#009e73", "linestyle": (0, (8, 2))},
+    {"color": "#cc79a7", "linestyle": (0, (1, 1))},
 )
 MARKERS = "os^DvPX*"
 

@@ -175,7 +175,7 @@ def test_the_command_writes_its_laws_and_takes_up_where_it_stopped(tmp_path, mon
     monkeypatch.setattr(augmentation, "LOWEST_COUNTS", (1, 64, 256))
     monkeypatch.setitem(augmentation.ROWS, "lowest", (augmentation.lowest_row, (1, 64, 256)))
     monkeypatch.setitem(augmentation.DRAWS, "lowest", 20)
-    arguments = ["--parts", "lowest", "--out", str(tmp_path)]
+    arguments = ["--parts", "lowest", "--tasks", "tiny", "--out", str(tmp_path)]
     augmentation.main(arguments)
     stored = json.loads((tmp_path / "augmentation.json").read_text())
     assert [(r["mode"], r["elements"]) for r in stored["rows"]] == [

@@ -54,7 +54,7 @@ def test_the_command_writes_every_number_of_its_picture_and_takes_up_where_it_st
 
 
 def test_words_say_so_when_the_sign_does_not_turn():
-    row = {"label": "x", "gamma_critical": 1.0, "rate_predicted": 0.5}
+    row = {"label": "x", "gamma_critical": 1.0, "rate_predicted": 0.5, "times": [0.0, 1.0]}
     rows = [{**row, "factor": 0.5, "rate_measured": -0.1}, {**row, "factor": 2.0, "rate_measured": -1.0}]
     said = penalty.section(rows)
     assert "grew in 0 of 1" in said.measured

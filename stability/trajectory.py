@@ -16,6 +16,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -26,6 +27,9 @@ from stability.errors import BadInput
 from stability.problem import Problem
 from stability.record import Record, shown
 from stability.storage import prepare_folder, read_tensors, write_tensors
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -149,6 +153,36 @@ class Trajectory(Record):
         widths = [max(len(row[i]) for row in table) for i in range(len(heads))]
         lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in table]
         return "\n".join([*lines, self.summary()])
+
+    def figure(self) -> Figure:
+        """Distance to E and equivariance error above, least eigenvalues of ∇²R^aug on E and on E⊥ below."""
+        from matplotlib.figure import Figure  # loads for seconds
+
+        steps = [m.step for m in self.moments]
+        figure = Figure(figsize=(7.2, 5.4), layout="constrained")
+        above, below = figure.subplots(2, sharex=True)
+        above.plot(steps, [m.distance for m in self.moments], "o-", color="black", label="distance to E, ‖A − Π_E A‖")
+        errors = [m.equivariance_error for m in self.moments]
+        if None not in errors:
+            above.plot(steps, errors, "s--", color="#0072b2", label="equivariance error of Φ, relative")
+        above.plot(
+            steps, [m.forcing for m in self.moments], "^:", color="#d55e00", label="forcing, ‖(I − Π_E)∇R(Π_E A)‖"
+        )
+        if all(m.distance > 0 for m in self.moments):
+            above.set_yscale("log")
+        above.set_ylabel("distance, error, gradient")
+        for name, style, where in (("lowest_perp", "o-", "E⊥"), ("lowest_E", "s--", "E")):
+            known = [(m.step, getattr(m, name)) for m in self.moments if getattr(m, name) is not None]
+            if known:
+                colour = "black" if where == "E⊥" else "0.55"
+                below.plot(*zip(*known, strict=True), style, color=colour, label=f"λ_min of ∇²R^aug on {where}")
+        below.axhline(0, color="black", linewidth=0.8)
+        below.set_ylabel("eigenvalue")
+        below.set_xlabel("step of training")
+        for axes in (above, below):
+            if axes.get_legend_handles_labels()[0]:
+                axes.legend(frameon=False, fontsize="small")
+        return figure
 
     def summary(self) -> str:
         """One sentence: when E was left, and by which of the two mechanisms."""

@@ -36,7 +36,7 @@ from stability.groups import DirectSum, Element, Group, Representation, TensorPr
 from stability.layers import Layer
 from stability.problem import ParameterSpace, Problem, Samples
 
-# Beyond this order a bare risk is not averaged over moved weights: every element costs a whole evaluation.
+# Beyond so many elements a bare risk is not averaged over moved weights: each costs a whole evaluation.
 BARE_ORDER = 200
 # Beyond this a representation is not what it is said to be.
 TOLERANCE = 1e-8
@@ -273,7 +273,8 @@ def _bare(
 
     one = given.new_ones(1)
     samples = Samples(given.new_zeros(1, 1), given.new_zeros(1), one)
-    summable = group.order is not None and group.order <= BARE_ORDER
+    nodes = group.nodes(2 * space.degree)
+    summable = nodes is not None and nodes <= BARE_ORDER
     return loss, transform if summable else None, samples, _assumptions(space, loss, None, samples, given)
 
 

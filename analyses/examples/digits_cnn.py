@@ -163,10 +163,10 @@ def section(analysis: Analysis, trained: Diagnosis, seconds: float) -> Section:
         measured=(
             f"{analysis.dims['L']:,} weights, dim E = {analysis.dims['E']}. At a stationary point of R on E (gradient "
             f"{point.grad_norm['eqv']:.1e}, accuracy {metrics['train']:.3f}, on new digits {metrics['test']:.3f}, "
-            f"constant {metrics['constant']:.3f}) E is {status} for R^aug: {across.negative_count} negative eigenvalues "
-            f"outside E, the lowest {lowest.value:.3e} ± {lowest.residual:.0e} in sector {lowest.irrep}. The same "
-            f"network, trained by Adam with random augmentation and no constraint, ends {trained.share:.0%} of its norm "
-            f"away from E, with an equivariance error of {trained.equivariance_error:.2f} and an accuracy of "
+            f"constant {metrics['constant']:.3f}) E is {status} for R^aug: {across.negative_count} eigenvalues outside "
+            f"E are negative, the lowest {lowest.value:.3e} ± {lowest.residual:.0e} in sector {lowest.irrep}. The same "
+            f"network, trained by Adam with random augmentation and no constraint, ends {trained.share:.0%} of its "
+            f"norm from E, with an equivariance error of {trained.equivariance_error:.2f} and an accuracy of "
             f"{trained.metrics['test']:.3f} on new digits. {seconds:.0f} s in all."
         ),
         means=(

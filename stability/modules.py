@@ -37,6 +37,7 @@ from stability.trees import (
     measured_representations,
     pack,
     parameter,
+    some_equivariant,
     spread,
     starts,
     twice_differentiable,
@@ -517,6 +518,7 @@ def from_module(
     if not studied:
         raise BadInput(f"{name}: every parameter is held at its value; give at least one representation")
     space = ParameterSpace(studied)
+    some_equivariant(name, space)
     fixed = {key: tensors[key].detach() for key in tensors if specs[key] is None}
     buffers = {k: v.detach().clone() for k, v in private.named_buffers()}
     invariant = _invariant_buffers(buffers, representations)

@@ -101,6 +101,7 @@ class Moment(Record):
         lowest_perp: the same on E⊥.
         residual: of ``lowest_perp``.
         irrep: its sector.
+        sign: "negative", "positive" or "undecided", of the spectrum on E⊥; see :class:`Diagnosis`.
         growth: d log distance / dt since the snapshot before; None without times or without distance.
         predicted: −λ_min on E⊥ at the snapshot before, the most that growth can be by instability alone.
     """
@@ -118,6 +119,7 @@ class Moment(Record):
     lowest_perp: float | None
     residual: float | None
     irrep: str | None
+    sign: str | None
     growth: float | None
     predicted: float | None
 
@@ -190,14 +192,15 @@ class Trajectory(Record):
             return "no snapshots"
         first, last = self.moments[0], self.moments[-1]
         grown = f"the distance to E went from {first.distance:.3g} to {last.distance:.3g}"
-        unstable = [m for m in self.moments if m.lowest_perp is not None and m.lowest_perp < -(m.residual or 0.0)]
+        unstable = [m for m in self.moments if m.sign == "negative"]
         judged = [m for m in self.moments if m.lowest_perp is not None]
         forced = max(self.moments, key=lambda m: m.forcing)
         if not judged:
             return f"{grown}; spectra were not computed"
         push = f"without augmentation the push off E was ≤ {forced.forcing:.2g}"
         if not unstable:
-            return f"{grown}; E was never seen unstable; {push}"
+            stable = sum(m.sign == "positive" for m in judged)
+            return f"{grown}; E was stable at {stable} of {len(judged)} snapshots, undecided at the others; {push}"
         strongest = min(unstable, key=lambda m: m.lowest_perp)
         return (
             f"{grown}; E was unstable at {len(unstable)} of {len(judged)} snapshots, most at step {strongest.step} "
@@ -252,6 +255,7 @@ def follow(
                 lowest_perp=d.lowest,
                 residual=d.residual,
                 irrep=d.irrep,
+                sign=d.sign,
                 growth=None if before is None else _growth(before, snapshot.time, d.distance),
                 predicted=None if before is None or before.lowest_perp is None else -before.lowest_perp,
             )

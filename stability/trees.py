@@ -146,6 +146,13 @@ def pack(space: ParameterSpace, tensors: Mapping[str, Tensor], where: str = "wei
     return torch.cat([part.to(dtype) for part in parts])
 
 
+def some_equivariant(name: str, space: ParameterSpace) -> None:
+    """Raise BadInput where E = {0}."""
+    if not space.dim_equivariant:
+        spaces = ", ".join(f"{one.name}: {one.source.name} → {one.target.name}" for one in space.layers)
+        raise BadInput(f"{name}: no weights but zero are equivariant ({spaces}); check the representations")
+
+
 def starts(space: ParameterSpace, given: Tensor) -> Callable[[int], Tensor]:
     """Seed ↦ a start on E: 0 is the given weights, projected; others Gaussian, each tensor as large as the given."""
 
@@ -223,6 +230,7 @@ def from_risk(
             f"{', '.join(unknown) or 'nothing'}; give each tensor its representation"
         )
     space = ParameterSpace(tuple(parameter(key, t.shape, representations[key]) for key, t in tensors.items()))
+    some_equivariant(name, space)
     given = pack(space, tensors, name)
     if not given.is_floating_point():
         given = given.double()

@@ -39,6 +39,7 @@ from stability.groups import Dihedral, regular, trivial
 from stability.problem import Problem
 from stability.restricted import Admissible, compatibility, restrict
 from stability.results import Analysis
+from stability.storage import write
 from stability.trees import shape_of
 
 SIDE, TEST, CLASSES = 7, 500, 10
@@ -126,13 +127,13 @@ def draw(analysis: Analysis) -> Figure:
         axes.plot(values[~below], np.full((~below).sum(), i), "|", color="0.45", markersize=14)
         axes.plot(values[below], np.full(below.sum(), i), "x", color="#d55e00", markersize=7)
         where = "E" if sector.irrep == "trivial" else sector.irrep
-        names.append(f"{where}, dim {sector.dim} × {sector.multiplicity}: {sector.negative_count} below 0")
+        names.append(f"{where}: {sector.multiplicity} × {sector.dim}, {sector.negative_count} below 0")
     axes.axvline(0, color="black", linewidth=1)
     axes.set_xscale("symlog", linthresh=1e-3)
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.set_xlabel("eigenvalue of ∇²R^aug, the ten lowest and ten highest of a sector (×: negative)")
-    axes.set_title("A CNN on digits under D_4 at an equivariant stationary point")
+    axes.set_xlabel("eigenvalues of ∇²R^aug, both ends (×: negative)")
+    axes.set_title("CNN on digits under D_4, equivariant stationary point", fontsize="medium")
     return figure
 
 
@@ -202,6 +203,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     train(module, free, options.steps, 3e-3, options.seed)
     trained = stability.diagnose(free, module, names="none")
     stability.report(outcome, folder)
+    write(folder / "spectrum.json", outcome.to_json())
     seconds = time.perf_counter() - began
     said = section(outcome.analysis, trained, seconds)
     rows = table(

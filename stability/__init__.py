@@ -23,8 +23,8 @@ Its *stages*, each usable alone; ``point`` may be θ, weights, a state_dict, a m
 
 *Trained networks*: ``load_weights(path)``, ``diagnose(problem, weights)``, and a training trajectory recorded by
 ``Recorder`` and judged by ``follow(problem, recorder)``. Results are frozen dataclasses: ``print`` them;
-``.to_frame()`` gives pandas, ``.to_json()`` and ``.from_json()`` round-trip. Groups and representations live in
-``stability.groups``.
+``.to_frame()`` gives pandas (``frame`` takes several), ``.to_json()`` and ``.from_json()`` round-trip. Groups and
+representations live in ``stability.groups``.
 
 >>> import stability
 >>> from stability.tasks import TaskOptions, load
@@ -64,6 +64,7 @@ from stability.networks import (
     supervised,
 )
 from stability.problem import Problem, Samples
+from stability.record import frame
 from stability.results import Analysis, Verdicts
 from stability.sectors import Sector
 from stability.stationary import StationaryPoint
@@ -114,6 +115,7 @@ __all__ = [
     "diagnose",
     "find_points",
     "follow",
+    "frame",
     "from_module",
     "from_network",
     "from_risk",

@@ -394,6 +394,7 @@ class _Run:
     def check_memory(self) -> None:
         """Refuse what cannot fit: weights, gradients and the graph of one linearised gradient."""
         widths = self.space.layers[0].shape[1] + sum(layer.shape[0] for layer in self.space.layers)
+        widths = max(widths, self.problem.activations * len(self.space.layers))
         item = self.like.element_size()
         need = item * (12 * self.space.dim + 10 * widths * min(len(self.like), 4096)) / 1e9 + 0.5
         if need > self.settings.memory_gb:

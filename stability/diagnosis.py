@@ -70,6 +70,8 @@ class Diagnosis(Record):
         lowest: the least eigenvalue on E⊥ found; None where sectors were not asked for.
         residual: of it.
         irrep: its sector.
+        sign: "negative" where a sector outside E has a quotient below zero by more than its error, "positive" where all
+            of them are known to be positive, else "undecided"; None where sectors were not asked for.
     """
 
     distance: float
@@ -87,13 +89,7 @@ class Diagnosis(Record):
     lowest: float | None = None
     residual: float | None = None
     irrep: str | None = None
-
-    @property
-    def unstable(self) -> bool | None:
-        """Whether augmented training leaves E at ΠA: True when λ_min lies below zero by more than its residual."""
-        if self.lowest is None:
-            return None
-        return self.lowest < -(self.residual or 0.0)
+    sign: str | None = None
 
     def __str__(self) -> str:
         lines = [f"distance to E   {self.distance:.4g}, {100 * self.share:.2g} % of the weights' norm"]
@@ -109,7 +105,10 @@ class Diagnosis(Record):
         lines.append("gradients       " + ", ".join(norms))
         lines.append(f"forcing         {self.forcing:.3g}: how fast training without augmentation leaves E there")
         if self.lowest is not None:
-            what = "augmented training leaves E too" if self.unstable else "no negative eigenvalue seen on E⊥"
+            what = {
+                "negative": "augmented training leaves E",
+                "positive": "augmented training returns to E",
+            }.get(self.sign, "whether augmented training leaves E is undecided")
             lines.append(f"λ_min on E⊥     {self.lowest:.4g} ± {self.residual:.1e} in sector {self.irrep}: {what}")
         return "\n".join(lines)
 
@@ -150,6 +149,8 @@ def diagnose(
     blocks = () if names == "none" else sectors(problem, theta, names, eigenvalues=eigenvalues)
     across = [s for s in blocks if s.irrep != "trivial" and s.lowest]
     lowest = min((s.lowest[0] for s in across), key=lambda e: e.value, default=None)
+    signs = {s.sign for s in blocks if s.irrep != "trivial"}
+    sign = "negative" if "negative" in signs else "positive" if signs == {"positive"} else "undecided"
     norm = float(at.norm())
     return Diagnosis(
         distance=distance,
@@ -167,6 +168,7 @@ def diagnose(
         lowest=lowest.value if lowest else None,
         residual=lowest.residual if lowest else None,
         irrep=lowest.irrep if lowest else None,
+        sign=sign if lowest else None,
     )
 
 

@@ -37,6 +37,7 @@ from stability.trees import (
     measured_representations,
     pack,
     parameter,
+    some_equivariant,
     spread,
     starts,
     twice_differentiable,
@@ -372,13 +373,14 @@ def _sides(name: str, spec: object) -> tuple[Representation, Representation, Rep
 
 
 def _declared(module: nn.Module, representations: Mapping[str, Any], lattice: Lattice | None) -> tuple[dict, list]:
-    """Layers of the parameter space by parameter name, and the layers with two sides."""
+    """Layers of the parameter space by parameter name, tied ones by their first, and the layers with two sides."""
     parameters = dict(module.named_parameters(remove_duplicate=False))
+    first = {id(p): name for name, p in module.named_parameters()}
     modules = dict(module.named_modules())
     specs: dict[str, Parameter | None] = {}
     mapped: list[Mapped] = []
     for name, spec in representations.items():
-        if name in parameters:
+        if name in parameters:  # a later entry for a single parameter overrides that of its layer
             specs[name] = None if spec is None else parameter(name, parameters[name].shape, spec)
             continue
         if name not in modules or not name:
@@ -408,7 +410,13 @@ def _declared(module: nn.Module, representations: Mapping[str, Any], lattice: La
                 f"{name} is a {type(layer).__name__}: give the representation of its parameters "
                 f"({', '.join(own) or 'it has none of its own'}), or of each under its full name"
             )
-    return specs, mapped
+    tied: dict[str, Parameter | None] = {}
+    for name, spec in specs.items():
+        owner = first[id(parameters[name])]
+        spec = None if spec is None else replace(spec, name=owner)
+        if tied.setdefault(owner, spec) != spec:
+            raise BadInput(f"{name} is tied to {owner}, but their representations differ; give both the same")
+    return tied, mapped
 
 
 def _kernel(
@@ -510,6 +518,7 @@ def from_module(
     if not studied:
         raise BadInput(f"{name}: every parameter is held at its value; give at least one representation")
     space = ParameterSpace(studied)
+    some_equivariant(name, space)
     fixed = {key: tensors[key].detach() for key in tensors if specs[key] is None}
     buffers = {k: v.detach().clone() for k, v in private.named_buffers()}
     invariant = _invariant_buffers(buffers, representations)

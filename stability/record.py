@@ -19,6 +19,7 @@ import json
 import math
 import types
 import typing
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
@@ -57,6 +58,13 @@ class Record:
     def __str__(self) -> str:
         words = ", ".join(f"{k} {shown(v)}" for k, v in Record.rows(self)[0].items() if v is not None)
         return f"{type(self).__name__}: {words}"
+
+
+def frame(results: Iterable[Record]) -> pd.DataFrame:
+    """The frames of several results, such as points or sectors, one below the other, numbered by ``index``."""
+    import pandas as pd
+
+    return pd.DataFrame([{"index": i, **row} for i, result in enumerate(results) for row in result.rows()])
 
 
 def shown(value: Any) -> str:

@@ -60,7 +60,11 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--size", default="small", help="small (a minute), medium (ten minutes), paper")
     p.add_argument("--variant", default="smooth", help="smooth (for spectra) or published (the paper's network)")
     p.add_argument("--group", help="the symmetry group, by the task's names; an unknown name lists them")
-    p.add_argument("--at", default="point", help="point (search stationary points), init, trained, or FILE.safetensors")
+    p.add_argument(
+        "--at",
+        default="point",
+        help="point (search stationary points), init, trained, or FILE, a stored point or state_dict",
+    )
     p.add_argument("--seed", type=int, default=0, help="of data, starts and probes")
     p.add_argument("--activation", help="tanh, gelu, softplus, sigmoid, leaky_relu, relu, …")
     p.add_argument("--weight-decay", type=float, help="μ in μ/2‖A‖²")
@@ -148,7 +152,11 @@ def run(options: argparse.Namespace, command: str) -> int:
     named = options.task in TASKS
     at, distance = options.at, 0.0
     if at not in ("point", "init", "trained"):
-        at, distance = load_point(Path(at), problem.space, problem.samples.x)
+        if Path(at).suffix == ".safetensors":
+            at, distance = load_point(Path(at), problem.space, problem.samples.x)
+        else:  # a checkpoint of a module, with its buffers
+            problem, weights = api.fitted(problem, at)
+            at, _, distance = api.locate(problem, weights)
     folder = prepare_folder(
         options.out or output_folder(options.task, options.size if named else "custom", options.seed)
     )

@@ -16,6 +16,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -26,6 +27,9 @@ from stability.errors import BadInput
 from stability.problem import Problem
 from stability.record import Record, shown
 from stability.storage import prepare_folder, read_tensors, write_tensors
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,7 @@ class Moment(Record):
         lowest_perp: the same on E⊥.
         residual: of ``lowest_perp``.
         irrep: its sector.
+        sign: "negative", "positive" or "undecided", of the spectrum on E⊥; see :class:`Diagnosis`.
         growth: d log distance / dt since the snapshot before; None without times or without distance.
         predicted: −λ_min on E⊥ at the snapshot before, the most that growth can be by instability alone.
     """
@@ -114,6 +119,7 @@ class Moment(Record):
     lowest_perp: float | None
     residual: float | None
     irrep: str | None
+    sign: str | None
     growth: float | None
     predicted: float | None
 
@@ -150,20 +156,51 @@ class Trajectory(Record):
         lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in table]
         return "\n".join([*lines, self.summary()])
 
+    def figure(self) -> Figure:
+        """Distance to E and equivariance error above, least eigenvalues of ∇²R^aug on E and on E⊥ below."""
+        from matplotlib.figure import Figure  # loads for seconds
+
+        steps = [m.step for m in self.moments]
+        figure = Figure(figsize=(7.2, 5.4), layout="constrained")
+        above, below = figure.subplots(2, sharex=True)
+        above.plot(steps, [m.distance for m in self.moments], "o-", color="black", label="distance to E, ‖A − Π_E A‖")
+        errors = [m.equivariance_error for m in self.moments]
+        if None not in errors:
+            above.plot(steps, errors, "s--", color="#0072b2", label="equivariance error of Φ, relative")
+        above.plot(
+            steps, [m.forcing for m in self.moments], "^:", color="#d55e00", label="forcing, ‖(I − Π_E)∇R(Π_E A)‖"
+        )
+        if all(m.distance > 0 for m in self.moments):
+            above.set_yscale("log")
+        above.set_ylabel("distance, error, gradient")
+        for name, style, where in (("lowest_perp", "o-", "E⊥"), ("lowest_E", "s--", "E")):
+            known = [(m.step, getattr(m, name)) for m in self.moments if getattr(m, name) is not None]
+            if known:
+                colour = "black" if where == "E⊥" else "0.55"
+                below.plot(*zip(*known, strict=True), style, color=colour, label=f"λ_min of ∇²R^aug on {where}")
+        below.axhline(0, color="black", linewidth=0.8)
+        below.set_ylabel("eigenvalue")
+        below.set_xlabel("step of training")
+        for axes in (above, below):
+            if axes.get_legend_handles_labels()[0]:
+                axes.legend(frameon=False, fontsize="small")
+        return figure
+
     def summary(self) -> str:
         """One sentence: when E was left, and by which of the two mechanisms."""
         if not self.moments:
             return "no snapshots"
         first, last = self.moments[0], self.moments[-1]
         grown = f"the distance to E went from {first.distance:.3g} to {last.distance:.3g}"
-        unstable = [m for m in self.moments if m.lowest_perp is not None and m.lowest_perp < -(m.residual or 0.0)]
+        unstable = [m for m in self.moments if m.sign == "negative"]
         judged = [m for m in self.moments if m.lowest_perp is not None]
         forced = max(self.moments, key=lambda m: m.forcing)
         if not judged:
             return f"{grown}; spectra were not computed"
         push = f"without augmentation the push off E was ≤ {forced.forcing:.2g}"
         if not unstable:
-            return f"{grown}; E was never seen unstable; {push}"
+            stable = sum(m.sign == "positive" for m in judged)
+            return f"{grown}; E was stable at {stable} of {len(judged)} snapshots, undecided at the others; {push}"
         strongest = min(unstable, key=lambda m: m.lowest_perp)
         return (
             f"{grown}; E was unstable at {len(unstable)} of {len(judged)} snapshots, most at step {strongest.step} "
@@ -218,6 +255,7 @@ def follow(
                 lowest_perp=d.lowest,
                 residual=d.residual,
                 irrep=d.irrep,
+                sign=d.sign,
                 growth=None if before is None else _growth(before, snapshot.time, d.distance),
                 predicted=None if before is None or before.lowest_perp is None else -before.lowest_perp,
             )

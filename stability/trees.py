@@ -36,7 +36,7 @@ from stability.groups import DirectSum, Element, Group, Representation, TensorPr
 from stability.layers import Layer
 from stability.problem import ParameterSpace, Problem, Samples
 
-# Beyond this order a bare risk is not averaged over moved weights: every element costs a whole evaluation.
+# Beyond so many elements a bare risk is not averaged over moved weights: each costs a whole evaluation.
 BARE_ORDER = 200
 # Beyond this a representation is not what it is said to be.
 TOLERANCE = 1e-8
@@ -146,6 +146,16 @@ def pack(space: ParameterSpace, tensors: Mapping[str, Tensor], where: str = "wei
     return torch.cat([part.to(dtype) for part in parts])
 
 
+def some_equivariant(name: str, space: ParameterSpace) -> None:
+    """Raise BadInput where E = {0}, unless a representation is none: the assumptions tell that better."""
+    if not space.dim_equivariant:
+        measured = measured_representations(layer_spaces(space), space.group, 0)
+        if max(error for error, _ in measured.values()) > TOLERANCE:
+            return
+        spaces = ", ".join(f"{one.name}: {one.source.name} → {one.target.name}" for one in space.layers)
+        raise BadInput(f"{name}: no weights but zero are equivariant ({spaces}); check the representations")
+
+
 def starts(space: ParameterSpace, given: Tensor) -> Callable[[int], Tensor]:
     """Seed ↦ a start on E: 0 is the given weights, projected; others Gaussian, each tensor as large as the given."""
 
@@ -223,6 +233,7 @@ def from_risk(
             f"{', '.join(unknown) or 'nothing'}; give each tensor its representation"
         )
     space = ParameterSpace(tuple(parameter(key, t.shape, representations[key]) for key, t in tensors.items()))
+    some_equivariant(name, space)
     given = pack(space, tensors, name)
     if not given.is_floating_point():
         given = given.double()
@@ -273,7 +284,8 @@ def _bare(
 
     one = given.new_ones(1)
     samples = Samples(given.new_zeros(1, 1), given.new_zeros(1), one)
-    summable = group.order is not None and group.order <= BARE_ORDER
+    nodes = group.nodes(2 * space.degree)
+    summable = nodes is not None and nodes <= BARE_ORDER
     return loss, transform if summable else None, samples, _assumptions(space, loss, None, samples, given)
 
 

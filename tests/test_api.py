@@ -20,7 +20,18 @@ from torch import nn
 import stability
 from stability.checkpoints import load_weights
 from stability.curvature import augmented_hessian_from_data, augmented_hessian_from_group, nominal_hessian
-from stability.groups import Cyclic, Dihedral, PermutationRepresentation, Symmetric, images, permutation, trivial
+from stability.groups import (
+    SO2,
+    Cyclic,
+    Dihedral,
+    PermutationGroup,
+    PermutationRepresentation,
+    Symmetric,
+    harmonics,
+    images,
+    permutation,
+    trivial,
+)
 from stability.problem import Samples
 from stability.record import Record
 from stability.storage import write_tensors
@@ -168,6 +179,50 @@ def test_a_risk_is_analysed_like_a_network():
     assert all(v is None or v < 1e-9 for k, v in outcome.analysis.identities.items() if k != "reasons")
 
 
+def test_a_risk_under_a_lie_group_is_averaged_by_quadrature():
+    group = SO2()
+    plane, twice = harmonics(group, 1), harmonics(group, 2)
+    twist = brute.gaussian(2, 2, seed=1)
+
+    def risk(t):
+        hidden = t["map"] @ torch.tanh(t["map"].mT @ t["vector"])
+        own = torch.tanh(t["own"] @ hidden) @ twist @ t["own"][0]
+        return hidden @ twist @ t["vector"] + own + t["vector"].square().sum().square() + t["map"].square().sum()
+
+    tensors = {"map": brute.gaussian(2, 2, seed=2), "vector": brute.gaussian(2, seed=3)}
+    tensors |= {"own": brute.gaussian(2, 2, seed=4)}
+    with brute.bad("no weights but zero are equivariant"):
+        stability.from_risk(lambda t: t["vector"].square().sum(), {"vector": tensors["vector"]}, {"vector": plane})
+    problem = stability.from_risk(risk, tensors, {"map": (twice, plane), "vector": plane, "own": (plane, plane)})
+    theta = problem.initial(0)
+    at = problem.space.embed(theta)
+    turns = [2 * np.pi * k / 64 for k in range(64)]
+    dense = sum(
+        torch.autograd.functional.hessian(lambda a, g=g: problem.risk(problem.space.act(g, a)), at) for g in turns
+    ) / len(turns)
+    found = stability.spectrum(problem, theta, "aug", "L")
+    listed = np.repeat(found.density.values, np.rint(np.array(found.density.weights) * found.dim).astype(int))
+    np.testing.assert_allclose(np.sort(listed), np.linalg.eigvalsh(dense), atol=1e-8)
+
+
+def test_a_group_whose_irreps_are_out_of_reach_is_averaged_over_instead():
+    seven = PermutationGroup([(1, 0, 2, 3, 4, 5, 6), (1, 2, 3, 4, 5, 6, 0)], name="S_7 by generators")
+    nodes = permutation(seven)
+    twist = brute.gaussian(7, 7, seed=1)
+    problem = stability.from_risk(
+        lambda t: torch.tanh(t["a"]) @ twist @ t["a"] + t["a"].square().sum().square(),
+        {"a": brute.gaussian(7, seed=2)},
+        {"a": nodes},
+    )
+    theta = problem.initial(0)
+    dense = torch.autograd.functional.hessian(problem.risk, problem.space.embed(theta))
+    # The average of a symmetric matrix over S_n is (a, b) on the diagonal and off it.
+    a, b = dense.trace() / 7, (dense.sum() - dense.trace()) / 42
+    found = stability.spectrum(problem, theta)
+    assert found.lowest[0].value == pytest.approx(float(a - b), abs=1e-9)
+    assert found.dim == 6
+
+
 # -- stages -------------------------------------------------------------------------------------------------------
 
 
@@ -281,6 +336,8 @@ def test_results_print_round_trip_and_become_frames(tmp_path):
         frame = result.to_frame()
         assert len(frame) >= 1 and len(frame.columns) >= 1
         assert "object at 0x" not in str(result) and len(str(result)) > 10
+    frame = stability.frame(outcome.analysis.sectors)
+    assert frame["irrep"].tolist() == [s.irrep for s in outcome.analysis.sectors]
     assert set(outcome.to_frame().columns) >= {"risk", "space", "end", "value", "residual", "irrep"}
     assert "verdict: eqv=stable aug=unstable" in str(outcome)
     page = stability.report(outcome, tmp_path / "page")
@@ -333,7 +390,7 @@ def test_a_diagnosis_measures_what_a_definition_says():
     plain = problem.model.predict(a, x)
     error = (plain - problem.model.output.act(1, plain)).abs().max() / plain.abs().max()
     assert found.equivariance_error == pytest.approx(float(error), rel=1e-5) and found.projected_error < 1e-12
-    assert found.lowest < 0 and found.unstable and found.irrep == "q=1"
+    assert found.lowest < 0 and found.sign == "negative" and found.irrep == "q=1"
     assert found.layers[0].share == pytest.approx(found.share)
 
 
@@ -358,6 +415,8 @@ def test_a_recorded_run_leaves_e_at_the_rate_of_the_spectrum(tmp_path):
         assert moment.predicted == pytest.approx(1.0, abs=1e-6)
         assert moment.growth == pytest.approx(1.0, rel=2e-3)
     assert "E was unstable at 5 of 5 snapshots" in str(found)
+    above, below = found.figure().axes
+    assert "step" in below.get_xlabel() and above.get_yscale() == "log" and len(above.lines) == 3
     assert len(stability.Recorder(tmp_path / "run")) == 21
     with brute.bad("no snapshots"):
         stability.follow(problem, stability.Recorder())
@@ -399,9 +458,13 @@ def test_the_command_takes_a_factory_of_a_module(tmp_path, capsys, monkeypatch):
     assert stored["dims"] == {"L": 50, "E": stored["dims"]["E"], "E_perp": 50 - stored["dims"]["E"]}
     assert set(load_weights("found/point.safetensors")) == {"conv.weight", "conv.bias", "head.weight", "head.bias"}
     assert load_weights("found/point.safetensors")["conv.weight"].shape == (4, 1, 3, 3)
-    again = ["--task", "mine.py:make", "--at", "found/point.safetensors", "--out", "again"]
+    torch.save({"state_dict": load_weights("found/point.safetensors")}, "trained.pt")
+    again = ["--task", "mine.py:make", "--at", "trained.pt", "--out", "again"]
     assert stability.spectrum.main(again) == 0
-    assert capsys.readouterr().out.splitlines()[-1].startswith("verdict: eqv=")
+    other = json.loads(Path("again/spectrum.json").read_text())
+    for space in ("E", "E_perp"):
+        ends = [found["spectra"]["aug"][space]["lowest"][0]["value"] for found in (stored, other)]
+        assert ends[0] == pytest.approx(ends[1], abs=1e-9)
 
 
 def test_unpacked_weights_keep_their_owners_shapes_with_batch_axes():

@@ -16,11 +16,13 @@ import stability
 from stability.curvature import augmented_hessian_from_data, augmented_hessian_from_group, nominal_hessian
 from stability.errors import BadInput
 from stability.groups import (
+    SO2,
     Cyclic,
     Dihedral,
     Lattice,
     MatrixRepresentation,
     Representation,
+    harmonics,
     images,
     regular,
     rotations,
@@ -235,6 +237,51 @@ def test_a_set_network_shares_its_weights_over_points_that_the_group_permutes():
     assert max(stability.check(problem).values()) < 1e-12
     assert problem.space.dim == problem.space.dim_equivariant  # architecture alone makes it invariant
     assert problem.model.input.dim == 8
+
+
+def test_a_network_of_vectors_under_so2_has_the_dense_spectrum_of_its_quadrature():
+    group = SO2()
+    one, plane = trivial(group), harmonics(group, 1)
+
+    class Vectors(nn.Module):
+        """Two vectors in, three hidden ones whose lengths are gated, their lengths out."""
+
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Linear(4, 6, bias=False), nn.Linear(6, 6, bias=False)
+            self.head = nn.Linear(3, 2)
+
+        def forward(self, x):
+            for layer in (self.first, self.second):
+                v = layer(x).unflatten(-1, (3, 2))
+                x = (v * torch.sigmoid(v.square().sum(-1, keepdim=True))).flatten(-2)
+            return self.head(x.unflatten(-1, (3, 2)).square().sum(-1))
+
+    spec = {"first": (2 * plane, 3 * plane), "second": (3 * plane, 3 * plane), "head": (3 * one, 2 * one)}
+    torch.manual_seed(0)
+    problem = stability.from_module(Vectors(), nn.CrossEntropyLoss(), data((4,), 2), spec, weight_decay=1e-2)
+    assert max(stability.check(problem).values()) < 1e-12
+    theta = problem.initial(1)
+    at = problem.space.embed(theta)
+    dense = augmented_hessian_from_data(problem, at).matrix(at)
+    found = stability.spectrum(problem, theta, "aug", "L")
+    np.testing.assert_allclose(eigenvalues(found), np.linalg.eigvalsh(dense), atol=1e-8)
+
+
+def test_tied_parameters_are_one():
+    group = Dihedral(4)
+    one, pixels = trivial(group), images(group, 3)
+    module = Net([9, 9, 9, 3])
+    module.layers[1].weight = module.layers[0].weight
+    spec = {"layers.0": (pixels, pixels), "layers.1": (pixels, pixels), "layers.2": (pixels, 3 * one)}
+    problem = stability.from_module(module, nn.CrossEntropyLoss(), data((9,)), spec)
+    assert [layer.name for layer in problem.space.layers] == ["layers.0.weight", "layers.2.weight"]
+    assert max(stability.check(problem).values()) < 1e-12
+    x = problem.samples.x
+    expected = copy.deepcopy(module).double()(x)
+    assert torch.allclose(problem.model.predict(problem.model.given, x), expected.detach(), atol=1e-12)
+    with brute.bad("layers.1.weight is tied to layers.0.weight"):
+        stability.from_module(module, nn.CrossEntropyLoss(), data((9,)), spec | {"layers.1": (pixels, 9 * one)})
 
 
 # -- the module's own state -------------------------------------------------------------------------------------

@@ -70,7 +70,8 @@ def accepts(module: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) 
 
     with monkeypatch.context() as patch:
         patch.setattr(argparse.ArgumentParser, "parse_args", parse)
-        main = importlib.import_module(module).main
+        loaded = importlib.import_module(module)
+        main = (loaded if hasattr(loaded, "main") else importlib.import_module(f"{module}.__main__")).main
         try:
             with contextlib.redirect_stderr(io.StringIO()) as said:
                 main()

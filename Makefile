@@ -7,8 +7,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 install: $(STAMP)
 
-# Third-party files are checked against their hashes, the build backend among them; what is left for the second step is this project itself (and the
-# CUDA libraries that torch's metadata pins, where its CUDA build was taken).
+# Third-party files are checked against their hashes, the build backend among them. What is left for the second step is
+# this project itself (and the CUDA libraries that torch's metadata pins, where its CUDA build was taken).
 $(STAMP): pyproject.toml constraints.txt requirements.lock
 	$(PYTHON) -m venv .venv
 	$(PIP) install --require-hashes --no-deps -r requirements.lock

@@ -7,10 +7,15 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 install: $(STAMP)
 
-# Third-party files are checked against their hashes, the build backend among them. What is left for the second step is
-# this project itself (and the CUDA libraries that torch's metadata pins, where its CUDA build was taken).
+# Third-party files are checked against their hashes, the build backend among them. torch comes first and by itself, for
+# among its builds pip is to choose as it always does: with hashes it would pass over a local one, without CUDA. What is
+# left for the last step is this project (and the CUDA libraries that torch's metadata pins, where that build was taken).
 $(STAMP): pyproject.toml constraints.txt requirements.lock
 	$(PYTHON) -m venv .venv
+	$(PIP) download -q --no-deps -c constraints.txt -d .venv/torch torch
+	$(BIN)/python .ci/dependencies.py verify .venv/torch/*
+	$(PIP) install --no-deps .venv/torch/*
+	rm -r .venv/torch
 	$(PIP) install --require-hashes --no-deps -r requirements.lock
 	$(PIP) install -c constraints.txt --no-build-isolation -e '.[test,cluster]'
 	touch $@

@@ -1,6 +1,7 @@
 """Dependencies by hash: ``lock`` writes requirements.lock from constraints.txt, ``audit`` checks them and the code.
 
     python .ci/dependencies.py lock     # needs uv and an index
+    python .ci/dependencies.py verify FILES
     python .ci/dependencies.py audit    # needs pip-audit, and ruff beside the interpreter of the project
 
 ``audit`` ends with 0 when nothing was found beyond what is explained below, with 1 when something was, and with 3 when
@@ -9,6 +10,7 @@ no advisory service answered: then the versions have not been audited, and that 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import subprocess
@@ -84,6 +86,17 @@ def unlocked() -> list[str]:
     ]
 
 
+def verify(files: list[str]) -> int:
+    """Whether these files are among those locked; nothing of them is run."""
+    allowed = set(re.findall(r"sha256:([0-9a-f]{64})", LOCK.read_text()))
+    strangers = [f for f in files if hashlib.sha256(Path(f).read_bytes()).hexdigest() not in allowed]
+    for file in strangers:
+        print(
+            f"{file} is none of the files in {LOCK.name}; remove it, or run make lock after looking where it came from"
+        )
+    return 1 if strangers or not files else 0
+
+
 def static() -> list[str]:
     """What ruff's security rules find in the package and the analyses, without what is explained."""
     command = [
@@ -146,4 +159,5 @@ def audit() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit({"lock": lock, "audit": audit}[sys.argv[1]]())
+    command, *rest = sys.argv[1:]
+    raise SystemExit({"lock": lock, "audit": audit, "verify": lambda: verify(rest)}[command]())

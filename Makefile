@@ -3,15 +3,21 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: install spectrum test bench slow docs clean
+.PHONY: install spectrum test bench slow docs lock audit clean
 
 install: $(STAMP)
 
-# The build backend is installed first, so that it is the pinned one too.
-$(STAMP): pyproject.toml constraints.txt
+# Third-party files are checked against their hashes, the build backend among them. torch comes first and by itself, for
+# among its builds pip is to choose as it always does: with hashes it would pass over a local one, without CUDA. What is
+# left for the last step is this project (and the CUDA libraries that torch's metadata pins, where that build was taken).
+$(STAMP): pyproject.toml constraints.txt requirements.lock
 	$(PYTHON) -m venv .venv
-	$(PIP) install -c constraints.txt setuptools
-	$(PIP) install -c constraints.txt --no-build-isolation -e '.[test]'
+	$(PIP) download -q --no-deps -c constraints.txt -d .venv/torch torch
+	$(BIN)/python .ci/dependencies.py verify .venv/torch/*
+	$(PIP) install --no-deps .venv/torch/*
+	rm -r .venv/torch
+	$(PIP) install --require-hashes --no-deps -r requirements.lock
+	$(PIP) install -c constraints.txt --no-build-isolation -e '.[test,cluster]'
 	touch $@
 
 # make spectrum ARGS="--task perm --size paper"
@@ -39,6 +45,17 @@ docs: install
 	$(BIN)/python -m sphinx -q -W --keep-going -b html -d build/doctrees docs build/docs
 	@echo "build/docs/index.html"
 
+# The hashes of every file that may be installed, after a change of pyproject.toml or constraints.txt.
+.audit:
+	$(PYTHON) -m venv .audit
+	.audit/bin/python -m pip --disable-pip-version-check install pip-audit==2.10.1 uv==0.13.9
+lock: .audit
+	.audit/bin/python .ci/dependencies.py lock
+
+# Known vulnerabilities of the versions locked, and security rules on the code; 3 when no advisory service answers.
+audit: install .audit
+	.audit/bin/python .ci/dependencies.py audit
+
 clean:
-	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .audit build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

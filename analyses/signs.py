@@ -25,6 +25,7 @@ A verdict is *right*, *undecided* (or refused as not stationary) or *wrong*. Row
 from __future__ import annotations
 
 import argparse
+import json
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -35,11 +36,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
-from analyses.shared import Figure, Rows, Section, command, finish, prepare_folder, table
+from analyses.shared import Figure, Rows, Section, command, dumps, finish, prepare_folder, table
 from stability import krylov
 from stability.analysis import Settings, analyse
+from stability.cluster import pool
 from stability.curvature import Operator, StaleLinearisation
 from stability.groups import (
     Cyclic,
@@ -58,7 +59,7 @@ from stability.groups import (
 from stability.layers import make_layer
 from stability.networks import Classifier, Identity, Pointwise, cross_entropy, mlp, supervised
 from stability.problem import ParameterSpace, Problem, Samples
-from stability.storage import Checkpoint
+from stability.storage import Checkpoint, write
 from stability.tasks.counterexample import squared_sum
 from stability.verdict import Block, judge
 
@@ -485,28 +486,42 @@ def verdicts(case: Case) -> dict[str, tuple[str, str]]:
     return {name: (getattr(found, name).status, getattr(found, name).evidence) for name in case.truth}
 
 
+class Lines(Rows):
+    """Rows that are kept one a line."""
+
+    def save(self, **extra: object) -> None:
+        self.extra |= extra
+        head = dumps({"options": self.options, **self.extra}).rstrip()[:-1].rstrip()
+        lines = ",\n  ".join(json.dumps(r, ensure_ascii=False, allow_nan=False) for r in self.rows)
+        write(self.file, f'{head},\n "rows": [\n  {lines}\n ]\n}}\n')
+
+
 def row(family: str, number: int) -> dict:
     """One problem, judged."""
     case = FAMILIES[family](np.random.default_rng([number, *family.encode()]))
     said = verdicts(case)
     results = {name: outcome(case.truth[name], said[name][0]) for name in case.truth}
+    why = {name: reason(said[name][1]) for name in case.truth if results[name] != "right"}
     return {
         "family": family,
         "number": number,
         "space": case.problem.name if case.problem else "diagonal",
         "lowest": case.lowest,
-        "truth": case.truth,
-        "said": {name: said[name][0] for name in case.truth},
-        "outcome": results,
-        "why": {name: reason(said[name][1]) for name in case.truth if results[name] != "right"},
+        **{name: [case.truth[name], said[name][0], results[name]] for name in case.truth},
+        **({"why": why} if why else {}),
     }
+
+
+def outcomes(r: dict) -> list[str]:
+    """right, undecided or wrong, verdict by verdict."""
+    return [r[name][2] for name in VERDICTS if name in r]
 
 
 def counts(rows: Sequence[dict]) -> dict[str, Counter]:
     """family → right, undecided, wrong, over all verdicts."""
     found = {family: Counter() for family in FAMILIES}
     for r in rows:
-        found[r["family"]].update(r["outcome"].values())
+        found[r["family"]].update(outcomes(r))
     return {family: c for family, c in found.items() if c}
 
 
@@ -539,18 +554,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--each", type=int, default=100, help="problems of each family")
     parser.add_argument("--families", nargs="+", default=list(FAMILIES), choices=list(FAMILIES))
+    parser.add_argument("--workers", type=int, help="processes of this machine")
+    parser.add_argument("--scheduler", metavar="ADDRESS", help="of Dask, for the processes of others")
     parser.add_argument("--out", type=Path, default=Path("reports/signs"))
     options = parser.parse_args(arguments)
     folder = prepare_folder(options.out)
-    rows = Rows(folder / "signs.json", {"version": 1})
+    rows = Lines(folder / "signs.json", {"version": 1})
     jobs = [(f, i) for f in options.families for i in range(options.each) if not rows.has(family=f, number=i)]
-    for done, (family, number) in enumerate(tqdm(jobs, desc="problems", disable=None), 1):
-        rows.rows.append(row(family, number))
-        if done % 50 == 0:
-            rows.save()
+    with pool(options.scheduler, options.workers) as spread:
+        for done, (_, found) in enumerate(spread.run(row, jobs, "problems"), 1):
+            rows.rows.append(json.loads(json.dumps(found)))
+            if done % 50 == 0:
+                rows.save()
+    rows.rows.sort(key=lambda r: (list(FAMILIES).index(r["family"]), r["number"]))
     by_family = counts(rows.rows)
     total = sum(by_family.values(), Counter())
-    why = Counter(w for r in rows.rows for name, w in r["why"].items() if r["outcome"][name] == "undecided")
+    why = Counter(w for r in rows.rows for name, w in r.get("why", {}).items() if r[name][2] == "undecided")
     undecided = ", ".join(f"{w} {c}" for w, c in why.most_common())
     share = 100 * total["undecided"] / total.total()
     section = Section(
@@ -571,7 +590,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     finish(folder, "signs", rows, draw(rows.rows), section, [table("By family", header, cells), reasons])
     print(section.measured)
     for r in rows.rows:
-        if "wrong" in r["outcome"].values():
+        if "wrong" in outcomes(r):
             print("WRONG", r)
 
 

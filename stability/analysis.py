@@ -38,7 +38,7 @@ from stability.curvature import (
     nominal_hessian,
     transverse,
 )
-from stability.eigen import Solution, Spectrum, dense_spectrum, lanczos, ritz
+from stability.eigen import Solution, Spectrum, dense_spectrum, lanczos, ritz, rounding
 from stability.errors import BadInput
 from stability.groups import Irrep, cyclic_moduli, residual_symmetry, trivial_irrep
 from stability.points import MOVED_SAMPLES, describe, is_large, scores
@@ -365,7 +365,7 @@ class _Run:
         self.pool = None if isinstance(pool, Serial) else pool
         self.handle = self.pool.share(recipe or problem) if self.pool is not None else None
         self.budgets: dict[str, certificates.Budget] = {}
-        self.kink: float | None = None
+        self.size, self.kink = 0.0, None
 
     def all(self) -> Outcome:
         self.check_memory()
@@ -507,6 +507,7 @@ class _Run:
         if self.large:
             return self.large_spectra()
         nominal = nominal_hessian(problem, self.at)
+        self.size = certificates.size(nominal, self.like, settings.seed)
         fits = n <= min(DENSE_LIMIT, (settings.memory_gb * 1e9 / (6 * 8)) ** 0.5)
         dense = fits and self.sectors is None
         on_e = hessian_on_e(problem, self.theta)
@@ -639,6 +640,7 @@ class _Run:
         check_product(
             on_e, problem.equivariant_loss, self.theta, problem.samples, problem.weight_decay, self.settings.seed
         )
+        self.size = certificates.norm(solutions["eqv.E"].spectrum)
         solutions["eqv.E"] = self.certified(
             "E", solutions["eqv.E"], self.product_error(on_e, problem.equivariant_loss, self.theta)
         )
@@ -736,7 +738,9 @@ class _Run:
 
     def widened(self, solution: Solution, products: float) -> tuple[Solution, certificates.Budget]:
         spectrum, violated = solution.spectrum, self.outcome.analysis.assumptions or {}
-        symmetry = SYMMETRY * max(violated.values(), default=0.0) * certificates.norm(spectrum)
+        scale = max(self.size, certificates.norm(spectrum))
+        products += rounding(self.size, spectrum.dim, self.like.dtype)
+        symmetry = SYMMETRY * max(violated.values(), default=0.0) * scale
         wider = certificates.widen(spectrum, products + symmetry)
         budget = certificates.Budget(spectrum.error, products, symmetry, spectrum.error + products + symmetry)
         return replace(solution, spectrum=wider), budget

@@ -86,7 +86,8 @@ class Budget:
 
     Attributes:
         solver: rounding of the eigenvalue solver and the largest residual reported.
-        products: measured error of the Hessian's products.
+        products: of the Hessian's products: rounding at the size of ∇²R, of which blocks are projections and may be far
+            smaller, and the error measured.
         symmetry: what the violation of the assumptions may do.
         total: their sum, the ``error`` of the spectrum.
     """
@@ -185,6 +186,19 @@ def widen(spectrum: Spectrum, extra: float) -> Spectrum:
         zero_count=int(counts[np.abs(values) <= error].sum()),
         least_positive=min((float(v) for v in values if v > error), default=None),
     )
+
+
+def size(operator: Operator, like: Tensor, seed: int, steps: int = 4) -> float:
+    """‖H‖ within a factor of two or so, by a few steps of the power method: what rounding is measured against."""
+    generator = torch.Generator().manual_seed(seed)
+    v = torch.randn(operator.dim, generator=generator, dtype=torch.float64).to(like)
+    found = 0.0
+    for _ in range(steps):
+        v = operator(v / v.norm())
+        found = max(found, float(v.norm()))
+        if not float(v.norm()) > 0:
+            break
+    return found
 
 
 def norm_bound(operator: Operator, like: Tensor, seed: int) -> float:

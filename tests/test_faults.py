@@ -123,7 +123,7 @@ def survives(moment: int, folder: Path, reference: dict, capsys) -> bool:
     return True
 
 
-@pytest.mark.parametrize("moment", [1, 4, 9, 16, 25, 31, 38])
+@pytest.mark.parametrize("moment", [1, 9, 25, 38])
 def test_a_run_killed_at_any_moment_leaves_whole_files_and_resumes_to_the_same_numbers(
     moment, tmp_path, reference, capsys
 ):

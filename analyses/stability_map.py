@@ -384,8 +384,8 @@ def section(rows: Sequence[dict]) -> Section:
     found = [r for r in rows if r["kind"] == "minimum"]
     texts = [
         f"{len(found)} searches ended in {len(points)} strict minima on E; the other {len(found) - len(points)} fell "
-        f"short of the tolerance or were no strict minima and are left out. {len(points) - len(alive)} have collapsed "
-        "to A = 0"
+        "short of the tolerance or were no strict minima and are left out, as are "
+        f"{len(points) - len(alive)} that collapsed to A = 0"
     ]
     for task in BASE:
         mine = [r for r in alive if r["cell"]["task"] == task]
@@ -393,7 +393,7 @@ def section(rows: Sequence[dict]) -> Section:
             count = sum(map(unstable, mine))
             low, high = interval(count, len(mine))
             texts.append(
-                f"{task}: {count} of {len(mine)} that have not are unstable (95 %: {low:.2f} to {high:.2f}), with "
+                f"{task}: {count} of {len(mine)} are unstable (95 %: {low:.2f} to {high:.2f}), with "
                 f"{min(r['negative'] for r in mine)} to {max(r['negative'] for r in mine)} negative directions"
             )
             for name, flag in (("unstable", True), ("stable", False)):
@@ -451,7 +451,7 @@ def _meaning(alive: Sequence[dict]) -> str:
     shaken, held = ([r for r in alive if unstable(r) == flag] for flag in (True, False))
     text = (
         f"{len(shaken)} of {len(alive)} equivariant minima are saddles of R^aug. The sign is that of a balance along "
-        "one direction, residual part against Gauss-Newton part and decay: their ratio passes one where λ_min passes zero"
+        "one direction, residual part against Gauss-Newton part and decay: their ratio passes one as λ_min passes zero"
     )
     for name, side in (("unstable", shaken), ("stable", held)):
         if side:

@@ -257,19 +257,32 @@ def interval(successes: int, trials: int) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
+def leverage(row: dict) -> float:
+    """−residual/(Gauss-Newton + μ) along the lowest direction of E⊥: above one exactly where λ_min < 0."""
+    parts = row["parts"]
+    return -parts["residual"] / (parts["gauss_newton"] + parts["decay"])
+
+
+CANDIDATES = {
+    "misfit √E|ℓ'|²": lambda r: r["misfit"],
+    "dim E": lambda r: r["dim_E"],
+    "dim E/dim L": lambda r: r["dim_E"] / r["dim_L"],
+    "width": lambda r: r["cell"]["width"],
+    "μ": lambda r: r["cell"]["decay"],
+    "samples": lambda r: r["cell"]["samples"],
+    "training accuracy": lambda r: r["accuracy"].get("train", float("nan")),
+}
+
+
 def rank_correlations(rows: Sequence[dict]) -> dict[str, float]:
-    """Spearman's rank correlation of λ_min on E⊥, relative to λ_max there, with what might decide it."""
-    value = [r["lambda_min_E_perp"] / r["lambda_max_E_perp"] for r in rows]
-    candidates = {
-        "misfit √E|ℓ'|²": [r["misfit"] for r in rows],
-        "residual part along the lowest direction": [r["parts"]["residual"] / r["lambda_max_E_perp"] for r in rows],
-        "Gauss-Newton part along it": [r["parts"]["gauss_newton"] / r["lambda_max_E_perp"] for r in rows],
-        "decay μ": [r["cell"]["decay"] for r in rows],
-        "width": [r["cell"]["width"] for r in rows],
-        "λ_min on E": [r["lambda_min_E"] for r in rows],
-        "‖A‖": [r["norm"] for r in rows],
-    }
-    return {k: float(spearmanr(v, value)[0]) for k, v in candidates.items() if len(set(v)) > 1}
+    """Spearman's rank correlation of :func:`leverage` with what might decide it; without those that do not vary."""
+    value = [leverage(r) for r in rows]
+    found = {}
+    for name, candidate in CANDIDATES.items():
+        other = [candidate(r) for r in rows]
+        if len(set(other)) > 1 and len(rows) > 5:
+            found[name] = float(spearmanr(other, value)[0])
+    return found
 
 
 def _heat(axes: object, rows: Sequence[dict], which: Map, title: str) -> None:
@@ -307,6 +320,7 @@ def _line(axes: object, rows: Sequence[dict], which: Map) -> None:
             label = f"{sum(map(unstable, mine))}/{len(mine)}"
             axes.annotate(label, (i, 1), xycoords=("data", "axes fraction"), va="top", ha="center", fontsize=8)
     axes.axhline(0, color="black", linewidth=1)
+    axes.set_xlim(-0.5, len(names) - 0.5)
     axes.set_xticks(range(len(names)), names, rotation=20 if along == "group" else 0, fontsize="small")
     axes.set_xlabel({"samples": "samples", "depth": "hidden layers", "group": "group"}[along])
     axes.set_ylabel(r"$\lambda_{\min}$ on $E^\perp$")
@@ -345,8 +359,8 @@ def draw(rows: Sequence[dict]) -> Figure:
     left.set_title("every strict minimum; filled: unstable", fontsize="medium")
     left.legend(fontsize="small")
     if any(not collapsed(r) for r in points):
-        ends = np.array(middle.get_xlim() + middle.get_ylim())
-        ends = [max(ends[ends > 0].min(), 1e-6), ends.max()]
+        shown = [r["parts"] for r in points if not collapsed(r)]
+        ends = [f(p["gauss_newton"] + p["decay"] for p in shown) for f in (min, max)]
         middle.plot(ends, ends, color="black", linewidth=1)
         middle.set_xscale("log")
         middle.set_yscale("log")
@@ -355,6 +369,7 @@ def draw(rows: Sequence[dict]) -> Figure:
     middle.set_title("above the line: unstable", fontsize="medium")
     right.axhline(0, color="black", linewidth=1)
     right.set_xscale("symlog", linthresh=STEP)
+    right.set_xlim(0, 1.2 * EPOCHS[-1] * STEP)
     right.set_yscale("symlog", linthresh=1e-3)
     right.set_xlabel("flow time of equivariant training")
     right.set_ylabel(r"$\lambda_{\min}$ on $E^\perp$")
@@ -369,8 +384,8 @@ def section(rows: Sequence[dict]) -> Section:
     found = [r for r in rows if r["kind"] == "minimum"]
     texts = [
         f"{len(found)} searches ended in {len(points)} strict minima on E; the other {len(found) - len(points)} fell "
-        f"short of the tolerance or were no strict minima and are left out. {len(points) - len(alive)} have collapsed "
-        "to A = 0"
+        "short of the tolerance or were no strict minima and are left out, as are "
+        f"{len(points) - len(alive)} that collapsed to A = 0"
     ]
     for task in BASE:
         mine = [r for r in alive if r["cell"]["task"] == task]
@@ -378,9 +393,15 @@ def section(rows: Sequence[dict]) -> Section:
             count = sum(map(unstable, mine))
             low, high = interval(count, len(mine))
             texts.append(
-                f"{task}: {count} of {len(mine)} that have not are unstable (95 %: {low:.2f} to {high:.2f}), with "
+                f"{task}: {count} of {len(mine)} are unstable (95 %: {low:.2f} to {high:.2f}), with "
                 f"{min(r['negative'] for r in mine)} to {max(r['negative'] for r in mine)} negative directions"
             )
+            for name, flag in (("unstable", True), ("stable", False)):
+                side = [r["accuracy"] for r in mine if unstable(r) == flag]
+                if side:
+                    train, constant = (np.median([a[k] for a in side]) for k in ("train", "constant"))
+                    texts[-1] += f"; the {name} ones have a median training accuracy of {train:.2f}"
+                    texts[-1] += f" ({constant:.2f} for the constant)"
     for name in ("digits", "group", "depth", "samples"):
         lines = []
         for cell in MAPS[name].cells:
@@ -427,24 +448,28 @@ def section(rows: Sequence[dict]) -> Section:
 def _meaning(alive: Sequence[dict]) -> str:
     if len(alive) < 8:
         return "Too few points to say what decides."
-    ranked = sorted(rank_correlations(alive).items(), key=lambda item: -abs(item[1]))
     shaken, held = ([r for r in alive if unstable(r) == flag] for flag in (True, False))
-    text = "What λ_min on E⊥ (relative to λ_max) goes with, by rank correlation over all points: "
-    text += ", ".join(f"{name} {value:+.2f}" for name, value in ranked) + "."
-    if shaken and held:
-        fits = [np.median([r["misfit"] for r in side]) for side in (shaken, held)]
-        bend = np.median([r["parts"]["residual"] for r in shaken])
-        hold = np.median([r["parts"]["gauss_newton"] + r["parts"]["decay"] for r in shaken])
+    text = (
+        f"{len(shaken)} of {len(alive)} equivariant minima are saddles of R^aug. The sign is that of a balance along "
+        "one direction, residual part against Gauss-Newton part and decay: their ratio passes one as λ_min passes zero"
+    )
+    for name, side in (("unstable", shaken), ("stable", held)):
+        if side:
+            ratio, fit = (np.median([f(r) for r in side]) for f in (leverage, lambda r: r["misfit"]))
+            text += f"; at {name} points its median is {ratio:.2g} and the median misfit {fit:.2g}"
+    text += "."
+    for scope, rows in [("all points", alive), *((t, [r for r in alive if r["cell"]["task"] == t]) for t in BASE)]:
+        ranked = sorted(rank_correlations(rows).items(), key=lambda item: -abs(item[1]))[:3]
+        if ranked:
+            text += f" Over {scope} the ratio goes by rank with " if scope == "all points" else f" On {scope}, with "
+            text += ", ".join(f"{name} ({value:+.2f})" for name, value in ranked) + "."
+    zero = [r for r in shaken if r["parts"]["gauss_newton"] < 1e-6 * r["parts"]["decay"]]
+    if zero:
         text += (
-            f" The median misfit is {fits[0]:.2g} at unstable points and {fits[1]:.2g} at stable ones; along the "
-            f"lowest direction the residual part is {bend:.1e} at unstable points, against {hold:.1e} of Gauss-Newton "
-            "part and decay. Points lose their stability where what the equivariant network cannot fit, times how it "
-            "bends, outweighs decay and Gauss-Newton part together."
+            f" At {len(zero)} unstable points the Gauss-Newton part of the lowest direction vanishes: the predictions "
+            "do not see it to first order, and the decay alone holds it, against a residual part that the same decay "
+            "leaves by keeping every sample from being fitted."
         )
-    elif shaken:
-        text += " Every point that has not collapsed is unstable, so these sizes do not show where instability ends."
-    else:
-        text += " No point is unstable, so these sizes do not show where instability begins."
     return text
 
 
@@ -469,7 +494,14 @@ def tables_of(rows: Sequence[dict]) -> list[dict]:
             + [max(set(leading), key=leading.count)]
             + [float(np.mean([r["accuracy"].get(k, np.nan) for r in mine])) for k in ("train", "test", "constant")]
         )
-    return [table("Every cell of the maps", header, lines)]
+    alive = [r for r in minima(rows) if not collapsed(r)]
+    scopes = {"all": alive, **{t: [r for r in alive if r["cell"]["task"] == t] for t in BASE}}
+    ranks = {scope: rank_correlations(mine) for scope, mine in scopes.items()}
+    title = "Rank correlation of −residual/(Gauss-Newton + μ) along the lowest direction with what might decide it"
+    return [
+        table("Every cell of the maps", header, lines),
+        table(title, ["", *scopes], [[name, *(ranks[t].get(name) for t in scopes)] for name in CANDIDATES]),
+    ]
 
 
 def problem_name(cell: Cell) -> str:

@@ -102,6 +102,13 @@ def test_searches_that_fell_short_and_saddles_of_e_are_no_minima():
     assert stability_map.minima([good, *others]) == [good]
 
 
+def test_the_ratio_of_residual_part_to_what_holds_passes_one_where_the_sign_turns():
+    for residual, sign in ((-0.2, 1), (-0.4, -1)):
+        parts = {"decay": 0.1, "gauss_newton": 0.2, "residual": residual}
+        assert np.sign(sum(parts.values())) == sign
+        assert (stability_map.leverage({"parts": parts}) > 1) == (sign < 0)
+
+
 def test_a_share_has_wilsons_interval():
     assert stability_map.interval(0, 10)[0] == 0.0
     low, high = stability_map.interval(5, 10)

@@ -51,6 +51,7 @@ CHAPTERS = (
     "penalty",
     "augmentation",
     "stability_map",
+    "restricted",
 )
 SIZES = ("small", "medium", "paper")
 # Longer tables are folded away.

@@ -97,6 +97,8 @@ class NetworkHessian:
         self.stages, self.weight_decay, self.dim = list(stages), weight_decay, dim
         self.passes = [self._primal(part, head) for part in samples.chunks(chunk)]
         self.sizes = [stage.at.size for stage in stages]
+        # Tangents begin at the first layer that the sector reaches, between irreps of a Lie group maybe a later one.
+        self.first = next((i for i, size in enumerate(self.sizes) if size), 0)
 
     def _primal(self, part: Samples, head: Callable[[Tensor, Samples], Tensor]) -> _Pass:
         inputs, outputs, x = [], [], part.x
@@ -131,17 +133,18 @@ class NetworkHessian:
         last = len(self.stages) - 1
         for one in self.passes:
             x: Tensor | None = None
-            xs, ys = [], []
-            for i, stage in enumerate(self.stages):
+            xs, ys = [None] * self.first, [None] * self.first
+            for i in range(self.first, last + 1):
                 xs.append(x)
-                y = stage.at.forward(directions[i], one.bound[i], x)
+                y = self.stages[i].at.forward(directions[i], one.bound[i], x)
                 ys.append(y)
                 if i < last:
                     x = self.stages[i + 1].entering_tangent(one.forward[i](y))
             p = one.head(ys[last])
-            for i in reversed(range(last + 1)):
-                b = self.stages[i].at.backward(directions[i], one.bound[i], xs[i], p, gathered[i], need=i > 0)
-                if i > 0:
+            for i in reversed(range(self.first, last + 1)):
+                need = i > self.first
+                b = self.stages[i].at.backward(directions[i], one.bound[i], xs[i], p, gathered[i], need=need)
+                if need:
                     p = one.backward[i - 1](ys[i - 1], self.stages[i].leaving(b, 0))
         found = torch.empty_like(v)
         for stage, sums, out in zip(self.stages, gathered, found.split(self.sizes, dim=1), strict=True):

@@ -55,6 +55,7 @@ from stability.groups import (
 )
 from stability.layers import Layer
 from stability.problem import FlatFamily, Model, ParameterSpace, Problem, Samples
+from stability.record import Record
 
 TOLERANCE = 1e-9
 # Matrices on a part that is neither a support nor repeated have as many rows.
@@ -604,7 +605,7 @@ class Admissible:
 
 
 @dataclass(frozen=True)
-class Compatibility:
+class Compatibility(Record):
     """How far admissible and equivariant layers are from being compatible.
 
     Attributes:

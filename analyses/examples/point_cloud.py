@@ -224,7 +224,7 @@ def draw(rows: Sequence[dict]) -> Figure:
     left.set_xticks([t for t, _ in ticks], [label for _, label in ticks], fontsize="small")
     left.set_xlabel("irrep; E is the trivial one")
     left.set_ylabel(r"$\lambda_{\min}$ of $\nabla^2 R^{\mathrm{aug}}$ in the sector")
-    left.legend(fontsize="small")
+    left.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.4, 1))
     for i, name in enumerate(dict.fromkeys(r["group"] for r in pick(rows, "degree"))):
         found = pick(rows, "degree", group=name)
         degrees = [r["degree"] for r in found]
@@ -237,7 +237,7 @@ def draw(rows: Sequence[dict]) -> Figure:
     right.plot([], [], "--", color="0.4", linewidth=0.8, label="degree 2B of the representations")
     right.set_xlabel("degree of the quadrature")
     right.set_ylabel(r"$\|\langle\nabla^2 R\rangle - \nabla^2 R^{\mathrm{aug}}\| / \|\nabla^2 R^{\mathrm{aug}}\|$")
-    right.legend(fontsize="small")
+    right.legend(fontsize="small", loc="center right", bbox_to_anchor=(1, 0.6))
     return figure
 
 

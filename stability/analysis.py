@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import platform
 import resource
 import time
@@ -1087,10 +1088,19 @@ def _header(problem: Problem, settings: Settings, header: dict) -> Analysis:
         "versions": versions,
         "group": {"name": problem.group.name, "order": problem.group.order, "moduli": cyclic_moduli(problem.group)},
         "dims": {"L": space.dim, "E": space.dim_equivariant, "E_perp": space.dim - space.dim_equivariant},
-        "facts": dict(problem.facts),
+        "facts": dict(problem.facts) | _rule(problem),
         "layers": layers,
     }
     return Analysis(**(plain | header))
+
+
+def _rule(problem: Problem) -> dict[str, str]:
+    """How averages over a Lie group are taken."""
+    if problem.group.order is not None:
+        return {}
+    if math.isinf(problem.moves):
+        return {"average": f"no quadrature of {problem.group.name} is known; sectors need none"}
+    return {"average": f"{problem.moves:,} nodes, exact at points of E: degree {problem.degree}"}
 
 
 def output_folder(task: str, size: str, seed: int) -> Path:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from brute import bad, gaussian
 from scipy.linalg import expm
-from torch.func import hessian
+from torch.func import grad, hessian
 
 from stability import Settings, analyse, sectors
 from stability.curvature import (
@@ -29,6 +29,7 @@ from stability.groups import (
     DirectProduct,
     LieGroup,
     MatrixRepresentation,
+    PermutationGroup,
     SemidirectProduct,
     Symmetric,
     constituents,
@@ -49,6 +50,7 @@ from stability.groups.lie import rotation_generators
 from stability.linearised import network_hessian
 from stability.networks import Classifier, Gated, Identity, Norm, Pointwise, cross_entropy, mlp, squared, supervised
 from stability.problem import Samples
+from stability.training import sampled_augmentation
 
 NAMED = [SO2(), O2(), SO3()]
 
@@ -294,6 +296,32 @@ def test_data_side_group_side_and_chained_averages_are_one_hessian_on_E(name):
     torch.testing.assert_close(augmented_hessian_from_data(case, at)(v), from_group, atol=1e-11, rtol=1e-9)
     averaged = group_average(assemble(nominal, at), case.space, case.group)
     torch.testing.assert_close(v @ averaged, from_group, atol=1e-11, rtol=1e-9)
+
+
+def test_sampled_augmentation_of_a_group_without_quadrature_is_right_on_average():
+    case = problem("SU(2)")
+    at, rng = case.space.embed(case.initial(0)), np.random.default_rng(0)
+    passes = 300
+    found = sampled_augmentation(case, passes)(at, rng)
+    full = grad(case.risk)(at)
+    # Remark 1: E‖error‖² = ‖Π_{E⊥}∇R‖²/K, and Prop. 1: the mean is Π_E∇R.
+    law = float(case.space.transverse_part(full).norm()) / math.sqrt(passes)
+    error = found - case.space.equivariant_part(full)
+    assert float(case.space.equivariant_part(error).norm()) < 1e-12
+    assert 0.1 * law < float(error.norm()) < 3 * law
+
+
+def test_a_finite_group_too_large_to_decompose_is_split_from_its_generators():
+    group = PermutationGroup([(1, 2, 0, 3, 4, 5, 6), (0, 1, 3, 4, 5, 6, 2)], name="A_7")
+    assert group.order == 2520
+    rho, one = permutation(group), trivial(group)
+    network = mlp([rho, 2 * rho, one], [Pointwise("tanh"), Identity()], bias=True)
+    data = Samples(gaussian(5, 7), gaussian(5, 1, seed=1), torch.full((5,), 0.2, dtype=torch.float64))
+    case = supervised("A_7", Classifier(network, squared, target=one, decides=False), data, weight_decay=0.01)
+    theta = case.initial(0)
+    at = case.space.embed(theta)
+    averaged = group_average(assemble(nominal_hessian(case, at), at), case.space, group)
+    np.testing.assert_allclose(union(case, theta), np.linalg.eigvalsh(averaged.numpy()), atol=1e-11)
 
 
 def test_a_finer_quadrature_gives_the_same_hessian_on_E_and_another_one_off_E():

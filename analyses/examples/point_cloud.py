@@ -92,9 +92,7 @@ def point_cloud(name: str = "SO(3)", seed: int = 0, count: int = SAMPLES) -> Pro
     )
     train, test = clouds(vector.dim, count, seed), clouds(vector.dim, 600, seed + 1)
     facts = [("data", f"{count} clouds of {POINTS} points, three shapes in one pose each, noise {NOISE}")]
-    return supervised(
-        f"point clouds under {name}", Classifier(network, cross_entropy), train, test, WEIGHT_DECAY, facts
-    )
+    return supervised("point clouds", Classifier(network, cross_entropy), train, test, WEIGHT_DECAY, facts)
 
 
 def by_sectors(problem: Problem, theta: Tensor) -> np.ndarray:

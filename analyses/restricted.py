@@ -159,12 +159,12 @@ def start(problem: Problem, admissible: Admissible, seed: int) -> Tensor:
 def slope(problem: Problem, admissible: Admissible, data: Samples, c: Tensor) -> tuple[float, Tensor]:
     """R and Bᵀ∇R at A_0 + Bc on the given data."""
     at = admissible.embed(c)
-    total, value = problem.weight_decay * at, float(problem.penalty(at))
+    total, value = torch.zeros_like(at), float(problem.penalty(c))
     for part in data.chunks(CHUNK):
         gradient, loss = grad_and_value(problem.loss)(at, part)
         total += gradient
         value += float(loss)
-    return value, admissible.project(total)
+    return value, admissible.project(total) + problem.weight_decay * c
 
 
 def sharpest(problem: Problem, admissible: Admissible, data: Samples, c: Tensor, steps: int = 8) -> float:

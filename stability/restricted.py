@@ -500,7 +500,8 @@ class Admissible:
         space: H, all layers.
         parts: for a layer's name its part; for a tuple of names one part of their weights read one after the other
             (weights shared between layers). Layers without a part are free.
-        offset: A_0, (dim H); zero by default. Its component along T does not matter.
+        offset: A_0, (dim H); zero by default. Where A_0 is equivariant it is the origin of the coordinates, which
+            weight decay pulls to (a residual connection decays to the identity); else only its part across T counts.
 
     Raises:
         BadInput: unknown or repeated names, parts or an offset of another size.
@@ -555,6 +556,15 @@ class Admissible:
         offset = torch.zeros(self.space.dim, dtype=torch.float64) if self.offset is None else self.offset.double()
         return offset - self._linear(self.project(offset))
 
+    @cached_property
+    def origin(self) -> Tensor:
+        """Where c = 0 is: A_0 if it is equivariant, else the point of A_0 + T nearest to zero."""
+        if self.offset is None:
+            return self.across
+        offset = self.offset.double()
+        moved = float((offset - self.invariant_part(offset)).norm())
+        return offset if moved <= TOLERANCE * float(offset.norm()) else self.across
+
     def split(self, v: Tensor) -> list[Tensor]:
         """(…, dim H) → the weights of every piece, flat."""
         layers = self.space.layers
@@ -579,7 +589,7 @@ class Admissible:
 
     def embed(self, c: Tensor) -> Tensor:
         """A = A_0 + Bc from orthonormal coordinates, (…, dim T) → (…, dim H)."""
-        return self.across.to(c) + self._linear(c)
+        return self.origin.to(c) + self._linear(c)
 
     def project(self, v: Tensor) -> Tensor:
         """Bᵀv, (…, dim H) → (…, dim T)."""
@@ -766,6 +776,8 @@ class RestrictedModel:
 def restrict(problem: Problem, admissible: Admissible, seed: int = 0) -> Problem:
     """The same risk on the admissible space, in orthonormal coordinates of T; E is (A_0 + T) ∩ H_G.
 
+    Weight decay is μ/2‖c‖², from the origin of the coordinates.
+
     Raises:
         BadInput: an admissible space that is not compatible with the equivariant layers, with the measured defect, the
             layer and how to mend it; or one that G does not map to itself, which has no sectors (see :func:`blocks`).
@@ -871,9 +883,7 @@ def blocks(problem: Problem, admissible: Admissible, c: Tensor, eigenvalues: int
     projection = admissible.equivariant_part(torch.eye(admissible.dim, dtype=c.dtype, device=c.device))
     values, vectors = torch.linalg.eigh(projection)
     inside, outside = vectors[:, values > 0.5], vectors[:, values <= 0.5]
-    moved = problem.augmented()
-    at = admissible.embed(c)
-    slope = admissible.project(torch.func.grad(lambda a: problem.loss(a, moved) + problem.penalty(a))(at))
+    slope = moved_gradient(problem, admissible, problem.augmented(), c)
     off = slope - slope @ projection
     cross = inside.mT @ matrix @ outside
     coupling = float(torch.linalg.matrix_norm(cross, 2)) if cross.numel() else 0.0
@@ -975,9 +985,9 @@ def identity_offset(space: ParameterSpace, names: Sequence[str]) -> Tensor:
 
 
 def moved_gradient(problem: Problem, admissible: Admissible, data: Samples, c: Tensor) -> Tensor:
-    """Bᵀ∇(Σ_s w_s ℓ_s + μ/2‖·‖²) at A_0 + Bc on given data."""
+    """The gradient of Σ_s w_s ℓ_s(A_0 + Bc) + μ/2‖c‖² in c, on given data."""
     at = admissible.embed(c)
-    total = problem.weight_decay * at
+    total = torch.zeros_like(at)
     for part in data.chunks(256):
         total = total + torch.func.grad(problem.loss)(at, part)
-    return admissible.project(total)
+    return admissible.project(total) + problem.weight_decay * c

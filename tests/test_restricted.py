@@ -292,6 +292,13 @@ def test_a_residual_connection_is_an_affine_offset():
     found = analyse(small, settings=Settings(points=1, escape_iterations=0)).analysis
     measured = {k: v for k, v in found.identities.items() if k not in ("reasons", "feature_average_gap")}
     assert max(measured.values()) < 1e-9
+    # All of W free: c = 0 is the identity, and decay pulls there.
+    whole = restrict(problem, Admissible(problem.space, {}, offset))
+    w0, w1 = whole.space.split(c := gaussian(whole.space.dim))
+    torch.testing.assert_close(whole.model.predict(c, x), torch.tanh(x @ w0.mT + x) @ w1.mT, atol=1e-13, rtol=0)
+    logits = torch.tanh(x @ w0.mT + x) @ w1.mT
+    expected = nn.functional.cross_entropy(logits, data.y) + 0.5e-2 * c.square().sum()
+    torch.testing.assert_close(whole.risk(c), expected)
     with bad("fixed weights are not equivariant, so E is empty"):
         uneven = problem.space.join([torch.diag(gaussian(10)), torch.zeros(3, 10, dtype=torch.float64)])
         restrict(problem, Admissible(problem.space, {"A_0": off_diagonal}, uneven))

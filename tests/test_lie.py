@@ -40,6 +40,7 @@ from stability.groups import (
     intertwiners,
     irreps,
     permutation,
+    quaternion_group,
     residual_symmetry,
     sector_basis,
     split,
@@ -217,6 +218,17 @@ def test_the_irreps_of_a_product_are_told_apart_by_both_factors():
     for v, w in itertools.combinations(some[:12], 2):
         assert intertwiners(v.representation, w.representation).size == 0
     assert all(intertwiners(v.representation, v.representation).size == v.commutant_dim for v in some[:12])
+
+
+def test_the_irreps_of_a_large_product_fill_its_order():
+    """A_4 has complex irreps, Q_8 a quaternionic one: their products split, Σ d²/c = |G| says that none is missing."""
+    a4 = PermutationGroup([(1, 2, 0, 3), (0, 2, 3, 1)], name="A_4")
+    group = DirectProduct((a4, a4, quaternion_group(), Cyclic(2)))
+    found = list(irreps(group))
+    assert group.order == 2304
+    assert sum(v.dim**2 // v.commutant_dim for v in found) == group.order
+    assert len({v.name for v in found}) == len(found)
+    assert {v.kind for v in found} == {"real", "complex", "quaternionic"}
 
 
 def test_the_remaining_symmetry_is_named():

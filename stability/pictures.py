@@ -200,5 +200,7 @@ def landscape(
             probability = decides is cross_entropy or (decides is logistic and problem.model.output.dim == 1)
             shown = breaking.breaking(problem, path or [(0.0, at)], end, probability)
     else:
-        omitted |= dict.fromkeys(("kernel", "breaking"), "nothing is unstable, so no symmetry breaks")
+        calm = value >= -lowest.spectrum.error
+        why = "nothing is unstable, so no symmetry breaks" if calm else "the instability was not followed from here"
+        omitted |= dict.fromkeys(("kernel", "breaking"), why)
     return Pictures(slices=found, plane=plane, flow=run, steps=steps, kernel=kernel, breaking=shown, omitted=omitted)

@@ -245,7 +245,10 @@ def test_training_records_how_stable_e_is_after_its_epochs_and_trains_no_differe
     for sector in watched.analysis.sectors:
         assert ends[sector.irrep] == pytest.approx(sector.lowest[0].value, abs=1e-9)
     assert history.across()[-1].value == pytest.approx(watched.analysis.spectra["aug"]["E_perp"].lowest[0].value)
-    assert watched.analysis.pictures.flow is None  # E moves on at a point that is not stationary
+    pictures = watched.analysis.pictures
+    assert pictures.flow is None and "not stationary" in pictures.omitted["flow"]  # E moves on
+    lowest = watched.analysis.spectra["aug"]["E_perp"].lowest[0].value
+    assert ("nothing is unstable" in pictures.omitted["kernel"]) == (lowest >= 0)
     assert Analysis.from_json(watched.analysis.to_json()).training == history
 
 

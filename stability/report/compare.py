@@ -202,6 +202,7 @@ def write_comparison(folders: Sequence[Path], analyses: Sequence[Analysis], page
 
     if len(analyses) < 2:
         raise BadInput("a comparison needs at least two runs; give more folders")
+    page.parent.mkdir(parents=True, exist_ok=True)
     runs, shared, differing = named(analyses, [f.name for f in folders])
     pictures = {}
     for name, draw in (("lowest", lowest), ("ladders", ladders)):

@@ -135,11 +135,11 @@ def test_kernels_and_predictions_are_drawn_as_stored():
     kernel = landscape.kernel(FULL)
     drawn = [np.asarray(a.images[0].get_array()) for a in kernel.axes if a.images]
     np.testing.assert_array_equal(drawn[0], GRID)
-    near = replace(PICTURES.kernel, after=(GRID, ((0.1, -0.2), (0.3, 0.45))))
+    near = replace(PICTURES.kernel, after=(GRID, ((0.1, -0.2), (0.3, 0.45))), shared=GRID)
     shown = landscape.kernel(replace(FULL, pictures=replace(PICTURES, kernel=near)))
     changes = [np.asarray(a.images[0].get_array()) for a in shown.axes if a.images]
     np.testing.assert_allclose(changes[2], [[0, 0], [0, 0.05]], atol=1e-15)
-    assert "change" in shown.axes[2].get_title() and "after" in kernel.axes[2].get_title()
+    assert "deviation" in shown.axes[2].get_title() and "after" in kernel.axes[2].get_title()
     np.testing.assert_array_equal(drawn[1:], PICTURES.kernel.after)
     first, second = landscape.breaking(FULL).axes
     np.testing.assert_allclose(

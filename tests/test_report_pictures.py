@@ -220,6 +220,8 @@ def test_an_equivariant_kernel_is_the_same_from_everywhere_and_a_moved_one_is_no
     first = rows[kernel.target_channel, place, kernel.source_channel].reshape(3, 3)
     np.testing.assert_array_equal(kernel.after[0], first)
     assert len({json.dumps(view) for view in kernel.after}) == len(kernel.after) > 1
+    shared = problem.space.equivariant_part(moved)
+    np.testing.assert_allclose(kernel.shared, breaking.kernel(problem, shared, moved).before, atol=1e-12)
     assert breaking.kernel(problem, at, at) is None
 
 

@@ -241,13 +241,19 @@ def _steps(a: Analysis) -> str:
 
 def _kernel(a: Analysis) -> str:
     k = a.pictures.kernel
-    before, after = np.array(k.before), [np.array(x) for x in k.after]
+    reach, after = float(np.abs(np.array(k.before)).max()), [np.array(x) for x in k.after]
     spread = max(float(np.abs(x - after[0]).max()) for x in after)
+    seen = (
+        "After augmented training along the instability it depends on the place, that is on the group element g it is "
+        "seen from (right)"
+        if spread > 1e-3 * reach
+        else "Augmented training along the instability came back to E, and there it is nearly the same again (right: "
+        "what is left, magnified)"
+    )
     return (
         f"The kernel of {k.layer} from channel {k.source_channel} to {k.target_channel} that changed most. On E it "
-        "is the same from every place (left). After augmented training along the instability it depends on the "
-        f"place, that is on the group element g it is seen from (right): entries differ by up to {number(spread)}, "
-        f"where the kernel on E reaches {number(float(np.abs(before).max()))}."
+        f"is the same from every place (left). {seen}: entries differ by up to {number(spread)} between places, where "
+        f"the kernel on E reaches {number(reach)}."
     )
 
 

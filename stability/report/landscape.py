@@ -221,7 +221,7 @@ def steps(analysis: Analysis) -> Figure | None:
     runs = analysis.pictures.steps if analysis.pictures else ()
     if not runs:
         return None
-    with panels(1, 4.2) as (figure, (axes,)):
+    with panels(1, 5.6 if on_paper() else 4.2) as (figure, (axes,)):
         for run, colour, marker in zip(runs, (BLUE, RED), "ov", strict=False):
             label = rf"$\tau$ = {number(run.step)}, {run.step / run.critical_step:.1f} of the critical step"
             k = np.array(run.times)
@@ -239,7 +239,8 @@ def steps(analysis: Analysis) -> Figure | None:
             rf"critical step $2/\lambda_{{\max}}$ = {number(runs[0].critical_step)} on $E^\perp$"
             rf" ($\lambda_{{\max}}$ = {number(runs[0].value)}{named})"
         )
-        axes.legend(loc="best", framealpha=1, fontsize=9)
+        below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.2)} if on_paper() else {"loc": "best"}
+        axes.legend(**below, framealpha=1, fontsize=9)
     return figure
 
 
@@ -255,13 +256,16 @@ def kernel(analysis: Analysis) -> Figure | None:
     before, after = np.array(found.before), [np.array(view) for view in found.after]
     reach = np.abs(before).max()
     # A change that the kernel's own scale would hide is shown on one of its own.
-    small = max(np.abs(x - before).max() for x in after) < 0.3 * reach
-    views = [x - before for x in after] if small else after
+    shared = before if found.shared is None else np.array(found.shared)
+    if found.shared is None and len(after) == analysis.group["order"]:
+        shared = np.mean(after, axis=0)
+    small = max(np.abs(x - shared).max() for x in after) < 0.3 * reach
+    views = [x - shared for x in after] if small else after
     scale = max(np.abs(x).max() for x in views)
-    with panels(1 + len(after), 2.9, images=True) as (figure, shown_in):
+    with panels(1 + len(after), 3.3, images=True) as (figure, shown_in):
         titles = [
             "before,\nfrom everywhere",
-            *(f"{'change' if small else 'after'},\nfrom g = {g}" for g in found.elements),
+            *(f"{'deviation' if small else 'after'},\nfrom g = {g}" for g in found.elements),
         ]
         limits = [reach if small else max(reach, scale)] + [scale if small else max(reach, scale)] * len(after)
         for axes, values, title, limit in zip(shown_in, (before, *views), titles, limits, strict=True):
@@ -271,12 +275,17 @@ def kernel(analysis: Analysis) -> Figure | None:
             axes.set(xticks=[], yticks=[])
             axes.set_title(title, fontsize=9)
         first = figure.colorbar(shown_in[0].images[0], ax=shown_in[0], location="bottom", label="weight")
-        rest = figure.colorbar(image, ax=shown_in[1:], location="bottom", label="change" if small else "weight")
+        rest = figure.colorbar(
+            image,
+            ax=shown_in[1:],
+            location="bottom",
+            label="after, minus its mean over the group" if small else "weight",
+        )
         for bar in (first, rest):
             bar.ax.tick_params(labelsize=7)
             bar.ax.xaxis.set_major_locator(MaxNLocator(3 if bar is first else 5))
         figure.suptitle(
-            f"kernel of {found.layer}, channel {found.source_channel} → {found.target_channel}", fontsize=11
+            f"kernel of {found.layer}, channel {found.source_channel} → {found.target_channel}\n", fontsize=11
         )
     return figure
 

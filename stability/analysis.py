@@ -71,7 +71,7 @@ SECTOR_STEPS = 150
 # either side, and so does σ.
 SYMMETRY = 4.0
 # Epochs after which λ_min is recorded along training, and samples × weights × products that this may take.
-WATCHED, WATCHED_WORK = (0, 1, 2, 5, 10, 20, 35), 1e11
+WATCHED, WATCHED_WORK = (0, 1, 2, 5, 10, 20, 35), 3e11
 OTHER_POINTS = 6
 ASSUMPTION_TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3}
 

@@ -28,6 +28,7 @@ class Kernel:
     Attributes:
         before: A_o, the same seen from every g.
         after: (ρ̄(g)A')_o for each of ``elements``.
+        shared: (Π_E A')_o, what is the same from everywhere after it.
     """
 
     layer: str
@@ -36,6 +37,7 @@ class Kernel:
     elements: tuple[str, ...]
     before: tuple[tuple[float, ...], ...]
     after: tuple[tuple[tuple[float, ...], ...], ...]
+    shared: tuple[tuple[float, ...], ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,7 @@ def kernel(problem: Problem, before: Tensor, after: Tensor) -> Kernel | None:
         tuple(map(str, elements)),
         _grid(row(weights[chosen])[out, into], side),
         tuple(_grid(v, side) for v in views),
+        _grid(row(moved[chosen] - off[chosen])[out, into], side),
     )
 
 

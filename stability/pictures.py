@@ -194,11 +194,15 @@ def landscape(
     kernel = shown = None
     if value < -lowest.spectrum.error and (path or end is not None):
         with stage("what the instability does"):
-            after = path[-1][1] if end is None else end
+            # L-BFGS may come back to E; the network further away shows more.
+            ends = [p for p in (path[-1][1] if path else None, end) if p is not None]
+            after = max(ends, key=lambda p: float(space.transverse_part(p).norm()))
             kernel = breaking.kernel(problem, at, after)
             decides = getattr(problem.model, "loss", None)
             probability = decides is cross_entropy or (decides is logistic and problem.model.output.dim == 1)
             shown = breaking.breaking(problem, path or [(0.0, at)], end, probability)
     else:
-        omitted |= dict.fromkeys(("kernel", "breaking"), "nothing is unstable, so no symmetry breaks")
+        calm = value >= -lowest.spectrum.error
+        why = "nothing is unstable, so no symmetry breaks" if calm else "the instability was not followed from here"
+        omitted |= dict.fromkeys(("kernel", "breaking"), why)
     return Pictures(slices=found, plane=plane, flow=run, steps=steps, kernel=kernel, breaking=shown, omitted=omitted)

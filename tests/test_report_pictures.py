@@ -220,6 +220,8 @@ def test_an_equivariant_kernel_is_the_same_from_everywhere_and_a_moved_one_is_no
     first = rows[kernel.target_channel, place, kernel.source_channel].reshape(3, 3)
     np.testing.assert_array_equal(kernel.after[0], first)
     assert len({json.dumps(view) for view in kernel.after}) == len(kernel.after) > 1
+    shared = problem.space.equivariant_part(moved)
+    np.testing.assert_allclose(kernel.shared, breaking.kernel(problem, shared, moved).before, atol=1e-12)
     assert breaking.kernel(problem, at, at) is None
 
 
@@ -245,7 +247,10 @@ def test_training_records_how_stable_e_is_after_its_epochs_and_trains_no_differe
     for sector in watched.analysis.sectors:
         assert ends[sector.irrep] == pytest.approx(sector.lowest[0].value, abs=1e-9)
     assert history.across()[-1].value == pytest.approx(watched.analysis.spectra["aug"]["E_perp"].lowest[0].value)
-    assert watched.analysis.pictures.flow is None  # E moves on at a point that is not stationary
+    pictures = watched.analysis.pictures
+    assert pictures.flow is None and "not stationary" in pictures.omitted["flow"]  # E moves on
+    lowest = watched.analysis.spectra["aug"]["E_perp"].lowest[0].value
+    assert ("nothing is unstable" in pictures.omitted["kernel"]) == (lowest >= 0)
     assert Analysis.from_json(watched.analysis.to_json()).training == history
 
 

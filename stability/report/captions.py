@@ -63,8 +63,7 @@ def _spectrum(a: Analysis) -> str:
         "Every eigenvalue of ∇²R^aug in ascending order, drawn over as many ranks as it has multiplicity"
         if methods and all(s.complete for s in methods)
         else "Eigenvalues of ∇²R^aug in ascending order (where the method is Lanczos: Ritz values, whose "
-        "multiplicity is "
-        "not known)"
+        "multiplicity is not known)"
     )
     follows = (
         "What lies in the hatched region descends: on E that is a saddle of equivariant training, on E⊥ a way out "
@@ -84,36 +83,31 @@ def _lowest(a: Analysis) -> str:
             found.append(f"{number(low.value)} on {words.SPACES[where]}, {_sign(low.value, s.error)}")
     return (
         "The lowest distinct eigenvalues of ∇²R^aug, multiplicity (×) and irrep above each; a true eigenvalue lies "
-        "within "
-        "each error bar, which is the residual. Each panel has a scale of its own. The sign of the first decides: "
-        f"{' and '.join(found) or 'none is known'}."
+        "within each error bar, which is the residual. Each panel has a scale of its own. The sign of the first "
+        f"decides: {' and '.join(found) or 'none is known'}."
     )
 
 
 def _sectors(a: Analysis) -> str:
     return (
         "The lowest and highest eigenvalues of ∇²R^aug in every irreducible representation of the group, most "
-        "negative "
-        "first. An irrep below zero names a way to break the symmetry, irreps above zero are ways that heal. "
-        f"{words.by_irrep(a)}"
+        "negative first. An irrep below zero names a way to break the symmetry, irreps above zero are ways that "
+        f"heal. {words.by_irrep(a)}"
     )
 
 
 def _frequencies(a: Analysis) -> str:
     return (
         "The lowest eigenvalue for every frequency, that is for perturbations that change by this wave from one "
-        "position "
-        f"to the next; – marks a frequency whose pattern grows under augmented training. {words.by_irrep(a)}"
+        f"position to the next; – marks a frequency whose pattern grows under augmented training. {words.by_irrep(a)}"
     )
 
 
 def _mode(a: Analysis) -> str:
     return (
-        "What the lowest mode on E⊥ adds to one channel's response before σ, for the channel and the training "
-        "sample that "
-        "it moves most: moving the weights by ε along the mode adds ε times these images (zero is the middle of "
-        "their "
-        f"scale). Partners are equally unstable; the group turns them into each other. Here {words.mode(a)}"
+        "What the lowest mode on E⊥ adds to one channel's response before σ, for the channel and the training sample "
+        "that it moves most: moving the weights by ε along the mode adds ε times these images (zero is the middle of "
+        f"their scale). Partners are equally unstable; the group turns them into each other. Here {words.mode(a)}"
     )
 
 
@@ -121,8 +115,8 @@ def _points(a: Analysis) -> str:
     below = sum(p.converged for p in a.points)
     return (
         "Distinct points found on E, best first; the first, filled, is the one judged. Below the dashed line the "
-        "gradient "
-        f"is small enough to count as stationary: {below} of {len(a.points)}. Index: descending directions inside E."
+        f"gradient is small enough to count as stationary: {below} of {len(a.points)}. Index: descending directions "
+        "inside E."
     )
 
 
@@ -134,8 +128,8 @@ def _choices(a: Analysis) -> str:
     named = f"augmented training leaves E at {len(left)} of {len(found)}" if left else "E attracts at all of them"
     return (
         "The least eigenvalue of ∇²R^aug on E (circles) and on E⊥ (diamonds, with its irrep) at every point found, "
-        "error "
-        f"bars the residuals. A diamond in the hatched region is a point that augmented training leaves: {named}."
+        "error bars the residuals. A diamond in the hatched region is a point that augmented training leaves: "
+        f"{named}."
     )
 
 
@@ -149,8 +143,7 @@ def _density(a: Analysis) -> str:
         doubt = max(max(s.resolution) for s in estimated)
         method = (
             f"estimated ({'; '.join(dict.fromkeys(s.method for s in estimated))}), bars being standard errors; the "
-            "Krylov "
-            f"runs may put up to {number(doubt, 2)} on the wrong side of a bin's edge"
+            f"Krylov runs may put up to {number(doubt, 2)} on the wrong side of a bin's edge"
         )
     below = []
     for where, name in (("E", "E"), ("E_perp", "E⊥")):
@@ -178,11 +171,9 @@ def _slices(a: Analysis) -> str:
     )
     return (
         "R^aug, R and R^eqv minus their common value at the point, along the unit vector of the lowest mode off E "
-        "and on "
-        "E, with the quadratic prediction of R^aug from the eigenvalue. Off E, R^eqv is constant, for it sees the "
-        f"projection onto E only: equivariant training cannot tell. {follows}. R need not be even: its slope there "
-        "is "
-        f"{number(across.nominal_slope)}, which augmentation averages away. On E all three agree."
+        "and on E, with the quadratic prediction of R^aug from the eigenvalue. Off E, R^eqv is constant, for it sees "
+        f"the projection onto E only: equivariant training cannot tell. {follows}. R need not be even: its slope "
+        f"there is {number(across.nominal_slope)}, which augmentation averages away. On E all three agree."
     )
 
 
@@ -196,11 +187,9 @@ def _plane(a: Analysis) -> str:
     }[found.value_E > 0, found.value_E_perp < 0]
     return (
         "R^aug minus its value at the point (cross) over the plane of the least stable direction on E (horizontal, "
-        "the "
-        "dashed line is E) and the least stable one off E (vertical). Orange is above, violet below, and the black "
-        "line "
-        f"where the risk is that of the point. Here the point is {kind}. Beyond the curvature, where colours change "
-        "faster, terms of higher order rule."
+        "the dashed line is E) and the least stable one off E (vertical). Orange is above, violet below, and the "
+        f"black line where the risk is that of the point. Here the point is {kind}. Beyond the curvature, where "
+        "colours change faster, terms of higher order rule."
     )
 
 
@@ -210,21 +199,18 @@ def _flow(a: Analysis) -> str:
     wrong = np.flatnonzero(np.abs(ratio - 1) > 0.1)
     until = (
         f"within a tenth until t = {number(run.times[wrong[0]])}, where the distance is "
-        f"{number(run.off_equivariance[wrong[0]])} or {number(100 * run.off_equivariance[wrong[0]] / run.norm, 2)} "
-        "% of ‖A‖"
+        f"{number(run.off_equivariance[wrong[0]])} or {number(100 * run.off_equivariance[wrong[0]] / run.norm, 2)} % "
+        "of ‖A‖"
         if len(wrong)
         else "within a tenth all the way"
     )
     moved = "grows" if run.value < 0 else "shrinks"
     return (
         f"The distance from E along exact augmented flow from the point plus a push of {number(run.push)} along the "
-        "lowest "
-        f"mode off E, against the linear prediction (27), ‖A_{{E⊥}}‖ = ε e^(−λt) with λ = {number(run.value)}. It "
-        f"{moved}, and "
-        f"the prediction holds {until}. The risk beside it falls throughout. Gradient descent with small steps "
-        "follows "
-        f"this curve ({run.gradients:,} gradients of R^aug here; descent at the critical step would take "
-        f"{_descent_steps(run)})."
+        f"lowest mode off E, against the linear prediction (27), ‖A_{{E⊥}}‖ = ε e^(−λt) with λ = "
+        f"{number(run.value)}. It {moved}, and the prediction holds {until}. The risk beside it falls throughout. "
+        f"Gradient descent with small steps follows this curve ({run.gradients:,} gradients of R^aug here; descent "
+        f"at the critical step would take {_descent_steps(run)})."
     )
 
 
@@ -248,25 +234,26 @@ def _steps(a: Analysis) -> str:
         )
     return (
         "The distance from E along exact augmented descent, pushed along the top mode off E, with steps below and "
-        "above "
-        f"2/λ_max = {number(runs[0].critical_step)}: {'; '.join(parts)}. Above the critical step descent leaves E "
-        "even where "
-        "every eigenvalue is positive: that is an instability of the step, not of the point."
+        f"above 2/λ_max = {number(runs[0].critical_step)}: {'; '.join(parts)}. Above the critical step descent "
+        "leaves E even where every eigenvalue is positive: that is an instability of the step, not of the point."
     )
 
 
 def _kernel(a: Analysis) -> str:
     k = a.pictures.kernel
-    before, after = np.array(k.before), [np.array(x) for x in k.after]
+    reach, after = float(np.abs(np.array(k.before)).max()), [np.array(x) for x in k.after]
     spread = max(float(np.abs(x - after[0]).max()) for x in after)
+    seen = (
+        "After augmented training along the instability it depends on the place, that is on the group element g it is "
+        "seen from (right)"
+        if spread > 1e-3 * reach
+        else "Augmented training along the instability came back to E, and there it is nearly the same again (right: "
+        "what is left, magnified)"
+    )
     return (
         f"The kernel of {k.layer} from channel {k.source_channel} to {k.target_channel} that changed most. On E it "
-        "is the "
-        "same from every place (left). After augmented training along the instability it depends on the place, that "
-        "is on "
-        f"the group element g it is seen from (right): entries differ by up to {number(spread)}, where the kernel "
-        "on E "
-        f"reaches {number(float(np.abs(before).max()))}."
+        f"is the same from every place (left). {seen}: entries differ by up to {number(spread)} between places, where "
+        f"the kernel on E reaches {number(reach)}."
     )
 
 
@@ -280,10 +267,9 @@ def _breaking(a: Analysis) -> str:
     return (
         f"The {what} for training sample {b.sample} and its transforms, {len(b.elements)} in all, while augmented "
         "training leaves E. An equivariant network cannot tell them apart, so the lines start as one at "
-        f"{number(float(first[0]))}; they end between {number(float(last.min()))} and {number(float(last.max()))}"
-        f"{'' if b.end is None else ' where L-BFGS on R^aug ends'}. Of the first 64 samples it is the one whose "
-        "transforms end "
-        "furthest apart."
+        f"{number(float(first[0]))}; they end between {number(float(last.min()))} and "
+        f"{number(float(last.max()))}{'' if b.end is None else ' where L-BFGS on R^aug ends'}. Of the first 64 "
+        "samples it is the one whose transforms end furthest apart."
     )
 
 
@@ -298,10 +284,10 @@ def _training(a: Analysis) -> str:
     else:
         follows = f"E is unstable for augmented training at the epochs {', '.join(map(str, negative))}"
     return (
-        "The least eigenvalue of ∇²R^aug on E and on E⊥ along equivariant training (grey: every sector of E⊥), "
-        "error bars "
-        f"the residuals. Where the triangles lie in the hatched region augmented training would leave E: {follows}. "
-        f"λ_min on E⊥ goes from {number(across[0].value)} to {number(across[-1].value)} ({across[-1].irrep})."
+        "The least eigenvalue of ∇²R^aug on E and on E⊥ along equivariant training (grey: every sector of E⊥), error "
+        "bars the residuals. Where the triangles lie in the hatched region augmented training would leave E: "
+        f"{follows}. λ_min on E⊥ goes from {number(across[0].value)} to {number(across[-1].value)} "
+        f"({across[-1].irrep})."
     )
 
 

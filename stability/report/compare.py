@@ -6,6 +6,7 @@ import base64
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from textwrap import fill
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -100,7 +101,7 @@ def lowest(runs: Sequence[Run]) -> Figure | None:
                 if which == 2 and e.irrep:
                     axes.annotate(e.irrep, (e.value, k), (0, -14), textcoords="offset points", ha="center", fontsize=8)
         _zero(axes, values)
-        axes.set_yticks(range(len(found)), [name for name, *_ in found])
+        axes.set_yticks(range(len(found)), [fill(name, 30) for name, *_ in found], fontsize=10)
         axes.set_ylim(len(found) - 0.4, -0.6)
         axes.set_xlabel(r"$\lambda_{\min}$ of $\nabla^2R^{\mathrm{aug}}$ (per unit of squared weight)")
         axes.legend(loc="best", framealpha=1, fontsize=10)
@@ -129,7 +130,7 @@ def ladders(runs: Sequence[Run]) -> Figure | None:
                     )
                     drawn.set_gid(f"run {k}")
         _zero(axes, np.concatenate(every))
-        axes.set_yticks(range(len(found)), [name for name, _ in found])
+        axes.set_yticks(range(len(found)), [fill(name, 30) for name, _ in found], fontsize=10)
         axes.set_ylim(len(found) - 0.4, -0.6)
         axes.set_xlabel(r"lowest and highest eigenvalues of $\nabla^2R^{\mathrm{aug}}$ on $E^\perp$")
     return figure
@@ -201,6 +202,7 @@ def write_comparison(folders: Sequence[Path], analyses: Sequence[Analysis], page
 
     if len(analyses) < 2:
         raise BadInput("a comparison needs at least two runs; give more folders")
+    page.parent.mkdir(parents=True, exist_ok=True)
     runs, shared, differing = named(analyses, [f.name for f in folders])
     pictures = {}
     for name, draw in (("lowest", lowest), ("ladders", ladders)):

@@ -76,6 +76,8 @@
     const a = Math.abs(v);
     return (a >= 1e-2 && a < 1e5 ? String(+v.toPrecision(6)) : v.toExponential(3)).replace(/-/g, "−");
   };
+  const tick = (v) => (v === 0 ? "0" : Math.abs(v) >= 1e-2 && Math.abs(v) < 1e5 ? String(+v.toPrecision(2)) :
+    v.toExponential(1).replace(".0e", "e")).replace("+", "").replace(/-/g, "−");
   const inside = () => items.filter((r) => r.k >= view.k0 && r.k <= view.k1 && squash(r.value) >= view.u0 &&
     squash(r.value) <= view.u1);
 
@@ -95,8 +97,9 @@
     const all = [0];
     const top = Math.ceil(Math.max(Math.abs(view.u0), Math.abs(view.u1)));
     for (let p = 0; p <= top; p += 1) all.push(threshold * 10 ** p, -threshold * 10 ** p);
-    const visible = all.filter((v) => squash(v) >= view.u0 && squash(v) <= view.u1);
-    if (visible.length >= 3) return visible;
+    const visible = all.filter((v) => squash(v) >= view.u0 && squash(v) <= view.u1).sort((a, b) => a - b);
+    const apart = visible.filter((v) => v === 0 || Math.abs(y(v) - y(0)) > 16 || view.u0 > 0 || view.u1 < 0);
+    if (visible.length >= 3) return apart;
     return [0, 1, 2, 3, 4].map((i) => stretch(view.u0 + (i / 4) * (view.u1 - view.u0)));
   }
 
@@ -109,7 +112,7 @@
     }
     for (const v of ticks()) {
       make("line", { x1: L, x2: W - R, y1: y(v), y2: y(v), class: v === 0 ? "zero" : "grid" });
-      make("text", { x: L - 6, y: y(v) + 4, "text-anchor": "end" }, v === 0 ? "0" : format(+v.toPrecision(2)));
+      make("text", { x: L - 6, y: y(v) + 4, "text-anchor": "end" }, tick(v));
     }
     const n = Math.max(1, Math.ceil((view.k1 - view.k0) / 8));
     for (let k = Math.ceil(view.k0 / n) * n; k <= view.k1; k += n) {

@@ -95,7 +95,8 @@ def spectrum(analysis: Analysis) -> Figure | None:
                 axes.xaxis.set_major_locator(LogLocator(numticks=5))
                 axes.xaxis.set_major_formatter("{x:,.0f}")
                 axes.xaxis.set_minor_formatter(NullFormatter())
-                axes.set_title(f"on {name}, dim {found.dim:,}: {words.below_zero(found)}")
+                wide = "\n" if found.negative_count is None else " "  # the longer sentence takes a line of its own
+                axes.set_title(f"on {name}, dim {found.dim:,}:{wide}{words.below_zero(found)}")
                 _decay(axes, analysis)
                 axes.set_xlabel("rank, counted with multiplicity" if found.complete else "rank among the Ritz values")
                 axes.legend(loc="upper left", framealpha=1, fontsize=10)
@@ -129,7 +130,8 @@ def lowest(analysis: Analysis) -> Figure | None:
                 shown.set_gid(f"values {where}")
             for x, e in zip(rank, ends, strict=True):
                 note = " ".join(filter(None, [f"×{e.multiplicity}" if e.multiplicity else "", e.irrep]))
-                axes.annotate(note, (x, e.value), (0, 7), textcoords="offset points", ha="center", fontsize=9, zorder=5)
+                slanted = {"rotation": 40, "ha": "left", "rotation_mode": "anchor"} if e.irrep else {"ha": "center"}
+                axes.annotate(note, (x, e.value), (0, 8), textcoords="offset points", fontsize=8, zorder=5, **slanted)
             _decay(axes, analysis)
             reach = max(np.abs(values).max(), analysis.weight_decay, found.error) or 1.0
             low, high = min(values.min(), 0.0), max(values.max(), analysis.weight_decay, 0.0)
@@ -154,7 +156,7 @@ def points(analysis: Analysis) -> Figure | None:
     tolerance = found[0].tolerance
     positive = [x for x in [*norms, tolerance] if x > 0]
     floor = 10.0 ** (math.floor(math.log10(min(positive, default=1e-16))) - 1)
-    with panels(1, 4.0) as (figure, (axes,)):
+    with panels(1, 5.6 if on_paper() else 4.0) as (figure, (axes,)):
         for i, (p, norm) in enumerate(zip(found, norms, strict=True), 1):
             marker, colour = KINDS.get(p.kind, ("^", GREEN))
             risk = p.risk["aug"] if p.risk.get("aug") is not None else p.risk["nominal"]
@@ -171,7 +173,7 @@ def points(analysis: Analysis) -> Figure | None:
         axes.set_ylim(floor, max(positive, default=1.0) * 10)
         axes.margins(x=0.15)
         axes.set(xlabel=r"risk $R^{\mathrm{aug}}$", ylabel=r"gradient norm $\|\nabla R^{\mathrm{eqv}}\|$")
-        aside = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.2)} if on_paper() else ASIDE
+        aside = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.22)} if on_paper() else ASIDE
         axes.legend(**aside, fontsize=10, title="filled: the point judged")
     return figure
 
@@ -230,7 +232,7 @@ def sectors(analysis: Analysis) -> Figure | None:
         names = ["E (trivial)" if x.irrep == "trivial" else x.irrep for x in shown]
         axes.set_xticks(range(len(shown)), names, rotation=60 if len(shown) > 6 else 0, fontsize=9)
         rest = f", the {len(shown)} lowest of {len(found)}" if len(found) > len(shown) else ""
-        axes.set_xlabel(f"irreducible representation{rest}; lowest and highest eigenvalues of each")
+        axes.set_xlabel(f"irreducible representation{rest} (lowest and highest eigenvalues of each)")
         axes.set_ylabel(EIGENVALUE)
         if analysis.weight_decay > 0:
             axes.legend(loc="lower right", framealpha=1, fontsize=10)

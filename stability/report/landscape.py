@@ -197,6 +197,7 @@ def flow(analysis: Analysis) -> Figure | None:
         axes.plot(fine, run.predicted(fine), "--", color="black", linewidth=1.6, label=label, gid="predicted")
         axes.axhline(run.norm, color=GREY, linestyle=":", linewidth=1.5, label=rf"$\|A\|$ = {number(run.norm)}")
         axes.set_yscale("log")
+        axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.set_xlabel("flow time (step size × steps)")
         axes.set_ylabel(rf"distance from $E$, {OFF}")
         axes.set_title("grows: augmented training leaves E" if run.value < 0 else "decays: it falls back to E")
@@ -208,6 +209,7 @@ def flow(analysis: Analysis) -> Figure | None:
         below_zero(beside, low - room)
         beside.set_ylim(low - room, high + room)
         beside.ticklabel_format(axis="y", scilimits=(-2, 3))
+        beside.xaxis.set_major_locator(MaxNLocator(5))
         beside.set_xlabel("flow time (step size × steps)")
         beside.set_ylabel(r"$R^{\mathrm{aug}}$ minus its start (units of the loss)")
         beside.set_title("the risk on the way")
@@ -219,7 +221,7 @@ def steps(analysis: Analysis) -> Figure | None:
     runs = analysis.pictures.steps if analysis.pictures else ()
     if not runs:
         return None
-    with panels(1, 4.2) as (figure, (axes,)):
+    with panels(1, 5.6 if on_paper() else 4.2) as (figure, (axes,)):
         for run, colour, marker in zip(runs, (BLUE, RED), "ov", strict=False):
             label = rf"$\tau$ = {number(run.step)}, {run.step / run.critical_step:.1f} of the critical step"
             k = np.array(run.times)
@@ -237,7 +239,8 @@ def steps(analysis: Analysis) -> Figure | None:
             rf"critical step $2/\lambda_{{\max}}$ = {number(runs[0].critical_step)} on $E^\perp$"
             rf" ($\lambda_{{\max}}$ = {number(runs[0].value)}{named})"
         )
-        axes.legend(loc="best", framealpha=1, fontsize=9)
+        below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.2)} if on_paper() else {"loc": "best"}
+        axes.legend(**below, framealpha=1, fontsize=9)
     return figure
 
 
@@ -251,19 +254,38 @@ def kernel(analysis: Analysis) -> Figure | None:
     if found is None:
         return None
     before, after = np.array(found.before), [np.array(view) for view in found.after]
-    reach = max(np.abs(x).max() for x in (before, *after))
-    with panels(1 + len(after), 2.7, images=True) as (figure, shown_in):
-        titles = ["before,\nfrom everywhere", *(f"after,\nfrom g = {g}" for g in found.elements)]
-        for axes, values, title in zip(shown_in, (before, *after), titles, strict=True):
+    reach = np.abs(before).max()
+    # A change that the kernel's own scale would hide is shown on one of its own.
+    shared = before if found.shared is None else np.array(found.shared)
+    if found.shared is None and len(after) == analysis.group["order"]:
+        shared = np.mean(after, axis=0)
+    small = max(np.abs(x - shared).max() for x in after) < 0.3 * reach
+    views = [x - shared for x in after] if small else after
+    scale = max(np.abs(x).max() for x in views)
+    with panels(1 + len(after), 3.3, images=True) as (figure, shown_in):
+        titles = [
+            "before,\nfrom everywhere",
+            *(f"{'deviation' if small else 'after'},\nfrom g = {g}" for g in found.elements),
+        ]
+        limits = [reach if small else max(reach, scale)] + [scale if small else max(reach, scale)] * len(after)
+        for axes, values, title, limit in zip(shown_in, (before, *views), titles, limits, strict=True):
             axes.grid(False)
-            image = axes.imshow(values, cmap="PuOr_r", vmin=-reach, vmax=reach)
+            image = axes.imshow(values, cmap="PuOr_r", vmin=-limit, vmax=limit)
             image.set_gid("kernel")
             axes.set(xticks=[], yticks=[])
-            axes.set_title(title, fontsize=10)
-        where = {"location": "bottom"} if on_paper() else {}
-        figure.colorbar(image, ax=shown_in, label="weight", shrink=0.8, **where)
+            axes.set_title(title, fontsize=9)
+        first = figure.colorbar(shown_in[0].images[0], ax=shown_in[0], location="bottom", label="weight")
+        rest = figure.colorbar(
+            image,
+            ax=shown_in[1:],
+            location="bottom",
+            label="after, minus its mean over the group" if small else "weight",
+        )
+        for bar in (first, rest):
+            bar.ax.tick_params(labelsize=7)
+            bar.ax.xaxis.set_major_locator(MaxNLocator(3 if bar is first else 5))
         figure.suptitle(
-            f"kernel of {found.layer}, channel {found.source_channel} → {found.target_channel}", fontsize=11
+            f"kernel of {found.layer}, channel {found.source_channel} → {found.target_channel}\n", fontsize=11
         )
     return figure
 
@@ -282,6 +304,8 @@ def breaking(analysis: Analysis) -> Figure | None:
             axes.plot(times, column, LINES[i % 4], color=BLUE, alpha=0.7, linewidth=1.3, gid="transform")
         axes.set_xlabel("flow time of augmented training (step size × steps)")
         axes.set_ylabel("probability of the right answer" if found.probability else "loss of the sample")
+        axes.ticklabel_format(axis="y", useOffset=False)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
         if found.probability:
             axes.set_ylim(-0.03, 1.03)
         axes.set_title(f"training sample {found.sample}, one line for each of {len(found.elements)} transforms")

@@ -159,8 +159,7 @@ def alerts(analysis: Analysis) -> list[str]:
         found.append(
             f"No point reached the tolerance: the gradient norm on E is {number(p.grad_norm.get('eqv'))}, above "
             f"{number(p.tolerance)}. What follows describes the point where the search stopped; more starts "
-            "(--points) "
-            "or a larger --weight-decay may give a stationary one."
+            "(--points) or a larger --weight-decay may give a stationary one."
         )
     if p and p.distance_to_E:
         found.append(f"The weights given were {number(p.distance_to_E)} away from E and were projected onto it.")
@@ -310,8 +309,7 @@ def escape(analysis: Analysis) -> str:
             changes.append(f"{which} {name} {number(before)} → {number(after)}")
     return (
         f"after a push of {number(e.push)} along the steepest direction and {e.iterations} L-BFGS iterations on "
-        "R^aug: "
-        f"{', '.join(changes)}. The end lies {number(e.off_equivariance)} away from E."
+        f"R^aug: {', '.join(changes)}. The end lies {number(e.off_equivariance)} away from E."
     )
 
 

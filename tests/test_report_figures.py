@@ -1,0 +1,339 @@
+"""Figures beyond spectra draw what is stored, CSV files hold it, PDFs fit a column; several runs and the gallery."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.collections import QuadMesh
+
+from stability import report
+from stability.breaking import Breaking, Kernel
+from stability.density import Shares
+from stability.deviation import Deviation
+from stability.eigen import Eigenvalue
+from stability.least import History
+from stability.modes import Mode
+from stability.pictures import Pictures
+from stability.report import captions, explore, figures, gallery, landscape, paper
+from stability.report import compare as side
+from stability.report.__main__ import main
+from stability.report.numbers import as_csv, numbers
+from stability.report.style import COLUMN, for_paper
+from stability.results import Analysis
+from stability.sectors import Sector
+from stability.slices import Plane, Slice
+from tests.test_report import ANALYSIS, EVERY, PERP, POINT, STABLE, lanczos
+
+T = (-0.2, -0.1, 0.0, 0.1, 0.2)
+AUG, EQV, NOMINAL = (tuple(1 + k * t for t in T) for k in (0.5, 0.0, 2.0))
+OFF = Slice("E_perp", "q=(0,1)", -0.5, 0.0, -0.3, 0.7, T, AUG, EQV, NOMINAL)
+ON = replace(OFF, space="E", irrep="trivial", value=0.2, aug=(1.2, 1.1, 1.0, 1.15, 1.3))
+RUN = Deviation(
+    "q=(0,1)", -0.5, 1e-3, 2.0, None, 0.1, (0.0, 1.0, 2.5), (1e-3, 1.6e-3, 3.4e-3), (0.0, 1e-6, 2e-6),
+    (1.0, 0.999, 0.99), 40, 5,
+)  # fmt: skip
+BELOW = replace(RUN, value=20.0, step=0.09, times=(0.0, 1.0, 2.0), off_equivariance=(1e-3, 8e-4, 6.5e-4))
+ERROR = (0.01, 0.0, 0.01)
+OTHER = {"nominal": 0.5, "eqv": 0.5, "aug": 0.5}
+GRID = ((0.1, -0.2), (0.3, 0.4))
+LOWEST = (Eigenvalue(2e-4, 1e-12, 1, "trivial"), Eigenvalue(-0.5, 1e-9, 2, "q=(0,1)"), Eigenvalue(0.1, 1e-9, 2, "q=1"))
+PICTURES = Pictures(
+    shares={
+        "E": Shares((-1e-9, 1e-9, 1.0, 90.0), (0.0, 0.75, 0.25), (0.0,) * 3, (0.0,) * 3, 0, 0, "every eigenvalue"),
+        "E_perp": Shares(
+            (-1.0, -1e-9, 1e-9, 300.0), (0.2, 0.0, 0.8), (0.01, 0.0, 0.01), (0.05, 0.0, 0.05), 6, 60, "SLQ"
+        ),
+    },
+    slices={"E_perp": OFF, "E": ON},
+    plane=Plane(T, T[1:4], 0.2, -0.5, tuple(tuple(1 + s * s - t * t for s in T) for t in T[1:4])),
+    flow=RUN,
+    steps=(BELOW, replace(BELOW, step=0.11, off_equivariance=(1e-3, 1.2e-3, 1.4e-3))),
+    kernel=Kernel("A_0", 0, 1, ("e", "g"), GRID, (GRID, ((0.5, 0.6), (0.7, -0.8)))),
+    breaking=Breaking(3, GRID, ("e", "g"), (0.0, 1.0), ((0.5, 0.5), (0.4, 0.7)), (0.1, 2.0), True),
+    omitted={"density E": "<b>why</b>"},
+)
+FULL = replace(
+    ANALYSIS,
+    pictures=PICTURES,
+    training=History(0.1, (0, 1), (2.0, 1.5), (LOWEST, tuple(replace(e, value=2 * e.value) for e in LOWEST))),
+    points=(replace(POINT, lowest=LOWEST), replace(POINT, lowest=LOWEST, risk=OTHER)),
+    mode=Mode("q=(0,1)", -0.5, {"A_0": 1.0}, "A_0", 0, 2, GRID, GRID, (GRID, GRID)),
+    sectors=tuple(
+        Sector(e.irrep, 1 + (e.irrep != "trivial"), "real", 3, 3, (e,), (e,), None, "dense", 3, 0.1, True, 1e-12, q)
+        for e, q in zip(LOWEST, ((0, 0), (0, 1), (1, 1)), strict=True)
+    ),
+    group={"name": "Z_3²", "order": 9, "moduli": [3, 3]},
+)  # fmt: skip
+NAMES = sorted(figures.FIGURES)
+
+
+def lines(axes, gid: str) -> list:
+    return [line for line in axes.lines if line.get_gid() == gid]
+
+
+def table(name: str, analysis: Analysis = FULL) -> list[dict]:
+    return list(csv.DictReader(io.StringIO(as_csv(numbers(analysis, name)))))
+
+
+def test_a_run_with_everything_has_every_figure_with_title_caption_and_words():
+    for name in NAMES:
+        assert figures.FIGURES[name](FULL) is not None
+        assert captions.TITLES[name]
+        text = captions.caption(FULL, name)
+        assert len(text) > 60 and text.endswith(".") and not re.search(r"\b(None|nan|inf)\b", text)
+    assert set(captions.TITLES) == set(NAMES)
+
+
+@pytest.mark.parametrize("name", sorted(EVERY))
+def test_a_run_of_an_earlier_version_has_no_figure_without_numbers(name):
+    for figure in ("slices", "plane", "flow", "steps", "kernel", "breaking", "training", "choices"):
+        assert figures.FIGURES[figure](EVERY[name]) is None
+
+
+def test_slices_are_drawn_as_stored_less_the_value_at_the_point():
+    for axes, line in zip(landscape.slices(FULL).axes, (OFF, ON), strict=True):
+        for key, values in (("aug", line.aug), ("nominal", line.nominal), ("eqv", line.eqv)):
+            (drawn,) = lines(axes, f"{key} {line.space}")
+            np.testing.assert_array_equal(drawn.get_xdata(), line.at)
+            np.testing.assert_allclose(drawn.get_ydata(), np.array(values) - values[2], atol=0)
+        (drawn,) = lines(axes, f"predicted {line.space}")
+        np.testing.assert_allclose(drawn.get_ydata(), 0.5 * line.value * np.array(T) ** 2, rtol=1e-9, atol=1e-15)
+        assert lines(axes, "zero")
+
+
+def test_the_plane_drawn_is_the_plane_stored_and_its_colours_are_even_about_zero():
+    axes = landscape.plane(FULL).axes[0]
+    (mesh,) = [c for c in axes.collections if isinstance(c, QuadMesh)]
+    stored = np.array(PICTURES.plane.aug)
+    np.testing.assert_allclose(mesh.get_array().reshape(stored.shape), stored - stored[1, 2])
+    assert mesh.norm.vmin == -mesh.norm.vmax
+
+
+def test_runs_are_drawn_as_stored_beside_their_prediction():
+    axes = landscape.flow(FULL).axes
+    (measured,) = lines(axes[0], "measured")
+    np.testing.assert_array_equal(measured.get_xydata(), np.stack([RUN.times, RUN.off_equivariance], 1))
+    (predicted,) = lines(axes[0], "predicted")
+    x, y = predicted.get_data()
+    np.testing.assert_allclose(y, 1e-3 * np.exp(0.5 * x))
+    np.testing.assert_allclose(lines(axes[1], "risk")[0].get_ydata(), np.array(RUN.risk) - 1.0)
+    assert lines(axes[1], "zero")
+    (axes,) = landscape.steps(FULL).axes
+    for run, measured, predicted in zip(PICTURES.steps, lines(axes, "measured"), lines(axes, "predicted"), strict=True):
+        np.testing.assert_array_equal(measured.get_ydata(), run.off_equivariance)
+        np.testing.assert_allclose(predicted.get_ydata(), 1e-3 * abs(1 - run.step * 20) ** np.array(run.times))
+
+
+def test_kernels_and_predictions_are_drawn_as_stored():
+    kernel = landscape.kernel(FULL)
+    drawn = [np.asarray(a.images[0].get_array()) for a in kernel.axes if a.images]
+    np.testing.assert_array_equal(drawn[0], GRID)
+    near = replace(PICTURES.kernel, after=(GRID, ((0.1, -0.2), (0.3, 0.45))), shared=GRID)
+    shown = landscape.kernel(replace(FULL, pictures=replace(PICTURES, kernel=near)))
+    changes = [np.asarray(a.images[0].get_array()) for a in shown.axes if a.images]
+    np.testing.assert_allclose(changes[2], [[0, 0], [0, 0.05]], atol=1e-15)
+    assert "deviation" in shown.axes[2].get_title() and "after" in kernel.axes[2].get_title()
+    np.testing.assert_array_equal(drawn[1:], PICTURES.kernel.after)
+    first, second = landscape.breaking(FULL).axes
+    np.testing.assert_allclose(
+        [x.get_ydata() for x in lines(first, "transform")], np.exp(-np.array(PICTURES.breaking.losses)).T
+    )
+    np.testing.assert_allclose(lines(second, "end")[0].get_ydata(), np.sort(np.exp([-0.1, -2.0])))
+
+
+def test_training_and_choices_are_drawn_as_stored_with_zero_marked():
+    axes = landscape.training(FULL).axes[0]
+    np.testing.assert_array_equal(lines(axes, "E_perp")[0].get_ydata(), [-0.5, -1.0])
+    np.testing.assert_array_equal(lines(axes, "E")[0].get_ydata(), [2e-4, 4e-4])
+    np.testing.assert_array_equal(lines(axes, "sector q=1")[0].get_ydata(), [0.1, 0.2])
+    assert lines(axes, "zero")
+    (axes,) = landscape.choices(FULL).axes
+    np.testing.assert_array_equal(lines(axes, "E_perp")[0].get_ydata(), [-0.5, -0.5])
+    assert lines(axes, "zero")
+
+
+def test_densities_are_drawn_as_stored_with_their_errors():
+    for axes, where in zip(landscape.density(FULL).axes, ("E", "E_perp"), strict=True):
+        stored = PICTURES.shares[where]
+        patches = [p for p in axes.patches if p.get_gid() == f"density {where}"]
+        drawn = np.nansum([p.get_data().values for p in patches], axis=0)  # a bin has one sign, so one patch
+        shown = np.array(stored.share) > 0
+        np.testing.assert_array_equal(drawn[shown], np.array(stored.share)[shown])
+        np.testing.assert_array_equal(patches[0].get_data().edges, stored.edges)
+        assert lines(axes, "zero")
+    (bars,) = axes.containers[-1].lines[2]
+    lengths = [segment[1, 1] - segment[0, 1] for segment in bars.get_segments()]
+    np.testing.assert_allclose(lengths, [0.02, 0.02])
+
+
+def test_a_run_without_a_stored_density_is_counted_from_its_whole_spectrum():
+    for where in ("E", "E_perp"):
+        shares = landscape.shares_of(ANALYSIS, where)
+        assert sum(shares.share) == pytest.approx(1) and not shares.probes
+    negative = sum(s for s, right in zip(shares.share, shares.edges[1:], strict=True) if right <= 0)
+    assert negative == pytest.approx(PERP.negative_count / PERP.dim)
+    krylov = replace(ANALYSIS, spectra={"aug": {"E": lanczos([-1.0, 2.0], 40, None)}})
+    shares = landscape.shares_of(krylov, "E")
+    assert shares.probes == 1 and max(shares.error) == pytest.approx((2 * 0.25 / 42) ** 0.5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_csv_has_named_columns_and_rows_of_one_length(name):
+    head, rows = numbers(FULL, name)
+    assert rows and all(len(row) == len(head) for row in rows)
+    assert len(table(name)) == len(rows)
+
+
+def test_csv_files_hold_every_digit_that_is_stored():
+    assert [float(r["off_E"]) for r in table("flow")] == list(RUN.off_equivariance)
+    assert [float(r["R_aug"]) for r in table("slices")] == [*OFF.aug, *ON.aug]
+    assert [float(r["share"]) for r in table("density")] == [x for s in PICTURES.shares.values() for x in s.share]
+    assert [float(r["eigenvalue"]) for r in table("spectrum", ANALYSIS)][-len(PERP.density.values) :] == list(
+        PERP.density.values
+    )
+    assert [float(r["R_aug"]) for r in table("plane")] == [x for row in PICTURES.plane.aug for x in row]
+    assert [float(r["loss"]) for r in table("breaking")] == [0.5, 0.5, 0.4, 0.7, 0.1, 2.0]
+    assert {(r["epoch"], r["irrep"]): float(r["lowest_eigenvalue"]) for r in table("training")}["1", "q=1"] == 0.2
+
+
+@pytest.mark.parametrize("name", ["slices", "spectrum", "kernel", "steps"])
+def test_a_figure_for_a_paper_is_one_column_wide_and_set_in_computer_modern(name):
+    with for_paper():
+        figure = figures.FIGURES[name](FULL)
+        content = figures.pdf(figure)
+        assert content == figures.pdf(figures.FIGURES[name](FULL))
+    width = float(re.search(rb"/MediaBox \[ ?0 0 ([\d.]+)", content)[1])
+    assert width == pytest.approx(72 * COLUMN)
+    assert re.search(rb"/BaseFont /\S*[Cc][Mm](r10|mi10|sy10|ex10|[Rr])", content)
+    assert figures.FIGURES[name](FULL).get_size_inches()[0] > 2 * COLUMN
+
+
+def test_the_folder_for_papers_holds_captions_as_latex_a_citation_and_the_command(tmp_path):
+    paper.write_paper(FULL, tmp_path)
+    text = (tmp_path / "paper" / "figures.tex").read_text()
+    assert text.count(r"\begin{figure}") == len(NAMES) == text.count(r"\caption{")
+    assert ANALYSIS.options["command"] in text
+    body = re.sub(r"(?m)^%.*$", "", text)
+    assert body.isascii() or not re.findall(r"[^\x00-\x7f]", body), re.findall(r"[^\x00-\x7f]", body)
+    assert body.count("{") == body.count("}") and body.count("$") % 2 == 0
+    entry = (tmp_path / "paper" / "stability.bib").read_text()
+    assert entry.startswith("@software{stability,") and entry.count("{") == entry.count("}")
+
+
+def test_rendering_again_from_the_json_alone_gives_the_same_files(tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    for folder in (first, second):
+        folder.mkdir()
+    report.render(FULL, first)
+    (second / "spectrum.json").write_text(FULL.to_json())
+    assert main([str(second)]) == 0
+    names = {f.relative_to(first) for f in first.rglob("*") if f.is_file()}
+    assert names | {Path("spectrum.json")} == {f.relative_to(second) for f in second.rglob("*") if f.is_file()}
+    assert all((first / n).read_bytes() == (second / n).read_bytes() for n in names)
+    html = (first / "report.html").read_text()
+    assert "<b>why</b>" not in html and "&lt;b&gt;why" in html
+    assert "trans under" in html and paper.bibtex().splitlines()[0] in html
+
+
+def test_rows_to_explore_are_those_of_the_json_and_nothing_is_listed_twice():
+    rows = explore.rows(FULL)
+    assert len({(r.point, r.space, r.irrep, r.value) for r in rows}) == len(rows)
+    judged = {r.irrep: r for r in rows if "judged" in r.point and r.space != "L, without augmentation"}
+    assert {k: (r.value, r.residual) for k, r in judged.items()} == {e.irrep: (e.value, e.residual) for e in LOWEST}
+    assert judged["q=(0,1)"].sign == "negative" and judged["trivial"].space == "E"
+    values = {r["value"] for r in explore.rest(ANALYSIS)}
+    assert values.isdisjoint({r.value for r in explore.rows(ANALYSIS)})
+
+
+# ----------------------------------------------------------------------------------------------- several runs
+
+
+def run_folder(root: Path, name: str, analysis: Analysis) -> Path:
+    folder = root / name
+    folder.mkdir(parents=True)
+    (folder / "spectrum.json").write_text(analysis.to_json())
+    return folder
+
+
+def test_runs_are_named_by_what_differs_and_told_apart_by_folder_where_that_does_not():
+    runs, shared, differing = side.named([ANALYSIS, replace(STABLE, seed=7)], ["a", "b"])
+    assert [name for name, _ in runs] == ["seed 0", "seed 7"] and differing == ["seed"]
+    assert shared["group"] == "Z_5²" and "seed" not in shared
+    assert [name for name, _ in side.named([ANALYSIS, ANALYSIS], ["a", "b"])[0]] == ["a", "b"]
+    wide = replace(ANALYSIS, group={"name": "C_4", "order": 4})
+    assert [name for name, _ in side.named([ANALYSIS, wide], ["a", "b"])[0]] == ["group Z_5²", "group C_4"]
+
+
+def test_a_comparison_draws_and_lists_what_every_run_holds(tmp_path):
+    analyses = [ANALYSIS, replace(STABLE, seed=7), replace(ANALYSIS, seed=8, spectra=None, verdict=None)]
+    runs, *_ = side.named(analyses, "abc")
+    (axes,) = side.lowest(runs).axes
+    np.testing.assert_array_equal(lines(axes, "E_perp")[0].get_xdata(), [-7.58e-3, 2e-5])
+    assert set(lines(axes, "zero")[0].get_xdata()) == {0.0}
+    (axes,) = side.ladders(runs).axes
+    drawn = np.concatenate([c.get_offsets()[:, 0] for c in axes.collections if c.get_gid() == "run 0"])
+    assert set(drawn) == {e.value for e in PERP.lowest}
+    assert "unstable for augmented training in 1 of 3 runs, stable in 1" in side.summary(runs)
+    folders = [run_folder(tmp_path, n, a) for n, a in zip("abc", analyses, strict=True)]
+    assert main([*map(str, folders), "--title", "Seeds"]) == 0
+    html = (tmp_path / "comparison.html").read_text()
+    for piece in ("seed 7", "Seeds", "−7.58e-3", ANALYSIS.options["command"]):
+        assert piece in html
+    rows = list(csv.DictReader((tmp_path / "comparison.csv").open()))
+    assert [r["run"] for r in rows] == ["seed 0", "seed 7", "seed 8"]
+    assert float(rows[0]["lambda_min_E_perp"]) == -7.58e-3 and rows[2]["aug"] == ""
+    assert all((f / "report.html").is_file() for f in folders)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "nothing to render"),
+        (["{}/absent"], "holds no spectrum.json"),
+        (["{}/broken"], "cannot be read"),
+        (["{}/old"], "schema 0"),
+        (["{}/good", "--compare", "{}/x.html"], "at least two folders"),
+        (["--gallery", "{}/absent"], "there is no folder"),
+        (["--gallery", "{}/empty"], "holds no results"),
+        (["{}/empty", "{}/absent"], "none of the folders"),
+        (["--colour"], "unrecognized arguments"),
+    ],
+)
+def test_bad_input_gets_one_line(arguments, message, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    run_folder(tmp_path, "good", ANALYSIS)
+    for name, text in (("broken", "{"), ("old", '{"schema": 0}')):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "spectrum.json").write_text(text)
+    assert main([a.format(tmp_path) for a in arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+def test_the_gallery_shows_every_result_with_one_picture_and_one_sentence(tmp_path):
+    root = tmp_path / "reports"
+    folder = run_folder(root, "trans-a", ANALYSIS)
+    report.render(ANALYSIS, folder)
+    (root / "figure-small").mkdir()
+    shutil.copy(folder / "spectrum.png", root / "figure-small" / "figure.png")
+    (root / "nothing").mkdir()
+    sources = tmp_path / "analyses"
+    sources.mkdir()
+    (sources / "figure.py").write_text('"""How far three ways go.\n\nMore."""\n')
+    assert main(["--gallery", str(root)]) == 0
+    html, markdown = (root / "index.html").read_text(), (root / "README.md").read_text()
+    found = gallery.entries(root, sources)
+    assert [e.folder for e in found] == ["trans-a", "figure-small"]
+    assert found[1].sentence == "How far three ways go."
+    for e in found:
+        for page in (html, markdown):
+            assert f"{e.folder}/{e.link}" in page and f"{e.folder}/{e.picture}" in page
+            assert (root / e.folder / e.link).is_file() and (root / e.folder / e.picture).is_file()
+    assert "6 directions out of E descend" in markdown

@@ -49,6 +49,7 @@ from analyses.shared import (
 )
 from stability.curvature import Operator, assemble, augmented_hessian_from_group, linearise
 from stability.data import digits
+from stability.errors import BadInput
 from stability.groups import images, torus, trivial
 from stability.networks import Classifier, Identity, Pointwise, cross_entropy, mlp, supervised
 from stability.problem import Problem, Samples
@@ -388,7 +389,8 @@ def draw(rows: Sequence[dict]) -> Figure:
         axes.set_visible(bool(axes.lines))
     if labels:
         gradients.plot([], [], color="0.3", linewidth=1, label="lines: exact law (drift: first order)")
-        gradients.legend(fontsize="x-small")
+        gradients.set_ylim(bottom=gradients.get_ylim()[0] * 1e-5)
+        gradients.legend(fontsize="x-small", loc="lower left")
     for i, part in enumerate(panels):
         chosen = [r for r in rows if r["part"] == part]
         ratios.errorbar(
@@ -592,10 +594,14 @@ def tables(rows: Sequence[dict]) -> list[dict]:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     tasks = [*(c.task for c in CASES), "tiny"]
-    parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS)
+    parser.add_argument(
+        "--parts", nargs="*", default=list(PARTS), help=f"of {', '.join(PARTS)}; none: only words and picture"
+    )
     parser.add_argument("--tasks", nargs="+", default=tasks, choices=tasks)
     parser.add_argument("--out", type=Path, default=Path("reports/augmentation"))
     options = parser.parse_args(arguments)
+    if unknown := set(options.parts) - set(PARTS):
+        raise BadInput(f"--parts {' '.join(sorted(unknown))}: choose from {', '.join(PARTS)}")
     folder = prepare_folder(options.out)
     rows = Rows(folder / "augmentation.json", {"batches": BATCHES, "draws": DRAWS, "epochs": EPOCHS})
     compute(rows, options.parts, options.tasks)

@@ -767,7 +767,9 @@ def compute(rows: Rows, parts: Sequence[str], tasks: Sequence[str], iterations: 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS)
+    parser.add_argument(
+        "--parts", nargs="*", default=list(PARTS), help=f"of {', '.join(PARTS)}; none: only words and picture"
+    )
     tasks = list(dict.fromkeys([f.case.task for f in FLOWS] + [c.task for c in (*MODES, *ENDS, *DISCRETE)]))
     parser.add_argument("--tasks", nargs="+", default=tasks, choices=tasks)
     parser.add_argument("--iterations", type=int, default=12000, help="most L-BFGS iterations to an end")
@@ -775,6 +777,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.iterations < 1:
         raise BadInput(f"--iterations {options.iterations}: give a positive number")
+    if unknown := set(options.parts) - set(PARTS):
+        raise BadInput(f"--parts {' '.join(sorted(unknown))}: choose from {', '.join(PARTS)}")
     folder = prepare_folder(options.out)
     rows = Rows(folder / "dynamics.json", {"iterations": options.iterations})
     compute(rows, options.parts, options.tasks, options.iterations)

@@ -13,6 +13,7 @@ from problems import REPRESENTATIONS
 from torch import nn
 
 import stability
+from analyses.examples import digits_cnn
 from stability.curvature import augmented_hessian_from_data, augmented_hessian_from_group, nominal_hessian
 from stability.errors import BadInput
 from stability.groups import (
@@ -29,6 +30,7 @@ from stability.groups import (
     square_lattice,
     trivial,
 )
+from stability.restricted import compatibility, restrict
 from stability.trees import pack, unpack
 
 TOLERANCE = 1e-10
@@ -282,6 +284,17 @@ def test_tied_parameters_are_one():
     assert torch.allclose(problem.model.predict(problem.model.given, x), expected.detach(), atol=1e-12)
     with brute.bad("layers.1.weight is tied to layers.0.weight"):
         stability.from_module(module, nn.CrossEntropyLoss(), data((9,)), spec | {"layers.1": (pixels, 9 * one)})
+
+
+def test_the_digits_example_refuses_a_skewed_support_and_measures_its_defect():
+    problem = digits_cnn.problem_of(digits_cnn.Network(8), 10, 1e-3, 0)
+    supports = {name: digits_cnn.admissible(problem, taps) for name, taps in digits_cnn.SUPPORTS.items()}
+    defects = {name: compatibility(space).defect for name, space in supports.items()}
+    assert defects["square"] < 1e-12 and defects["cross"] < 1e-12
+    assert defects["skewed"] == pytest.approx(3**0.5 / 4, abs=1e-6)  # one of the four corners: ‖[P, Q]‖ = √(¼·¾)
+    assert restrict(problem, supports["cross"]).space.dim == problem.space.dim - 2 * 64 * 4
+    with brute.bad(r"not compatible .*worst in (second|third).weight"):
+        restrict(problem, supports["skewed"])
 
 
 # -- the module's own state -------------------------------------------------------------------------------------

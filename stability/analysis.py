@@ -238,6 +238,8 @@ def solve_sector(
     """
     memory = settings.memory_gb
     operator = sectors.sector_hessian(problem, theta, irrep, nominal, memory)
+    if not is_large(problem):
+        operator.scale = sectors.curvature_scale(problem, theta, settings.seed)
     if size <= min(DENSE_LIMIT, (memory * 1e9 / (6 * 8)) ** 0.5):
         began = time.perf_counter()
         matrix = (

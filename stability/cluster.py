@@ -219,9 +219,13 @@ class Cluster(Pool):
             limits = dict.fromkeys(names, threads) | {"OMP_WAIT_POLICY": "PASSIVE"}
             with dask.config.set({"distributed.nanny.pre-spawn-environ": limits}):
                 self.local = LocalCluster(
-                    n_workers=workers, threads_per_worker=1, processes=True, memory_limit=None, dashboard_address=None,
+                    n_workers=workers,
+                    threads_per_worker=1,
+                    processes=True,
+                    memory_limit=None,
+                    dashboard_address="127.0.0.1:0",
                     silence_logs=logging.CRITICAL,
-                )  # fmt: skip
+                )
         try:
             self.client = Client(self.local or address, timeout=CONNECT_SECONDS)
         except (OSError, ValueError, TimeoutError) as error:

@@ -239,6 +239,8 @@ def solve_sector(
     """
     memory = settings.memory_gb
     operator = sectors.sector_hessian(problem, theta, irrep, nominal, memory)
+    if not is_large(problem):
+        operator.scale = sectors.curvature_scale(problem, theta, settings.seed)
     if size <= min(DENSE_LIMIT, (memory * 1e9 / (6 * 8)) ** 0.5):
         began = time.perf_counter()
         matrix = (
@@ -783,7 +785,7 @@ class _Run:
             return
         share = self.pool.memory_gb() or self.settings.memory_gb / self.pool.workers
         settings = replace(self.settings, at="point", memory_gb=share)
-        theta = pack({"theta": self.theta})
+        theta = self.pool.share(pack({"theta": self.theta}))
         names = [(self.sectors[number][0].name, self.sectors[number][1]) for number in missing]
         jobs = [(self.handle, theta, *one, floor, settings, number) for one, number in zip(names, missing, strict=True)]
         # A dense block costs the square of its size in products or the cube in arithmetic, whichever is the larger.

@@ -342,7 +342,7 @@ def analyse(
     """
     if isinstance(point, Settings):
         point, settings = None, point
-    passed = {k: options.pop(k) for k in ("header", "checkpoint", "on_stage") if k in options}
+    passed = {k: options.pop(k) for k in ("header", "checkpoint", "on_stage", "pool", "recipe") if k in options}
     unknown = [k for k in options if k not in Settings.__dataclass_fields__]
     if unknown:
         raise BadInput(

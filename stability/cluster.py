@@ -130,9 +130,9 @@ class Pool:
         """What a job may use; None where it shares this machine's memory with the others."""
         return None
 
-    def share(self, source: Source) -> Any:
-        """A handle on a problem, to be passed as an argument of jobs."""
-        return source
+    def share(self, thing: Any) -> Any:
+        """A handle on what many jobs need, to be passed as an argument: it travels once a worker, not once a job."""
+        return thing
 
     def run(
         self,
@@ -219,9 +219,13 @@ class Cluster(Pool):
             limits = dict.fromkeys(names, threads) | {"OMP_WAIT_POLICY": "PASSIVE"}
             with dask.config.set({"distributed.nanny.pre-spawn-environ": limits}):
                 self.local = LocalCluster(
-                    n_workers=workers, threads_per_worker=1, processes=True, memory_limit=None, dashboard_address=None,
+                    n_workers=workers,
+                    threads_per_worker=1,
+                    processes=True,
+                    memory_limit=None,
+                    dashboard_address="127.0.0.1:0",
                     silence_logs=logging.CRITICAL,
-                )  # fmt: skip
+                )
         try:
             self.client = Client(self.local or address, timeout=CONNECT_SECONDS)
         except (OSError, ValueError, TimeoutError) as error:
@@ -253,8 +257,8 @@ class Cluster(Pool):
                     f"--scheduler: worker {worker} runs {versions}, this is {_versions()}; install the same everywhere"
                 )
 
-    def share(self, source: Source) -> Any:
-        return source if isinstance(source, Recipe) else self.client.scatter(source, broadcast=True, hash=False)
+    def share(self, thing: Any) -> Any:
+        return thing if isinstance(thing, Recipe) else self.client.scatter(thing, broadcast=True, hash=False)
 
     def run(
         self,
@@ -360,7 +364,7 @@ def sharded_hessian(pool: Pool, source: Source, at: Tensor, shards: int, on_e: b
         on_e: whether ``at`` is θ.
     """
     problem, handle = problem_of(source), pool.share(source)
-    point = save({"at": at.detach().cpu().contiguous()})
+    point = pool.share(save({"at": at.detach().cpu().contiguous()}))
 
     def gather(v: bytes | None) -> Tensor:
         jobs = [(handle, point, on_e, index, shards, v) for index in range(shards)]

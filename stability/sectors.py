@@ -226,6 +226,14 @@ def sector_hessian(
     return operator
 
 
+def curvature_scale(problem: Problem, theta: Tensor, seed: int) -> float:
+    """‖∇²R v‖/‖v‖ for a random v in L: what the rounding of a block that is nearly zero is measured against."""
+    at = problem.space.embed(theta)
+    v = torch.randn(len(at), generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(at)
+    moved = jvp(grad(lambda a: problem.loss(a, problem.samples)), (at,), (v,))[1]
+    return float(moved.norm() / v.norm())
+
+
 def check_sector(problem: Problem, theta: Tensor, irrep: Irrep, operator: Operator, seed: int) -> float | None:
     """The relative mismatch of :func:`compare`, None where none is taken."""
     found = compare(problem, theta, irrep, operator, seed)
@@ -236,7 +244,8 @@ def compare(problem: Problem, theta: Tensor, irrep: Irrep, operator: Operator, s
     """One product with a Gaussian s against forward-over-reverse products of R on the dense partners.
 
     Returns:
-        the mismatch relative to ‖H S e_j‖, of which B_λ s is a projection and may be far smaller, and ‖Δs‖ itself.
+        the mismatch relative to ‖H S e_j‖, or to the operator's ``scale``, of which B_λ s may be a far smaller
+        remainder; and ‖Δs‖ itself.
 
     Partners of more than 2·10⁷ numbers are tried on the first 64 samples only, weights of more than 5·10⁶ by the
     quadratic form (1/d) Σ_j ∂²R[S e_j, S e_j] alone, which needs no dense gradient; None beyond 2·10⁸ numbers.
@@ -265,7 +274,8 @@ def compare(problem: Problem, theta: Tensor, irrep: Irrep, operator: Operator, s
     gradient = grad(lambda a: problem.loss(a, samples))
     moved = torch.stack([jvp(gradient, (at,), (v,))[1] for v in partners])
     fresh = lower(space, irrep, moved) + problem.weight_decay * s
-    off, scale = float((operator(s) - fresh).norm()), float(moved.norm()) / irrep.dim**0.5
+    off = float((operator(s) - fresh).norm())
+    scale = max(float(moved.norm()) / irrep.dim**0.5, operator.scale * float(s.norm()))
     return _refused_if(off / max(float(fresh.norm()), scale, 1e-300), operator.name, s), off
 
 

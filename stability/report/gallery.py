@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import html
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +41,8 @@ def entry(folder: Path, sources: Path) -> Entry | None:
         a = Analysis.from_json((folder / "spectrum.json").read_text())
         kind = words.NAMES.get(a.point.kind, a.point.kind) if a.point else "no point"
         picture = next((f"{p}.png" for p in PICTURES if (folder / f"{p}.png").is_file()), None)
-        title = f"{a.task}, {a.size}, {words.group(a)}, {kind}"
+        verdict = f": {words.plain(words.tone(a))}" if a.verdict else ""
+        title = f"{a.task}, {a.size}, {words.group(a)}, {kind}{verdict}"
         return Entry(folder.name, title, words.headline(a), picture, link or "spectrum.json", words.tone(a))
     images = sorted(folder.glob("*.png"))
     if not images and link is None:
@@ -47,6 +50,9 @@ def entry(folder: Path, sources: Path) -> Entry | None:
     name = folder.name.split("-")[0]
     source = sources / f"{name}.py"
     sentence = _first_line(source) if source.is_file() else ""
+    if not sentence and link and link.endswith(".html"):
+        found = re.search(r'class="headline">(.*?)</p>', (folder / link).read_text(), re.DOTALL)
+        sentence = html.unescape(re.sub(r"<[^>]+>", "", found[1])).strip() if found else ""
     image = next((p for p in images if p.stem == name), images[0] if images else None)
     data = next((p.name for p in sorted(folder.glob("*.json"))), "")
     return Entry(folder.name, folder.name, sentence, image.name if image else None, link or data or image.name)
@@ -77,8 +83,8 @@ def write_gallery(root: Path, sources: Path | None = None) -> Path:
 
     found = entries(root, sources)
     write(root / "README.md", markdown(found))
-    html = environment().get_template("gallery.html.j2").render(entries=found)
-    return write(root / "index.html", html)
+    page = environment().get_template("gallery.html.j2").render(entries=found)
+    return write(root / "index.html", page)
 
 
 def markdown(found: list[Entry]) -> str:

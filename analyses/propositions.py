@@ -568,9 +568,10 @@ def section(rows: Sequence[dict]) -> Section:
         expected="Lemmas 3 to 5, and Lemma 6 for any bilinear form, hold at every A; Propositions 1 and 2 and both "
         "corollaries at every A in E, stationary or not; all up to rounding, 1e-12 or so in float64. Off E "
         "Propositions 1 and 2 and Corollary 2 fail by an amount of order one, which shows that the measurement can "
-        "fail. Remark 2 equates R^aug with the risk of the feature-averaged network; for a loss that is convex in "
-        "the prediction Jensen's inequality allows no more than R^aug ≥ E ℓ(Φ^FA, y), with equality, and equal "
-        "gradients, on E.\n\n"
+        "fail. Corollary 1 speaks of the flow: along descent the error is divided by the growth of a push, which "
+        "rounding shares. Remark 2 equates R^aug with the risk of the feature-averaged network; for a loss that is "
+        "convex in the prediction Jensen's inequality allows no more than R^aug ≥ E ℓ(Φ^FA, y), with equality, and "
+        "equal gradients, on E.\n\n"
         "Proposition 3 follows from λ_min(∇²R) ≤ λ_min(∇²R^aug) ≤ λ_min(∇²R^eqv on E), which holds at every A in E: an "
         "average of conjugates has a smallest eigenvalue no smaller, and so has a restriction.",
         measured=measured,

@@ -326,7 +326,10 @@ def section(found: Sequence[Curves], rows: Sequence[dict], options: dict) -> Sec
         if near and near.left_out is not None:
             text += f"; what NEAR leaves out is bounded by {near.left_out:.1e}, to first order"
         measured.append(text + ".")
-    spread = f"between {min(ratios):.2f} and {max(ratios):.2f}" if ratios else "not compared with it"
+    spread = "not compared with it"
+    if ratios:
+        ends = sorted({f"{ratio:.2f}" for ratio in (min(ratios), max(ratios))})
+        spread = f"between {ends[0]} and {ends[1]}" if len(ends) > 1 else ends[0]
     far = ", ".join(f"{ratio:.0f} in {task}" for task, ratio in apart)
     return Section(
         f"How far training leaves E, {options['size']} size",

@@ -24,10 +24,10 @@ $(STAMP): pyproject.toml constraints.txt requirements.lock
 spectrum: install
 	$(BIN)/python -m stability.spectrum $(ARGS)
 
-# Style, then doctests and tests in one run.
+# Style, then doctests and tests, a file at a time on each of two processes with one thread.
 test: install
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest --doctest-modules -m "not slow" stability tests
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --doctest-modules -m "not slow" stability tests
 
 # Side by side with other tools; --no-deps, for one of them would bring another torch.
 PEERS := pyhessian curvlinops-for-pytorch hessian-eigenthings einops einconv linear-operator jaxtyping wadler-lindig

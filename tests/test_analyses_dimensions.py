@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from brute import dim_hom
 
-from analyses import dimensions, figure1
+from analyses import dimensions
 from stability.tasks import TaskOptions, load
 
 
@@ -39,34 +39,6 @@ def test_the_table_and_the_plot_hold_every_case():
     text = dimensions.table(rows)
     assert all(f"{r.dim_e:,}" in text and r.group in text for r in rows)
     assert len(dimensions.draw(rows).axes[0].patches) == 2
-
-
-def test_figure_1_resumes_keeps_equi_in_e_and_orders_the_strategies(tmp_path, monkeypatch):
-    options = ["--task", "trans", "--runs", "1", "--epochs", "4", "--samples", "60", "--out", str(tmp_path)]
-    first = figure1.main(options)["trans"]
-    assert first["EQUI"]["off_equivariance"] < 1e-12
-    assert 1e-9 < first["AUG"]["off_equivariance"] < first["NOM"]["off_equivariance"]
-    monkeypatch.setattr(figure1, "one_run", lambda *_: pytest.fail("computed again"))
-    assert figure1.main(options)["trans"] == first
-
-
-def test_figure_1_draws_what_the_rows_hold(tmp_path):
-    rows = [
-        {
-            "task": "perm",
-            "strategy": s,
-            "run": r,
-            "travelled": [0, 1, 2],
-            "off_equivariance": [0, r, 2 * r],
-            "seconds": 1,
-        }
-        for s in figure1.STRATEGIES
-        for r in (1, 3)
-    ]
-    axes = figure1.draw(rows).axes[0]
-    means = [line.get_ydata().tolist() for line in axes.lines if line.get_label() in figure1.STRATEGIES]
-    assert means == [[0, 2, 4]] * 3
-    assert figure1.summary(rows)["perm"]["NOM"]["off_equivariance"] == 4
 
 
 def test_the_words_name_the_smallest_and_the_largest_share_that_were_computed():

@@ -90,12 +90,12 @@ def draw(rows: Sequence[dict]) -> Figure:
     axes.plot(range(1, len(rows) + 1), clock, "x", color="0.4", label="clock, other work beside")
     for value, style, label in ((2.0, "-", "twice"), (1.7, "--", "1.7"), (median(ratios), ":", "median, processor")):
         axes.axhline(value, linestyle=style, color="0.4", label=f"{label}: {value:.2f}")
-    axes.set_ylim(0, 2.6)
+    axes.set_ylim(0, 3.2)
     axes.set_xticks(range(1, len(rows) + 1))
     axes.set_xlabel("round")
     axes.set_ylabel("one worker / the busier of two")
     axes.set_title("A sector sweep on two single-threaded workers", fontsize="medium")
-    axes.legend(fontsize="small", loc="lower right")
+    axes.legend(fontsize="small", loc="upper center", ncols=2)
     return figure
 
 

@@ -943,6 +943,15 @@ class _Run:
             kantorovich=proof,
         )
 
+    def inverted(self, operator: Operator, right: np.ndarray) -> np.ndarray:
+        """H⁻¹b by MINRES, in double precision around the products whatever theirs is."""
+        product = LinearOperator(
+            (operator.dim, operator.dim),
+            matvec=lambda v: operator(torch.as_tensor(v).to(self.like)).cpu().double().numpy(),
+            dtype=float,
+        )
+        return minres(product, right, rtol=1e-8, maxiter=NEWTON_PRODUCTS)[0]
+
     def no_nominal_point(self) -> str:
         """Why a vanishing ∇R is not believed: a Newton step on L does not remove what is left of it."""
         report = self.outcome.analysis.point
@@ -951,12 +960,7 @@ class _Run:
         operator = nominal_hessian(self.problem, self.at)
         gradient = operator.gradient.cpu().double().numpy()
         before = float(np.linalg.norm(gradient))
-        product = LinearOperator(
-            (operator.dim, operator.dim),
-            matvec=lambda v: operator(torch.as_tensor(v).to(self.like)).cpu().double().numpy(),
-            dtype=float,
-        )
-        step, _ = minres(product, -gradient, rtol=1e-8, maxiter=NEWTON_PRODUCTS)
+        step = self.inverted(operator, -gradient)
         moved = self.at + torch.as_tensor(step).to(self.like)
         after = float(grad(self.problem.risk)(moved).norm())
         back = certificates.flipped(self.problem.samples)
@@ -977,13 +981,8 @@ class _Run:
                 return None
             operator = hessian_on_e(self.problem, self.theta)
             gradient = grad(self.problem.equivariant_risk)(self.theta)
-            product = LinearOperator(
-                (operator.dim, operator.dim),
-                matvec=lambda v: operator(torch.as_tensor(v).to(self.like)).cpu().double().numpy(),
-                dtype=float,
-            )
             with _stage("one more Newton step"):
-                step, _ = minres(product, gradient.cpu().double().numpy(), rtol=1e-8, maxiter=NEWTON_PRODUCTS)
+                step = self.inverted(operator, gradient.cpu().double().numpy())
             self.hvps += operator.products
             return -torch.as_tensor(step).to(self.like)
         operator = equivariant_hessian(self.problem, self.theta)

@@ -251,18 +251,15 @@ class DirectSum(Representation):
         return np.concatenate(parts)
 
     def matrix(self, g: Element) -> np.ndarray:
-        matrix, offset = np.zeros((self.dim, self.dim)), 0
-        for copies, base in self.blocks:
-            one = base.matrix(g)
-            for _ in range(copies):
-                matrix[offset : offset + base.dim, offset : offset + base.dim] = one
-                offset += base.dim
-        return matrix
+        return self._block_diagonal(lambda base: base.matrix(g))
 
     def derivative(self, label: Label) -> np.ndarray:
+        return self._block_diagonal(lambda base: base.derivative(label))
+
+    def _block_diagonal(self, of: Callable[[Representation], np.ndarray]) -> np.ndarray:
         matrix, offset = np.zeros((self.dim, self.dim)), 0
         for copies, base in self.blocks:
-            one = base.derivative(label)
+            one = of(base)
             for _ in range(copies):
                 matrix[offset : offset + base.dim, offset : offset + base.dim] = one
                 offset += base.dim

@@ -106,17 +106,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--size", default="small")
     parser.add_argument("--samples", type=int, default=400)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--sectors", type=int, help="the first few only; by default all")
     parser.add_argument("--out", type=Path, default=Path("reports/workers"))
     options = parser.parse_args(arguments)
     folder = prepare_folder(options.out)
-    keys = {"task": options.task, "size": options.size, "samples": options.samples}
+    keys = {"task": options.task, "size": options.size, "samples": options.samples, "sectors": options.sectors}
     rows = Rows(folder / "workers.json", keys)
     plain = TaskOptions(size=options.size, samples=options.samples)
     recipe = Recipe.of(options.task, plain)
     problem = recipe.problem()
     theta = pack({"theta": problem.initial(0)})
     settings = replace(Settings(), memory_gb=2.0)
-    found = [(v, size) for v, size in sectors.occurring(problem.space) if not v.is_trivial]
+    found = [(v, size) for v, size in sectors.occurring(problem.space) if not v.is_trivial][: options.sectors]
     jobs = [(recipe, theta, v.name, size, 0.0, settings, i) for i, (v, size) in enumerate(found)]
     weights = [float(size**2 * v.dim) for v, size in found]
     with Cluster(workers=1) as one, Cluster(workers=2) as two:

@@ -50,6 +50,7 @@ from stability.curvature import Operator
 from stability.diagnosis import Diagnosis, diagnose
 from stability.eigen import Eigenvalue, Spectrum
 from stability.errors import BadInput
+from stability.memory import keep_freed_memory
 from stability.modules import from_module
 from stability.networks import (
     Chain,
@@ -74,6 +75,8 @@ from stability.trajectory import Recorder, Trajectory, follow
 from stability.trees import from_risk
 from stability.verdict import Verdict
 from stability.version import __version__
+
+keep_freed_memory()
 
 # These stages share their names with the modules that implement them; calling the module calls the stage.
 for _name in ("sectors", "verdict", "report"):

@@ -217,7 +217,9 @@ class Cluster(Pool):
             threads = threads or 1
             names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
             limits = dict.fromkeys(names, threads) | {"OMP_WAIT_POLICY": "PASSIVE"}
-            with dask.config.set({"distributed.nanny.pre-spawn-environ": limits}):
+            # Dask's own profiler would look at every worker a hundred times a second.
+            lean = {"distributed.nanny.pre-spawn-environ": limits, "distributed.worker.profile.enabled": False}
+            with dask.config.set(lean):
                 self.local = LocalCluster(
                     n_workers=workers,
                     threads_per_worker=1,

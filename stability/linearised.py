@@ -31,6 +31,9 @@ FEATURE_LIMIT = 128
 PARTNER_BYTES = 2.5e7
 # Up to here one activation of all partners stays near the processor.
 CACHE_BYTES = 4e6
+# Bytes of one activation of a batch of tangents. On L, products of large batches are faster; on a sector the arrays are
+# many and small, and those that stay near the processor are, by a quarter on TRANS small.
+LARGE_BATCH, CACHED_BATCH = 3e7, 3e6
 Function = Callable[[Tensor], Tensor]
 
 
@@ -212,7 +215,7 @@ def network_hessian(
     theta: Tensor,
     irrep: Irrep | None,
     chunk: int | None = None,
-    budget: float = 3e7,
+    budget: float | None = None,
     memory_gb: float = 16.0,
 ) -> Operator:
     """∇²R(A) on the sector of an irrep (the trivial one is E), or on all of L for None, A ∈ E given by θ.
@@ -222,7 +225,7 @@ def network_hessian(
         theta: coordinates of A.
         irrep: λ, or None.
         chunk: samples kept together; by default 1,024 on L, where a chunk adds to arrays of dim L, else 256 to 1,024.
-        budget: bytes of one activation of a batch of tangents.
+        budget: bytes of one activation of a batch of tangents; by default 3e7 on L, else 3e6.
         memory_gb: what all may use; the samples kept together follow from it where partners are many.
     """
     model = problem.model
@@ -254,6 +257,7 @@ def network_hessian(
     # One vector has d tangents: irreps of large dimension take fewer samples at a time.
     chunk = max(16, min(chunk, int(memory_gb * PARTNER_BYTES // (8 * width * d))))
     hessian = NetworkHessian(stages, head, problem.samples, problem.weight_decay, d, chunk)
+    budget = budget or (LARGE_BATCH if irrep is None else CACHED_BATCH)
     batch = max(1, min(256, int(budget // (8 * width * d * min(chunk, len(problem.samples.x))))))
     name = "∇²R" if irrep is None else f"B_{irrep.name}"
     return Operator(sum(sizes), hessian, name, cost=d, batch=batch)

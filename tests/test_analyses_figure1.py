@@ -6,8 +6,12 @@ import json
 
 import numpy as np
 import pytest
+import torch
+from problems import classification
 
 from analyses import figure1, shared
+from stability.curvature import assemble, augmented_hessian_from_data, transverse
+from stability.training import descend, exact_augmentation
 
 ARGUMENTS = ["--task", "perm", "--runs", "2", "--epochs", "4", "--samples", "60"]
 
@@ -36,10 +40,10 @@ def test_the_command_tells_first_how_long_it_takes(tmp_path, capsys):
 
 def test_every_strategy_leaves_its_curve_and_the_picture_its_words(folder):
     found = stored(folder)
-    names = {("perm", s, run) for s in ("START", *figure1.STRATEGIES) for run in range(2)}
+    names = {("perm", s, run) for s in ("START", "CURVATURE", *figure1.STRATEGIES) for run in range(2)}
     assert set(by_key(found)) == names
     for r in found["rows"]:
-        if r["strategy"] != "START":
+        if r["strategy"] not in ("START", "CURVATURE"):
             assert len(r["travelled"]) == len(r["off_equivariance"]) == 5
             assert r["travelled"][0] == 0
     assert (folder / "figure1.png").stat().st_size > 10_000
@@ -48,11 +52,47 @@ def test_every_strategy_leaves_its_curve_and_the_picture_its_words(folder):
 
 
 def test_nominal_training_leaves_e_and_exact_and_equivariant_training_do_not(folder):
-    ends = {k[1:]: r["off_equivariance"][-1] for k, r in by_key(stored(folder)).items() if k[1] != "START"}
+    ends = {k[1:]: r["off_equivariance"][-1] for k, r in by_key(stored(folder)).items() if "off_equivariance" in r}
     for run in range(2):
         assert ends["EXACT", run] < 1e-12
         assert ends["EQUI", run] < 1e-12
         assert 1e-8 < ends["AUG", run] < ends["NOM", run]
+
+
+def test_exact_descent_that_overshoots_leaves_e_as_fast_as_the_spectrum_lets_rounding_grow_and_no_faster():
+    problem = classification("D_4")
+    at = problem.space.embed(problem.initial(3))
+    row = figure1.curvature(problem, at)
+    hessian = transverse(augmented_hessian_from_data(problem, at), problem.space)
+    values, vectors = torch.linalg.eigh(assemble(hessian, at))
+    assert row["lowest"] == pytest.approx(float(values[0]), abs=1e-6)
+    assert row["highest"] == pytest.approx(float(values[-1]), abs=1e-6)
+    step, epochs = 2.5 / row["highest"], 6
+    assert figure1.amplification(row, step) == pytest.approx(max(1.5, abs(1 - step * row["lowest"])), rel=1e-6)
+    # From a point that stays where it is: the gradient at A is taken off.
+    exact = exact_augmentation(problem)
+    still = exact(at, None)
+
+    def off_and_bound(start):
+        run = descend(problem, start, lambda a, rng: exact(a, rng) - still, step, epochs, "EXACT")
+        return run.off_equivariance, figure1.rounding_bound(row, run.off_equivariance[0], step, epochs)
+
+    off, bound = off_and_bound(at)
+    assert (np.array(off) <= bound).all()
+    fastest = int((1 - step * values).abs().argmax())
+    off, bound = off_and_bound(at + 1e-6 * vectors[:, fastest])
+    assert off[-1] == pytest.approx(bound[-1], rel=1e-2)
+
+
+def test_words_say_when_exact_descent_is_further_off_e_than_amplified_rounding():
+    row = {"task": "perm", "run": 0, "strategy": "CURVATURE", "lowest": -1.0, "highest": 3.0, "norm": 1.0}
+    exact = {"task": "perm", "run": 0, "strategy": "EXACT", "off_equivariance": [1e-16, 1e-16]}
+    options = {"step": 0.1, "epochs": 1}
+    assert "1 of 1 runs stay" in figure1.said_of_rounding([row, exact], "perm", options)
+    assert "0 of 1 runs stay" in figure1.said_of_rounding(
+        [row, {**exact, "off_equivariance": [1e-16, 1e-12]}], "perm", options
+    )
+    assert figure1.said_of_rounding([exact], "perm", options) == ""
 
 
 def test_near_e_and_plain_passes_agree_and_both_are_as_far_as_predicted(folder):

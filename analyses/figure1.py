@@ -20,11 +20,8 @@ Rows are kept in DIR/figure1.json as they come; a second call computes only what
 from __future__ import annotations
 
 import argparse
-import multiprocessing
-import os
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -34,9 +31,9 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
-from tqdm import tqdm
 
-from analyses.shared import Rows, Section, command, finish, prepare_folder, table
+from analyses.shared import Rows, Section, command, finish, pool_arguments, prepare_folder, table
+from stability.cluster import pool
 from stability.curvature import augmented_hessian_from_data
 from stability.drift import Coordinates, Displaced, GradientStatistics, NearE, Walk, follow, gradient_statistics
 from stability.eigen import lanczos, lanczos_spectrum
@@ -190,21 +187,6 @@ def estimate(jobs: Sequence[tuple[str, str, int]], options: argparse.Namespace) 
         count = sum(job[:2] == (task, name) for job in jobs)
         total += count * options.epochs * (time.perf_counter() - began) * options.passes / passes
     return total
-
-
-def results(jobs: Sequence[tuple[str, str, int]], options: argparse.Namespace) -> Iterator[dict]:
-    """Rows as they come, from one process for each worker, each with its share of the cores."""
-    if options.workers == 1:
-        for job in jobs:
-            yield one_run(*job, options)
-        return
-    threads = max(1, (os.cpu_count() or 1) // options.workers)
-    pool = ProcessPoolExecutor(options.workers, multiprocessing.get_context("spawn"), torch.set_num_threads, (threads,))
-    try:
-        for done in as_completed([pool.submit(one_run, *job, options) for job in jobs]):
-            yield done.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 @dataclass(frozen=True)
@@ -447,7 +429,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--step", type=float, default=STEP)
     parser.add_argument("--samples", type=int)
     parser.add_argument("--data-dir", type=Path)
-    parser.add_argument("--workers", type=int, default=1, help="processes, each with its share of the cores")
+    pool_arguments(parser)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args(arguments)
     options.strategy = options.strategy or (PAPER if options.size == "paper" else STRATEGIES)
@@ -468,10 +450,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if not rows.has(task=task, strategy=name, run=run)
     ]
     if jobs:
-        minutes = estimate(jobs, options) / 60 / min(options.workers, len(jobs))
-        print(f"{len(jobs)} runs to do, about {minutes:.1f} minutes", flush=True)
-    for row in tqdm(results(jobs, options), total=len(jobs), desc="figure 1", disable=None):
-        rows.add(row)
+        with pool(options.scheduler, options.workers) as spread:
+            minutes = estimate(jobs, options) / 60 / min(spread.workers, len(jobs))
+            print(f"{len(jobs)} runs to do, about {minutes:.1f} minutes", flush=True)
+            for _, row in spread.run(one_run, [(*job, options) for job in jobs], "figure 1"):
+                rows.add(row)
     if (options.out / "state").is_dir() and not any((options.out / "state").iterdir()):
         (options.out / "state").rmdir()
     shown = [r for r in rows.rows if r["task"] in options.task and r["run"] < options.runs]

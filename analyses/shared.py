@@ -7,6 +7,7 @@ Section     what was expected, what was measured, what it means: the words that 
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 import sys
@@ -387,6 +388,12 @@ def slope(times: Sequence[float], values: Sequence[float]) -> float:
     return float(np.polyfit(np.asarray(times), np.log(np.asarray(values)), 1)[0])
 
 
+def pool_arguments(parser: argparse.ArgumentParser) -> None:
+    """``--workers`` and ``--scheduler``, for :func:`stability.cluster.pool`."""
+    parser.add_argument("--workers", type=int, help="processes of this machine, of one thread each")
+    parser.add_argument("--scheduler", metavar="ADDRESS", help="of Dask, for the processes of others")
+
+
 def command(main: Callable[[Sequence[str] | None], None], arguments: Sequence[str] | None = None) -> int:
     """Run ``main``; bad input ends with one line on stderr and status 2."""
     try:
@@ -407,6 +414,7 @@ __all__ = [
     "dumps",
     "find",
     "finish",
+    "pool_arguments",
     "prepare_folder",
     "publish",
     "resolve",

@@ -37,7 +37,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from analyses.shared import Figure, Rows, Section, command, dumps, finish, prepare_folder, table
+from analyses.shared import Figure, Rows, Section, command, dumps, finish, pool_arguments, prepare_folder, table
 from stability import krylov
 from stability.analysis import Settings, analyse
 from stability.cluster import pool
@@ -554,8 +554,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--each", type=int, default=100, help="problems of each family")
     parser.add_argument("--families", nargs="+", default=list(FAMILIES), choices=list(FAMILIES))
-    parser.add_argument("--workers", type=int, help="processes of this machine")
-    parser.add_argument("--scheduler", metavar="ADDRESS", help="of Dask, for the processes of others")
+    pool_arguments(parser)
     parser.add_argument("--out", type=Path, default=Path("reports/signs"))
     options = parser.parse_args(arguments)
     folder = prepare_folder(options.out)

@@ -28,7 +28,6 @@ from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 from torch import Tensor
 from torch.func import grad, jvp
-from tqdm import tqdm
 
 from analyses.shared import (
     MARKERS,
@@ -39,11 +38,13 @@ from analyses.shared import (
     accuracies,
     command,
     finish,
+    pool_arguments,
     prepare_folder,
     resolve,
     table,
 )
 from stability import sectors
+from stability.cluster import pool
 from stability.data import digits, graphs, shapes
 from stability.groups import Cyclic, Group, Symmetric, permutation, rotations, roto_translations, torus, trivial
 from stability.networks import Classifier, Identity, Pointwise, cross_entropy, logistic, mlp, supervised, two_masks
@@ -514,6 +515,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     names = [*MAPS, TRAINING]
     parser.add_argument("--maps", nargs="+", default=names, choices=names)
     parser.add_argument("--starts", type=int, default=6, help="random starts for every cell")
+    pool_arguments(parser)
     parser.add_argument("--out", type=Path, default=Path("reports/stability_map"))
     return parser.parse_args(arguments)
 
@@ -526,14 +528,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     jobs = [(cell, start) for start in range(options.starts) for cell in cells]
     jobs = [(c, s) for c, s in jobs if not rows.has(cell=asdict(c), start=s, kind="minimum")]
     print(f"{len(jobs)} minima to find", flush=True)
-    for cell, start in tqdm(jobs, desc="minima", disable=None):
-        rows.add(measure(cell, start))
     runs = [(c, s) for s in range(options.starts) for c in BASE.values()] if TRAINING in options.maps else []
     runs = [(c, s) for c, s in runs if not rows.has(cell=asdict(c), start=s, kind=TRAINING, epoch=EPOCHS[-1])]
-    for cell, start in tqdm(runs, desc="training", disable=None):
-        for row in follow_training(cell, start):
-            if not rows.has(cell=asdict(cell), start=start, kind=TRAINING, epoch=row["epoch"]):
-                rows.add(row)
+    with pool(options.scheduler, options.workers) as spread:
+        for _, row in spread.run(measure, jobs, "minima"):
+            rows.add(row)
+        for _, found in spread.run(follow_training, runs, "training"):
+            for row in found:
+                if not rows.has(cell=row["cell"], start=row["start"], kind=TRAINING, epoch=row["epoch"]):
+                    rows.add(row)
     show(options.out, rows)
 
 

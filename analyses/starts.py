@@ -17,9 +17,10 @@ import matplotlib
 
 matplotlib.use("Agg")
 from matplotlib.figure import Figure
-from tqdm import tqdm
 
+from analyses.shared import pool_arguments
 from stability.analysis import Settings, analyse
+from stability.cluster import pool
 from stability.results import Analysis
 from stability.storage import prepare_folder, write
 from stability.tasks import TaskOptions, load
@@ -51,6 +52,12 @@ def row(analysis: Analysis, start: int) -> dict:
         if escape is None
         else {"risk_start": escape.risk_start, "risk_end": escape.risk_end, "metrics_end": escape.metrics_end},
     }
+
+
+def one(task: str, size: str, decay: float, start: int) -> dict:
+    """The row of one start."""
+    problem = load(task, TaskOptions(size=size, weight_decay=decay))
+    return row(analyse(problem, Settings(seed=start, points=1), {"size": size}).analysis, start)
 
 
 def draw(rows: list[dict]) -> Figure:
@@ -88,6 +95,7 @@ def main() -> None:
     parser.add_argument("--size", default="small")
     parser.add_argument("--starts", type=int, default=10)
     parser.add_argument("--weight-decay", type=float, nargs="+", default=[3e-3])
+    pool_arguments(parser)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     folder = prepare_folder(options.out or Path("reports") / f"starts-{options.task}-{options.size}")
@@ -95,11 +103,10 @@ def main() -> None:
     rows = json.loads(file.read_text()) if file.is_file() else []
     done = {(r["weight_decay"], r["start"]) for r in rows}
     jobs = [(w, s) for w in options.weight_decay for s in range(options.starts) if (w, s) not in done]
-    for decay, start in tqdm(jobs, desc="starts", disable=None):
-        problem = load(options.task, TaskOptions(size=options.size, weight_decay=decay))
-        outcome = analyse(problem, Settings(seed=start, points=1), {"size": options.size})
-        rows.append(row(outcome.analysis, start))
-        write(file, json.dumps(rows, indent=1, ensure_ascii=False))
+    with pool(options.scheduler, options.workers) as spread:
+        for _, found in spread.run(one, [(options.task, options.size, w, s) for w, s in jobs], "starts"):
+            rows.append(found)
+            write(file, json.dumps(rows, indent=1, ensure_ascii=False))
     rows.sort(key=lambda r: (r["weight_decay"], r["start"]))
     write(file, json.dumps(rows, indent=1, ensure_ascii=False))
     draw(rows).savefig(folder / "starts.png", dpi=150)

@@ -45,6 +45,7 @@ from stability.points import MOVED_SAMPLES, describe, is_large, scores
 from stability.pooled import hessian_on_e
 from stability.problem import FlatFamily, Problem, Samples, single
 from stability.results import Analysis, Escape, Verdicts
+from stability.shards import sharded_hessian
 from stability.stationary import StationaryPoint, describe_point, find_points, gradient_scale, search
 from stability.storage import Checkpoint
 from stability.training import descend_on_e, minimise_augmented
@@ -89,6 +90,8 @@ class Settings:
         eigenvalues: distinct eigenvalues reported at each end.
         memory_gb: what the run may use.
         escape_iterations: L-BFGS steps of exact augmented descent from an unstable point; 0 leaves it out.
+        shards: of the samples, over which products of large sectors are spread, one sector after another; 1 spreads
+            whole sectors.
         sectors: "all", "none", or names of irreps; see :func:`stability.sectors.chosen`.
         pictures: also what only a report's figures need, see :mod:`stability.pictures`.
     """
@@ -104,6 +107,7 @@ class Settings:
     distance_to_e: float = 0.0
     epochs: int = 50
     trained_step: float | None = None
+    shards: int = 1
     sectors: str = "all"
     pictures: bool = False
 
@@ -215,6 +219,11 @@ def _sector_file(name: str) -> str:
     return "sector-" + "".join(c if c.isalnum() else "_" for c in name)
 
 
+def densest(settings: Settings) -> int:
+    """The largest sector that is solved as a matrix."""
+    return int(min(DENSE_LIMIT, (settings.memory_gb * 1e9 / (6 * 8)) ** 0.5))
+
+
 def solve_sector(
     problem: Problem,
     theta: Tensor,
@@ -225,6 +234,7 @@ def solve_sector(
     settings: Settings,
     number: int,
     checkpoint: Checkpoint,
+    block: Callable[[Tensor], Operator] | None = None,
 ) -> SolvedSector:
     """The spectrum of one B_λ: complete where it fits, else its ends by Lanczos.
 
@@ -236,12 +246,13 @@ def solve_sector(
         settings: of the run.
         number: of the sector; of a large network every eighth is compared with another route.
         checkpoint: where a long Lanczos run is kept.
+        block: θ, in either precision, ↦ B_λ; by default the work of this process.
     """
     memory = settings.memory_gb
-    operator = sectors.sector_hessian(problem, theta, irrep, nominal, memory)
+    operator = block(theta) if block else sectors.sector_hessian(problem, theta, irrep, nominal, memory)
     if not is_large(problem):
         operator.scale = sectors.curvature_scale(problem, theta, settings.seed)
-    if size <= min(DENSE_LIMIT, (memory * 1e9 / (6 * 8)) ** 0.5):
+    if size <= densest(settings):
         began = time.perf_counter()
         matrix = (
             assembly.sector_matrix(problem, theta, irrep, memory)
@@ -255,7 +266,7 @@ def solve_sector(
         solution = replace(solution, spectrum=replace(solution.spectrum, seconds=seconds))
     else:
         name = f"{_sector_file(irrep.name)}-run"
-        solution = search_sector(problem, theta, irrep, operator, size, name, settings, checkpoint)
+        solution = search_sector(problem, theta, irrep, operator, size, name, settings, checkpoint, block)
     compared = None
     if not is_large(problem) or number % CHECK_EVERY == 1:
         compared = sectors.compare(problem, theta, irrep, operator, settings.seed)
@@ -272,6 +283,7 @@ def search_sector(
     name: str,
     settings: Settings,
     checkpoint: Checkpoint,
+    block: Callable[[Tensor], Operator] | None = None,
 ) -> Solution:
     """The ends of B_λ by Lanczos until the sign is settled.
 
@@ -284,7 +296,8 @@ def search_sector(
     plan = krylov.Plan(SECTOR_STEPS, *ends, True, settings.seed, memory)
     if not rapid:
         return krylov.run(operator, operator, size, name, plan, like, checkpoint)
-    searched = sectors.sector_hessian(single(problem), theta.float(), irrep, None, memory)
+    low = theta.float()
+    searched = block(low) if block else sectors.sector_hessian(single(problem), low, irrep, None, memory)
     solution = krylov.run(searched, operator, size, name, plan, like, checkpoint, precision=torch.float32)
     operator.products += searched.products
     keep = int(solution.values.argmin())
@@ -365,7 +378,8 @@ class _Run:
         self.large = is_large(problem)
         # Handed over only where there is someone to hand it to: the work is done here otherwise.
         self.pool = None if isinstance(pool, Serial) else pool
-        self.handle = self.pool.share(recipe or problem) if self.pool is not None else None
+        self.source = recipe or problem
+        self.handle = self.pool.share(self.source) if self.pool is not None else None
         self.budgets: dict[str, certificates.Budget] = {}
         self.size, self.kink = 0.0, None
 
@@ -785,6 +799,11 @@ class _Run:
             return
         share = self.pool.memory_gb() or self.settings.memory_gb / self.pool.workers
         settings = replace(self.settings, at="point", memory_gb=share)
+        if self.settings.shards > 1:
+            large = [number for number in missing if self.sectors[number][1] > densest(settings)]
+            missing = [number for number in missing if number not in large]
+            for number in tqdm(large, desc="large sectors", disable=None, leave=False):
+                yield number, self.solve_in_shards(number, nominal, floor)
         theta = self.pool.share(pack({"theta": self.theta}))
         names = [(self.sectors[number][0].name, self.sectors[number][1]) for number in missing]
         jobs = [(self.handle, theta, *one, floor, settings, number) for one, number in zip(names, missing, strict=True)]
@@ -795,6 +814,19 @@ class _Run:
             one = SolvedSector.unpacked({k: v.to(self.like) for k, v in tensors.items()}, metadata)
             self.keep_sector(self.sectors[missing[place]][0], one)
             yield missing[place], one
+
+    def solve_in_shards(self, number: int, nominal: Operator | None, floor: float) -> SolvedSector:
+        """A sector by products that are summed over shards of the samples, Lanczos being done here."""
+        irrep, size = self.sectors[number]
+
+        def block(theta: Tensor) -> Operator:
+            return sharded_hessian(self.pool, self.source, theta, self.settings.shards, irrep)
+
+        one = solve_sector(
+            self.problem, self.theta, irrep, size, nominal, floor, self.settings, number, self.checkpoint, block
+        )
+        self.keep_sector(irrep, one)
+        return one
 
     def keep_sector(self, irrep: Irrep, one: SolvedSector) -> None:
         """A finished sector survives an interruption."""

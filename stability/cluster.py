@@ -33,9 +33,8 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 from tqdm import tqdm
 
-from stability.curvature import Operator, linearise
 from stability.errors import BadInput
-from stability.problem import Problem, Samples
+from stability.problem import Problem
 from stability.tasks import TaskOptions
 from stability.tasks import load as load_task
 from stability.version import __version__
@@ -141,6 +140,7 @@ class Pool:
         what: str,
         weights: Sequence[float] | None = None,
         quiet: bool = False,
+        settled: bool = False,
     ) -> Iterator[tuple[int, Any]]:
         """(number of the job, result), as results come.
 
@@ -150,6 +150,7 @@ class Pool:
             what: for the progress bar and messages.
             weights: estimates of work; heavy jobs begin first, so that no worker is left alone with one at the end.
             quiet: no progress bar.
+            settled: job i goes to the worker that had job i before, as long as that lives: it keeps what it has made.
 
         Raises:
             BadInput: a job raised it, or was lost with its worker time and again.
@@ -176,6 +177,7 @@ class Serial(Pool):
         what: str,
         weights: Sequence[float] | None = None,
         quiet: bool = False,
+        settled: bool = False,
     ) -> Iterator[tuple[int, Any]]:
         for number, job in enumerate(tqdm(jobs, desc=what, disable=True if quiet else None, leave=False)):
             yield number, function(*job)
@@ -269,14 +271,18 @@ class Cluster(Pool):
         what: str,
         weights: Sequence[float] | None = None,
         quiet: bool = False,
+        settled: bool = False,
     ) -> Iterator[tuple[int, Any]]:
         from distributed import KilledWorker, as_completed
 
         order = sorted(range(len(jobs)), key=lambda i: 0 if weights is None else -weights[i])
-        futures = {}
+        homes, futures = sorted(self._workers()) if settled else [], {}
         for rank, i in enumerate(order):
             key = f"{what}-{os.urandom(8).hex()}"
-            future = self.client.submit(_job, self.threads, function, jobs[i], pure=False, priority=-rank, key=key)
+            home = {"workers": [homes[i % len(homes)]], "allow_other_workers": True} if homes else {}
+            future = self.client.submit(
+                _job, self.threads, function, jobs[i], pure=False, priority=-rank, key=key, **home
+            )
             futures[future] = i
         title = f"{what}, {self.workers} workers"
         try:
@@ -323,58 +329,3 @@ def pool(address: str | None = None, workers: int | None = None) -> Pool:
 def digest(tensor: Tensor) -> str:
     """sha256 of the values, to name what belongs to a point."""
     return hashlib.sha256(tensor.detach().cpu().contiguous().numpy().tobytes()).hexdigest()[:16]
-
-
-def shard(samples: Samples, index: int, count: int) -> Samples:
-    """Consecutive samples, one share of ``count``; the losses of all shares add up.
-
-    Raises:
-        BadInput: more shares than samples.
-    """
-    if not 1 <= count <= len(samples):
-        raise BadInput(f"{count} shards of {len(samples)} samples; give a number from 1 to {len(samples)}")
-    edges = [len(samples) * i // count for i in range(count + 1)]
-    return Samples(*(part[edges[index] : edges[index + 1]] for part in samples))
-
-
-def _shard_operator(source: Source, at: Tensor, on_e: bool, index: int, count: int) -> Operator:
-    problem = problem_of(source)
-    loss = problem.equivariant_loss if on_e else problem.loss
-    width = max(max(layer.shape) for layer in problem.space.layers)
-    return linearise(loss, at, shard(problem.samples, index, count), 0.0, f"shard {index + 1} of {count}", 4096, width)
-
-
-def shard_product(source: Source, at: bytes, on_e: bool, index: int, count: int, v: bytes | None) -> bytes:
-    """Inside a worker: the products of one shard, linearised once a process and point; its gradient without ``v``."""
-    point = load(at)["at"]
-    named = source if isinstance(source, Recipe) else id(source)
-    key = ("shard", named, digest(point), on_e, index, count)
-    operator = remember(key, lambda: _shard_operator(source, point, on_e, index, count))
-    return save({"product": operator.gradient if v is None else operator(load(v)["v"])})
-
-
-def sharded_hessian(pool: Pool, source: Source, at: Tensor, shards: int, on_e: bool = False) -> Operator:
-    """∇²R on L, or on E, every product being summed over shards of the samples, each the work of one process.
-
-    Sums are taken in the order of the shards, so a product does not depend on who was first.
-
-    Args:
-        pool: whose processes they are.
-        source: the problem.
-        at: A, or θ on E.
-        shards: how many.
-        on_e: whether ``at`` is θ.
-    """
-    problem, handle = problem_of(source), pool.share(source)
-    point = pool.share(save({"at": at.detach().cpu().contiguous()}))
-
-    def gather(v: bytes | None) -> Tensor:
-        jobs = [(handle, point, on_e, index, shards, v) for index in range(shards)]
-        found = dict(pool.run(shard_product, jobs, "shards", quiet=True))
-        return sum(load(found[index])["product"] for index in range(shards)).to(at)
-
-    def apply(v: Tensor) -> Tensor:
-        return problem.weight_decay * v + gather(save({"v": v.detach().cpu().contiguous()}))
-
-    gradient = gather(None) + problem.weight_decay * at
-    return Operator(len(at), apply, f"∇²R in {shards} shards", batch=64, gradient=gradient)

@@ -39,7 +39,7 @@ from stability.tasks import TASKS, TaskOptions, load
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
 # Where a run is computed and kept does not change what is computed.
-ELSEWHERE = ("resume", "out", "workers", "scheduler")
+ELSEWHERE = ("resume", "out", "workers", "scheduler", "shards")
 DIRECTIONS_LIMIT_BYTES = 64e6
 
 
@@ -80,6 +80,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--memory-gb", type=float, help="memory the run may use; by default 80 %% of what is free")
     p.add_argument("--workers", type=int, help="spread points and sectors over so many processes of this machine")
     p.add_argument("--scheduler", metavar="ADDRESS", help="spread them over the workers of a Dask scheduler")
+    p.add_argument(
+        "--shards", type=int, default=1, help="spread products of large sectors over so many shards of the samples"
+    )
     p.add_argument("--resume", action="store_true", help="continue an interrupted run in the same folder")
     p.add_argument("--device", default="cpu", help="cpu or cuda")
     p.add_argument("--dtype", default="float64", help="float64 or float32 (never decides a lower bound)")
@@ -105,7 +108,7 @@ def named_size(task: str) -> bool:
 
 def check_options(options: argparse.Namespace) -> None:
     """Raise BadInput for values that no run could use."""
-    for name, least in (("points", 1), ("eigenvalues", 1), ("saddles", 0), ("seed", 0)):
+    for name, least in (("points", 1), ("eigenvalues", 1), ("shards", 1), ("saddles", 0), ("seed", 0)):
         value = getattr(options, name)
         if value < least:
             raise BadInput(f"--{name} {value}: give a number ≥ {least}")
@@ -113,6 +116,8 @@ def check_options(options: argparse.Namespace) -> None:
         raise BadInput(f"--search-minutes {options.search_minutes:g}: give a positive number")
     if options.workers is not None and options.workers < 1:
         raise BadInput(f"--workers {options.workers}: give a number ≥ 1")
+    if options.shards > 1 and options.scheduler is None and (options.workers or 1) == 1:
+        raise BadInput(f"--shards {options.shards}: there is one process to give them to; use --workers or --scheduler")
     if options.memory_gb is not None and not options.memory_gb > 0:
         raise BadInput(f"--memory-gb {options.memory_gb:g}: give a positive number")
     if options.dtype not in DTYPES:
@@ -187,6 +192,7 @@ def run_in(
         memory_gb=options.memory_gb or free_memory_gb(),
         distance_to_e=distance,
         trained_step=5e-5 if options.variant == "published" else None,
+        shards=options.shards,
         sectors=options.sectors,
         pictures=True,
     )

@@ -13,11 +13,14 @@ from problems import classification
 
 from stability import spectrum
 from stability.analysis import Settings, analyse
-from stability.cluster import Cluster, Recipe, Serial, pack, pool, shard, sharded_hessian, unpack
+from stability.cluster import Cluster, Recipe, Serial, pack, pool, unpack
 from stability.curvature import nominal_hessian
 from stability.errors import BadInput
+from stability.groups import trivial_irrep
 from stability.pooled import hessian_on_e
 from stability.results import Analysis
+from stability.sectors import by_name, occurring, sector_hessian, sizes
+from stability.shards import shard, sharded_hessian
 from stability.tasks import TaskOptions, load
 
 pytest.importorskip("distributed")
@@ -111,9 +114,41 @@ def test_a_product_in_sample_shards_is_the_whole_product(two, count):
     split = sharded_hessian(two, recipe, at, count)
     assert torch.allclose(split(v), whole(v), rtol=0, atol=1e-13)
     assert torch.allclose(split.gradient, whole.gradient, rtol=0, atol=1e-14)
-    on_e = sharded_hessian(two, recipe, theta, count, on_e=True)
+    on_e = sharded_hessian(two, recipe, theta, count, trivial_irrep(problem.group))
     t = v[:, : len(theta)].contiguous()
     assert torch.allclose(on_e(t), hessian_on_e(problem, theta)(t), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["(4,1)", "(3,1,1)"])
+def test_a_product_on_a_sector_in_sample_shards_is_the_whole_product(two, name):
+    options = TaskOptions(samples=20)
+    problem, recipe = load("perm", options), Recipe.of("perm", options)
+    theta, irrep = problem.initial(0), by_name(problem.group, name)
+    whole, split = sector_hessian(problem, theta, irrep), sharded_hessian(two, recipe, theta, 3, irrep)
+    v = torch.randn(2, whole.dim, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    assert split.dim == whole.dim and split.cost == irrep.dim
+    assert torch.allclose(split(v), whole(v), rtol=0, atol=1e-13)
+    rough = sharded_hessian(two, recipe, theta.float(), 3, irrep)(v.float())
+    assert rough.dtype == torch.float32 and torch.allclose(rough.double(), whole(v), rtol=0, atol=1e-4)
+
+
+def test_a_sector_of_a_bare_risk_is_summed_over_shards_too(two):
+    problem = replace(classification("C_5"), exchanges=None)
+    bare = replace(problem, model=None)
+    theta = problem.initial(0)
+    for irrep, _ in occurring(problem.space):
+        v = torch.randn(2, sum(sizes(problem.space, irrep)), dtype=torch.float64)
+        expected = sector_hessian(problem, theta, irrep)(v)
+        assert torch.allclose(sharded_hessian(two, bare, theta, 2, irrep)(v), expected, rtol=0, atol=1e-12)
+
+
+def test_sectors_in_sample_shards_have_the_spectra_of_whole_ones(two, monkeypatch):
+    monkeypatch.setattr("stability.analysis.DENSE_LIMIT", 100)  # of the two sectors one is large, one small
+    options = TaskOptions(samples=30)
+    settings = Settings(at="init", escape_iterations=0, memory_gb=2.0, sectors="(4,1);(2,2,1)", eigenvalues=2)
+    problem = load("perm", options)
+    split = analyse(problem, replace(settings, shards=3), pool=two, recipe=Recipe.of("perm", options)).analysis
+    assert_same(analyse(problem, settings).analysis, split)
 
 
 def test_shards_are_all_samples_once_and_more_than_there_are_is_refused():

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
@@ -105,8 +106,9 @@ def walk_of(task: str, name: str, run: int, passes: int, options: argparse.Names
 def one_run(task: str, name: str, run: int, options: argparse.Namespace) -> dict:
     """One trajectory from start ``run``; the data stay the same, and the strategies of a run share their start.
 
-    START and CURVATURE are no training: the gradient statistics at the start, from which the others are predicted, and
-    the ends of the spectrum of ∇²R^aug on E⊥ there, which bound what rounding can do to EXACT.
+    START, CURVATURE and COST are no training: the gradient statistics at the start, which predict the others; the ends
+    of the spectrum of ∇²R^aug on E⊥ there, which bound what rounding can do to EXACT; and the processor seconds of a
+    run of AUG with every pass computed by itself, from one of its epochs.
     """
     problem = problem_of(task, options.size, options.samples, options.data_dir)
     began, row = time.process_time(), {"task": task, "strategy": name, "run": run}
@@ -116,6 +118,8 @@ def one_run(task: str, name: str, run: int, options: argparse.Namespace) -> dict
         row["statistics"] = asdict(statistics)
     elif name == "CURVATURE":
         row |= curvature(problem, problem.space.embed(problem.initial(run)))
+    elif name == "COST":
+        row["plain_seconds"] = options.epochs * epoch_seconds(task, "AUG", options)[1]
     elif options.size == "paper" or name == "NEAR":
         keep = Checkpoint(prepare_folder(options.out / "state"), key(options), resume=True)
         walk = walk_of(task, name, run, options.passes, options)
@@ -169,24 +173,27 @@ def key(options: argparse.Namespace) -> dict[str, object]:
     return {k: getattr(options, k) for k in ("size", "epochs", "passes", "step", "samples")}
 
 
+def epoch_seconds(task: str, name: str, options: argparse.Namespace) -> tuple[float, float]:
+    """Seconds of one epoch, on the clock and of the processor; at the paper's size AUG from two of its passes."""
+    large = options.size == "paper"
+    passes = min(options.passes, 2) if name == "AUG" and large else options.passes
+    if large or name == "NEAR":
+        once = partial(walk_of(task, name, 0, passes, options).advance, 0)
+    else:
+        problem = problem_of(task, options.size, options.samples, options.data_dir)
+        at, strategy = problem.space.embed(problem.initial(0)), strategy_of(name, problem, BATCH[task], passes)
+        once = partial(lambda at, strategy, epoch: strategy(at, draws(0, epoch)), at, strategy)
+    once(0)  # the first call of a process is no measure
+    clock, processor = time.perf_counter(), time.process_time()
+    once(1)
+    share = options.passes / passes
+    return share * (time.perf_counter() - clock), share * (time.process_time() - processor)
+
+
 def estimate(jobs: Sequence[tuple[str, str, int]], options: argparse.Namespace) -> float:
-    """Seconds that the jobs take one after the other, from one epoch of each kind; AUG from a few of its passes."""
-    total = 0.0
-    for task, name in dict.fromkeys(job[:2] for job in jobs if job[1] not in ("START", "CURVATURE")):
-        large = options.size == "paper"
-        passes = min(options.passes, 2) if name == "AUG" and large else options.passes
-        if large or name == "NEAR":
-            once = partial(walk_of(task, name, 0, passes, options).advance, 0)
-        else:
-            problem = problem_of(task, options.size, options.samples, options.data_dir)
-            at, strategy = problem.space.embed(problem.initial(0)), strategy_of(name, problem, BATCH[task], passes)
-            once = partial(lambda at, strategy, epoch: strategy(at, draws(0, epoch)), at, strategy)
-        once(0)  # the first call of a process is no measure
-        began = time.perf_counter()
-        once(1)
-        count = sum(job[:2] == (task, name) for job in jobs)
-        total += count * options.epochs * (time.perf_counter() - began) * options.passes / passes
-    return total
+    """Seconds that the jobs take one after the other, from one epoch of each kind."""
+    counts = Counter(job[:2] for job in jobs if job[1] in STRATEGIES)
+    return sum(n * options.epochs * epoch_seconds(*kind, options)[0] for kind, n in counts.items())
 
 
 @dataclass(frozen=True)
@@ -335,6 +342,21 @@ def draw(found: Sequence[Curves], starts: Sequence[dict], options: dict) -> Figu
     return figure
 
 
+def said_of_cost(by: dict[tuple[str, str], Curves], rows: Sequence[dict], task: str) -> str:
+    """What a run costs and all of the paper's, where the plain way was timed."""
+    plain = [r["plain_seconds"] for r in rows if r["task"] == task and r["strategy"] == "COST"]
+    timed = {s: by[task, s].cpu_seconds for s in PAPER if (task, s) in by and by[task, s].cpu_seconds}
+    if not plain or len(timed) < len(PAPER):
+        return ""
+    runs, rest = 30, timed["NOM"] + timed["EQUI"]
+    each = ", ".join(f"{name} {seconds / 60:.1f}" for name, seconds in timed.items())
+    return (
+        f" Processor minutes of a run: {each}; AUG with every pass computed {plain[0] / 60:.0f}, from two of its "
+        f"passes. All {runs} runs of the three strategies take {runs * (rest + timed['NEAR']) / 3600:.1f} hours of one "
+        f"core with NEAR and {runs * (rest + plain[0]) / 3600:.1f} with AUG, half of it on two."
+    )
+
+
 def section(found: Sequence[Curves], rows: Sequence[dict], options: dict) -> Section:
     """The words, from the numbers."""
     by = {(c.task, c.strategy): c for c in found}
@@ -368,7 +390,7 @@ def section(found: Sequence[Curves], rows: Sequence[dict], options: dict) -> Sec
         near = by.get((task, "NEAR"))
         if near and near.left_out is not None:
             text += f"; what NEAR leaves out is bounded by {near.left_out:.1e}, to first order"
-        measured.append(text + ".")
+        measured.append(text + "." + said_of_cost(by, rows, task))
     spread = "not compared with it"
     if ratios:
         ends = sorted({f"{ratio:.2f}" for ratio in (min(ratios), max(ratios))})
@@ -429,12 +451,19 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--step", type=float, default=STEP)
     parser.add_argument("--samples", type=int)
     parser.add_argument("--data-dir", type=Path)
+    parser.add_argument("--show", action="store_true", help="run nothing, draw what is there")
     pool_arguments(parser)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args(arguments)
     options.strategy = options.strategy or (PAPER if options.size == "paper" else STRATEGIES)
     options.out = options.out or Path("reports") / f"figure1-{options.size}"
     return options
+
+
+def beside(options: argparse.Namespace, run: int) -> list[str]:
+    """What is measured of a run beside its training."""
+    wanted = {"START": True, "CURVATURE": "EXACT" in options.strategy, "COST": options.size == "paper" and run == 0}
+    return [name for name, is_wanted in wanted.items() if is_wanted]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -444,9 +473,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = Rows(folder / "figure1.json", key(options))
     jobs = [
         (task, name, run)
-        for run in range(options.runs)
+        for run in range(0 if options.show else options.runs)
         for task in options.task
-        for name in ("START", *(["CURVATURE"] if "EXACT" in options.strategy else []), *options.strategy)
+        for name in (*beside(options, run), *options.strategy)
         if not rows.has(task=task, strategy=name, run=run)
     ]
     if jobs:

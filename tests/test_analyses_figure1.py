@@ -143,3 +143,15 @@ def test_the_large_path_gives_the_curves_of_the_small_one(strategy, folder):
 def test_other_options_are_refused_in_the_same_folder(folder, capsys):
     assert shared.command(figure1.main, [*ARGUMENTS, "--epochs", "5", "--out", str(folder)]) == 2
     assert "other options" in capsys.readouterr().err
+
+
+def test_at_the_papers_size_words_tell_what_runs_cost_plain_and_fast_and_show_runs_nothing(tmp_path):
+    arguments = ["--size", "paper", "--task", "perm", "--epochs", "2", "--samples", "60", "--out", str(tmp_path)]
+    figure1.main([*arguments, "--runs", "1"])
+    first = stored(tmp_path)
+    rows = by_key(first)
+    assert rows["perm", "COST", 0]["plain_seconds"] > 0
+    hours = 30 * sum(rows["perm", s, 0]["cpu_seconds"] for s in ("NOM", "NEAR", "EQUI")) / 3600
+    assert f"take {hours:.1f} hours of one core with NEAR" in first["section"]["measured"]
+    figure1.main([*arguments, "--runs", "5", "--show"])
+    assert stored(tmp_path)["section"] == first["section"] and len(stored(tmp_path)["rows"]) == len(rows)

@@ -5,7 +5,8 @@ r"""How augmented training leaves E, how fast, where it ends, and what a long st
 * flow: from an equivariant stationary point A plus a small push ε v along a mode v ∈ E⊥ of ∇²R^aug(A), exact augmented
   descent with a step well below 2/λ_max on E and on E⊥. To first order ẏ = −∇²R^aug(A) y on E⊥, so
   ‖A_{E⊥}(t)‖ = ε e^{−λt}: growth where λ < 0, decay where λ > 0. The rate is fitted where the prediction is at least
-  three factors e long; the prediction has stopped where it is off by a tenth.
+  three factors e long; the prediction has stopped where it is off by a tenth. The flow keeps the stabiliser of v, so
+  the gradient is taken from one element of every coset.
 * mode: how many sectors share the leading eigenvalue, and what its mode does to predictions.
 * end: the instability followed to its end by L-BFGS on R^aug: risk, accuracy, the elements that still fix A and Φ,
   and the spectrum of ∇²R^aug there, off E. Once freely, and once among the weights that the push's stabiliser fixes,
@@ -45,6 +46,7 @@ from analyses.shared import (
     finish,
     prepare_folder,
     slope,
+    stabiliser,
     table,
 )
 from stability import sectors
@@ -54,7 +56,13 @@ from stability.errors import BadInput
 from stability.groups import PermutationGroup, Symmetric
 from stability.pooled import hessian_on_e
 from stability.problem import Problem, Samples
-from stability.training import descend, equivariant, exact_augmentation, minimise_augmented
+from stability.training import (
+    descend,
+    equivariant,
+    exact_augmentation,
+    exact_augmentation_within,
+    minimise_augmented,
+)
 
 PARTS = ("flow", "mode", "end", "discrete", "descent")
 STEP_SHARE, FLOW_SHARE = 0.2, 0.005
@@ -88,7 +96,10 @@ FLOWS = (
     Flow(Case("perm", 0, 40, 2e-2), 1e-2, 1e-4, 4.0),
     # A mode that decays at a point that is unstable along others.
     Flow(Case("trans", 0, 100), 1.0, 1e-4, 4.0),
+    # Small pushes: E is nearly flat along some directions here, and the square of the deviation moves A along them.
+    Flow(Case("trans", 0, 100), None, 1e-5, LINEAR_FOLDS),
     Flow(Case("rot", 0, 40), 1e-2, 1e-4, 4.0),
+    Flow(Case("rot", 1, 40), None, 1e-6, LINEAR_FOLDS),
 )
 MODES = (Case("counterexample"), Case("perm", 1, 40, 1e-2), Case("trans", 0, 100))
 # Digits at a decay with which L-BFGS arrives.
@@ -116,16 +127,18 @@ def flow(ground: Ground, mode: Mode, push: float, folds: float) -> dict:
     step = min(STEP_SHARE * 2 / top, FLOW_SHARE / abs(mode.value))
     epochs = math.ceil(folds / abs(mode.value) / step)
     start = push * float(ground.at.norm())
-    run = descend(
-        problem, ground.at + start * mode.direction, exact_augmentation(problem), step, epochs, f"λ = {mode.value:.3g}"
-    )
+    fixing = stabiliser(problem, mode.direction)
+    strategy = exact_augmentation_within(problem, fixing)
     kept = np.unique(np.linspace(0, epochs, POINTS + 1).round().astype(int))
-    times, off = kept * step, np.array(run.off_equivariance)[kept]
+    pushed, name = ground.at + start * mode.direction, f"λ = {mode.value:.3g}"
+    run = descend(problem, pushed, strategy, step, epochs, name, record=set(kept.tolist()))
+    times, off = kept * step, np.array(run.off_equivariance)
     predicted = start * np.exp(-mode.value * times)
     return {
         "push": push,
         "norm": float(ground.at.norm()),
         "irrep": mode.irrep,
+        "fixed_by": len(fixing),
         "eigenvalue": mode.value,
         "step": step,
         "critical_step": {"E": 2 / ground.top_on_e, "E_perp": 2 / ground.highest.value}
@@ -244,11 +257,6 @@ def end(ground: Ground, way: str, iterations: int, seed: int = 0) -> dict:
         "negative": count,
         "method": method,
     }
-
-
-def stabiliser(problem: Problem, v: Tensor) -> list:
-    """The elements with ρ̄(g)v = v, to 1e-8 of ‖v‖: a subgroup."""
-    return [g for g in problem.group.elements() if (problem.space.act(g, v) - v).norm() <= 1e-8 * v.norm()]
 
 
 def minimise_within(problem: Problem, start: Tensor, subgroup: Sequence, iterations: int) -> tuple[Tensor, float, int]:
@@ -436,8 +444,8 @@ def _draw_flows(axes, flows: Sequence[dict]) -> None:
         t, norm = np.array(row["times"]) * abs(row["eigenvalue"]), row["norm"]
         text = f"{row['label']}: λ = {row['eigenvalue']:.3g}"
         axes.semilogy(t, np.array(row["off_equivariance"]) / norm, **STYLES[i % len(STYLES)], label=text)
-        predicted = np.array(row["predicted"])[::15] / norm
-        axes.semilogy(t[::15], predicted, MARKERS[i], color="black", markerfacecolor="none", markersize=5)
+        predicted, marker = np.array(row["predicted"])[::15] / norm, MARKERS[i % len(MARKERS)]
+        axes.semilogy(t[::15], predicted, marker, color="black", markerfacecolor="none", markersize=5)
         if row["stops_at"] is not None:
             axes.plot(row["stops_at_time"] * abs(row["eigenvalue"]), row["stops_at"], "x", color="black", markersize=11)
     axes.plot(
@@ -746,11 +754,12 @@ def compute(rows: Rows, parts: Sequence[str], tasks: Sequence[str], iterations: 
     for part, job in tqdm(jobs, desc="dynamics", disable=None):
         if isinstance(job, Flow):
             label = job.case.label
-            if rows.has(part=part, label=label, push=job.push):
+            if rows.has(part=part, label=label, push=job.push, least=job.least):
                 continue
             at = ground(job.case)
             mode = at.lowest if job.least is None else at.lowest_above(job.least, at.problem.weight_decay)
-            rows.add({"part": part, "label": label, "point": at.summary(), **flow(at, mode, job.push, job.folds)})
+            found = flow(at, mode, job.push, job.folds)
+            rows.add({"part": part, "label": label, "least": job.least, "point": at.summary(), **found})
         elif isinstance(job, tuple):
             case, way = job
             if not rows.has(part=part, label=case.label, way=way):

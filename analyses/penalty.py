@@ -31,13 +31,15 @@ from analyses.shared import (
     Rows,
     Section,
     command,
+    faster_transverse_part,
     finish,
     prepare_folder,
     slope,
+    stabiliser,
     table,
 )
 from stability.errors import BadInput
-from stability.training import descend, exact_augmentation, penalised
+from stability.training import descend, exact_augmentation_within, penalised
 
 FACTORS = (0.5, 0.9, 1.1, 2.0)
 # Of the critical step 2/(λ_max + γ), and of the time in which the deviation changes by a factor e: descent then follows
@@ -59,7 +61,7 @@ class Setting:
 SETTINGS = (
     Setting(Case("counterexample"), 3.0),
     Setting(Case("perm", 1, 40, 1e-2), 3.0),
-    Setting(Case("trans", 0, 100), 0.1),
+    Setting(Case("trans", 0, 100), 0.5),
 )
 
 
@@ -78,12 +80,15 @@ def measure(ground: Ground, factor: float, duration: float) -> dict:
     step = min(STEP_SHARE * 2 / top, FLOW_SHARE / (critical * max(1.0, abs(factor - 1))))
     epochs = math.ceil(duration / critical / step)
     push = PUSH * float(ground.at.norm())
-    strategy = penalised(problem, exact_augmentation(problem), gamma)
-    run = descend(problem, ground.at + push * mode.direction, strategy, step, epochs, f"γ = {factor:g} γ*")
+    fixing = stabiliser(problem, mode.direction)
+    strategy = penalised(problem, exact_augmentation_within(problem, fixing), gamma, faster_transverse_part(problem))
     kept = np.unique(np.linspace(0, epochs, POINTS + 1).round().astype(int))
-    times, off = (kept * step).tolist(), [run.off_equivariance[i] for i in kept]
+    pushed, name = ground.at + push * mode.direction, f"γ = {factor:g} γ*"
+    run = descend(problem, pushed, strategy, step, epochs, name, record=set(kept.tolist()))
+    times, off = (kept * step).tolist(), list(run.off_equivariance)
     return {
         "factor": factor,
+        "fixed_by": len(fixing),
         "gamma": gamma,
         "gamma_critical": critical,
         "step": step,

@@ -275,6 +275,17 @@ class Case:
         return find(problem, self.start)
 
 
+def stabiliser(problem: Problem, v: Tensor) -> list:
+    """The elements with ρ̄(g)v = v, to 1e-8 of ‖v‖: a subgroup."""
+    return [g for g in problem.group.elements() if (problem.space.act(g, v) - v).norm() <= 1e-8 * v.norm()]
+
+
+def faster_transverse_part(problem: Problem) -> Callable[[Tensor], Tensor]:
+    """v ↦ v_{E⊥} with an orthonormal basis of E held in memory: for many steps of a small problem."""
+    basis = problem.space.embed(torch.eye(problem.space.dim_equivariant, dtype=torch.float64))
+    return lambda v: v - (v @ basis.mT) @ basis
+
+
 class Rows:
     """Results in one JSON file, kept as they come.
 
@@ -412,6 +423,7 @@ __all__ = [
     "Section",
     "command",
     "dumps",
+    "faster_transverse_part",
     "find",
     "finish",
     "pool_arguments",
@@ -420,5 +432,6 @@ __all__ = [
     "resolve",
     "save_figure",
     "slope",
+    "stabiliser",
     "table",
 ]

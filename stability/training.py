@@ -14,7 +14,7 @@ A strategy is a function (A, rng) ↦ gradient; the loop neither knows nor cares
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -37,7 +37,7 @@ Sampler = Callable[[np.random.Generator], Element]
 
 @dataclass(frozen=True)
 class Trajectory:
-    """What one run records after every epoch, the start included.
+    """What one run records after every epoch, or those that were asked for, the start included.
 
     Attributes:
         travelled: ‖A − A⁰‖.
@@ -165,6 +165,29 @@ def exact_augmentation(problem: Problem, batch: int = 4096) -> Strategy:
     return gradient
 
 
+def exact_augmentation_within(problem: Problem, subgroup: Sequence[Element], batch: int = 4096) -> Strategy:
+    """∇R^aug at weights that a subgroup H fixes, from one element of every coset: the same gradient, |H| times cheaper.
+
+    R(ρ̄(t)^{-1}A), the risk on data moved by t, is the same for all of Ht where ρ̄(h)A = A. So R^aug is the mean over
+    cosets on these weights, and ∇R^aug, which H fixes as well, is the part of the mean's gradient that it fixes.
+    """
+    transform, multiply = _transform(problem), problem.group.multiply
+    waiting, parts = list(problem.group.elements()), []
+    while waiting:
+        coset = {multiply(h, waiting[0]) for h in subgroup}
+        parts.append(transform(waiting[0], problem.samples))
+        waiting = [g for g in waiting if g not in coset]
+    x, y, weight = _joined(parts)
+    data = Samples(x, y, weight / len(parts))
+
+    def gradient(at: Tensor, rng: np.random.Generator) -> Tensor:
+        whole = _gathered(problem, at, batch, lambda part: part, data)
+        kept = sum((problem.space.act(h, whole) for h in subgroup), torch.zeros_like(whole)) / len(subgroup)
+        return kept + problem.weight_decay * at
+
+    return gradient
+
+
 def equivariant(problem: Problem, batch: int = 4096) -> Strategy:
     """Π_E ∇R."""
     return projected(problem, nominal(problem, batch))
@@ -175,9 +198,12 @@ def projected(problem: Problem, strategy: Strategy) -> Strategy:
     return lambda at, rng: problem.space.equivariant_part(strategy(at, rng))
 
 
-def penalised(problem: Problem, strategy: Strategy, gamma: float) -> Strategy:
-    """strategy + γ A_{E⊥}."""
-    return lambda at, rng: strategy(at, rng) + gamma * problem.space.transverse_part(at)
+def penalised(
+    problem: Problem, strategy: Strategy, gamma: float, transverse: Callable[[Tensor], Tensor] | None = None
+) -> Strategy:
+    """strategy + γ A_{E⊥}; ``transverse`` is a faster A ↦ A_{E⊥}, where there is one."""
+    transverse = transverse or problem.space.transverse_part
+    return lambda at, rng: strategy(at, rng) + gamma * transverse(at)
 
 
 def descend_on_e(problem: Problem, start: Tensor, step: float, epochs: int, batch: int = 1024) -> Tensor:
@@ -217,8 +243,11 @@ def descend(
     name: str,
     seed: int = 0,
     on_epoch: Callable[[int, Tensor], None] | None = None,
+    record: Collection[int] | None = None,
 ) -> Trajectory:
     """``epochs`` steps of size ``step`` from ``start`` (dim L); an epoch's draws depend on seed and epoch alone.
+
+    Only epochs in ``record`` are recorded beside the start; all of them without it.
 
     Raises:
         BadInput: the run left the finite numbers; the message says at which epoch.
@@ -230,12 +259,13 @@ def descend(
         at = at - step * gradient
         if not torch.isfinite(at).all():
             raise BadInput(f"{name}: weights stopped being finite at epoch {epoch + 1}; use a step below {step:g}")
-        travelled.append(float((at - start).norm()))
-        off.append(float(space.transverse_part(at).norm()))
-        norms.append(float(gradient.norm()))
+        if record is None or epoch + 1 in record:
+            travelled.append(float((at - start).norm()))
+            off.append(float(space.transverse_part(at).norm()))
+            norms.append(float(gradient.norm()))
         if on_epoch:
             on_epoch(epoch + 1, at)
-    norms[0] = norms[1] if epochs else float("nan")
+    norms[0] = norms[1] if len(norms) > 1 else float("nan")
     return Trajectory(name, step, tuple(travelled), tuple(off), tuple(norms), at)
 
 

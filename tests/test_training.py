@@ -13,12 +13,14 @@ from brute import PROBLEMS, augmented_risk, bad, equivariant_projection, gaussia
 from scipy.stats import chisquare
 from torch import Tensor
 
+from analyses.shared import faster_transverse_part
 from stability.problem import Problem
 from stability.training import (
     descend,
     draws,
     equivariant,
     exact_augmentation,
+    exact_augmentation_within,
     minimise_augmented,
     nominal,
     penalised,
@@ -64,6 +66,20 @@ def test_the_exact_strategy_is_the_gradient_of_r_aug_at_any_point(name, batch):
 
 
 @every_problem
+def test_one_element_of_every_coset_gives_the_gradient_of_r_aug_at_weights_that_a_subgroup_fixes(name):
+    case = problem(name)
+    group, g = case.group, case.group.generators[0]
+    subgroup = [group.identity]
+    while (power := group.multiply(g, subgroup[-1])) != group.identity:
+        subgroup.append(power)
+    at = 0.5 * gaussian(case.space.dim)
+    for h in (subgroup, [group.identity]):
+        fixed = sum(case.space.act(x, at) for x in h) / len(h)
+        expected = gradient(lambda a: augmented_risk(case, a), fixed)
+        np.testing.assert_allclose(exact_augmentation_within(case, h, 5)(fixed, rng()), expected, atol=1e-13)
+
+
+@every_problem
 def test_the_equivariant_strategy_is_the_projected_nominal_gradient(name):
     case = problem(name)
     at = 0.5 * gaussian(case.space.dim)
@@ -82,6 +98,23 @@ def test_the_penalty_adds_gamma_times_the_transverse_part(name):
     np.testing.assert_allclose(shift, gamma * projection @ at, atol=1e-12)
     expected = gradient(lambda a: augmented_risk(case, a) + gamma / 2 * (projection @ a).square().sum(), at)
     np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+@every_problem
+def test_a_basis_of_e_in_memory_gives_the_transverse_part(name):
+    case = problem(name)
+    v = gaussian(case.space.dim)
+    np.testing.assert_allclose(faster_transverse_part(case)(v), transverse(case) @ v, atol=1e-12)
+
+
+def test_only_the_epochs_asked_for_are_recorded():
+    case = problem("D_4 masks")
+    at = start_on_e(case)
+    whole, part = (descend(case, at, nominal(case), 1e-2, 4, "NOM", record=r) for r in (None, {1, 4}))
+    for name in ("travelled", "off_equivariance"):
+        every, kept = getattr(whole, name), getattr(part, name)
+        assert kept == (every[0], every[1], every[4])
+    assert torch.equal(whole.final, part.final)
 
 
 @every_problem

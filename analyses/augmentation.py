@@ -1,6 +1,6 @@
 r"""Remark 1: what changes when R^aug is sampled with K Haar elements instead of averaged over all of G?
 
-    python -m analyses.augmentation [--parts gradient drift hessian lowest] [--tasks perm trans rot tiny] [--out DIR]
+    python -m analyses.augmentation [--parts gradient hessian drift feedback lowest] [--tasks perm trans rot tiny]
 
 The data is cut into mini-batches, R = Σ_b R_b (+ decay), and K passes move mini-batch b of pass k by its own Haar
 element, drawn with replacement: R_K = (1/K) Σ_k Σ_b R_b(ρ̄(g_{kb})^{-1}·). At A in E, with u_b = Π_{E⊥}∇R_b(A) and
@@ -17,6 +17,8 @@ docs/mathematics.md derives all of it.
 * gradient: gradients of the training core against ∇R^aug.
 * hessian: ∇²R_b of data moved by every g, all pairs of inner products, and from them the distance of any draw.
 * drift: sampled descent against the law above.
+* feedback: what the law leaves out at K = 1, as the step shrinks: beside it, sampled descent with every draw's gradient
+  expanded around A, ∇R_b + ∇²R_b y + ½∇³R_b[y, y], of which the law holds ∇R_b and the mean of ∇²R_b.
 * lowest: λ_min on E⊥ of ∇²R_K, for digits of 3×3 pixels ("tiny"), where a draw takes milliseconds.
 """
 
@@ -30,7 +32,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torch.func import grad
+from torch.func import grad, jvp, vmap
 from tqdm import tqdm
 
 from analyses.shared import (
@@ -54,21 +56,30 @@ from stability.groups import images, torus, trivial
 from stability.networks import Classifier, Identity, Pointwise, cross_entropy, mlp, supervised
 from stability.problem import Problem, Samples
 from stability.tasks.options import TaskOptions, prepare
-from stability.training import descend, equivariant, exact_augmentation, sampled_augmentation
+from stability.training import (
+    descend,
+    draw_elements,
+    draws,
+    equivariant,
+    exact_augmentation,
+    sampled_augmentation,
+)
 
 TINY = "digits of 3×3 pixels"
-PARTS = ("gradient", "hessian", "drift", "lowest")
+PARTS = ("gradient", "hessian", "drift", "feedback", "lowest")
 MODES = ("pass", "mini-batch")
 CASES = (Case("perm", 1, 40, 1e-2), Case("trans", 0, 100), Case("rot", 0, 40))
 BATCHES = 4
 COUNTS = tuple(4**i for i in range(7))
 DRIFT_COUNTS = tuple(4**i for i in range(5))
-# Inner products of more Hessians than this would take many minutes (S_5 on four mini-batches: 480).
-MOST_HESSIANS = 150
+# Inner products of more Hessians than this would take too long.
+MOST_HESSIANS = 500
 LOWEST_COUNTS = tuple(2**i for i in range(13))
 # Draws of K elements: gradients of the training core, distances from inner products, runs of descent, dense spectra.
 DRAWS = {"gradient": 40, "hessian": 400, "drift": 24, "lowest": 60}
 EPOCHS, STEP_SHARE = 40, 0.1
+# Steps by which the feedback is told from chance, in shares of the critical one, and runs of each.
+FEEDBACK_SHARES, FEEDBACK_RUNS = (0.1, 0.05, 0.025), 400
 COLUMNS = 64
 # Standard errors within which a mean of draws agrees with a law.
 AGREES = 3.5
@@ -193,6 +204,51 @@ def drifts(
     return np.square(found)
 
 
+def taylor(problem: Problem, at: Tensor, part: Samples, order: int) -> Callable[[Tensor], Tensor]:
+    """∇R_b(A) + ∇²R_b(A)y + ½∇³R_b(A)[y, y] for rows y, up to ``order`` in y, without decay."""
+    gradient = grad(lambda a: problem.loss(a, part))
+
+    def along(f: Callable[[Tensor], Tensor], a: Tensor, v: Tensor) -> Tensor:
+        return jvp(f, (a,), (v,))[1]
+
+    def one(v: Tensor) -> Tensor:
+        total = gradient(at)
+        if order > 0:
+            total = total + along(gradient, at, v)
+        if order > 1:
+            total = total + along(lambda a: along(gradient, a, v), at, v) / 2
+        return total
+
+    return vmap(one, chunk_size=COLUMNS)
+
+
+def expanded_drifts(
+    problem: Problem, at: Tensor, step: float, epochs: int, mode: str, batch: int, runs: int, order: int
+) -> np.ndarray:
+    """‖A_{E⊥}‖² after ``drifts`` with K = 1 and the same draws, every draw's gradient expanded around A in E, (runs).
+
+    y ← y − τ(Σ_b ρ̄(g_b) (∇R_b + ∇²R_b ρ̄(g_b)^{-1}y + …) + μ(A + y)), all runs at once. Order 0 is a random walk.
+    """
+    space, group = problem.space, problem.group
+    terms = [taylor(problem, at, part, order) for part in batches(problem, mode, batch)]
+    away = at.new_zeros(runs, len(at))
+    for epoch in tqdm(range(epochs), desc=f"draws to order {order}", disable=None, leave=False):
+        drawn = [draw_elements(group.sample, draws(run, epoch), 1, len(terms))[0] for run in range(runs)]
+        total = problem.weight_decay * (at + away)
+        for i, term in enumerate(terms):
+            chosen = [row[i] for row in drawn]
+            moved = torch.stack([space.act(group.inverse(g), y) for g, y in zip(chosen, away, strict=True)])
+            total += torch.stack([space.act(g, v) for g, v in zip(chosen, term(moved), strict=True)])
+        away = away - step * total
+    return space.transverse_part(away).square().sum(1).numpy()
+
+
+def controlled(sample: np.ndarray, control: np.ndarray, mean: float) -> np.ndarray:
+    """The sample with the same mean and less noise, from a control of known mean on the same draws."""
+    covariance = np.cov(sample, control)
+    return sample - covariance[0, 1] / covariance[1, 1] * (control - mean)
+
+
 def lowest(
     hessians: Tensor, elements: int, draws: int, rng: np.random.Generator, within: Tensor
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -253,8 +309,7 @@ def hessian_row(ground: Ground, mode: str) -> Callable[[int], dict]:
 
 def drift_row(ground: Ground, mode: str) -> Callable[[int], dict]:
     """‖A_{E⊥}‖² after ``EPOCHS`` steps of sampled descent, by K."""
-    problem, batch = ground.problem, batch_of(ground.problem)
-    step = STEP_SHARE * 2 / max(ground.top_on_e, ground.highest.value)
+    problem, batch, step = ground.problem, batch_of(ground.problem), STEP_SHARE * critical_step(ground)
     law = drift_law(problem, ground.at, step, EPOCHS, mode, batch)
 
     def row(elements: int) -> dict:
@@ -267,6 +322,41 @@ def drift_row(ground: Ground, mode: str) -> Callable[[int], dict]:
             "mean_by_epoch": runs.mean(0).tolist(),
             "law_by_epoch": (law / elements).tolist(),
         }
+
+    return row
+
+
+def critical_step(ground: Ground) -> float:
+    """2/λ_max of ∇²R^aug."""
+    return 2 / max(ground.top_on_e, ground.highest.value)
+
+
+def feedback_row(ground: Ground, mode: str) -> Callable[[int], dict]:
+    """``drift_row`` for K = 1 at ever smaller steps, beside expansions of every draw's gradient on the same draws."""
+    problem, batch = ground.problem, batch_of(ground.problem)
+
+    def at_step(share: float) -> dict:
+        step = share * critical_step(ground)
+        law = float(drift_law(problem, ground.at, step, EPOCHS, mode, batch)[-1])
+        sampled = drifts(problem, ground.at, step, EPOCHS, 1, mode, batch, FEEDBACK_RUNS)[:, -1]
+        walk, linear, quadratic = (
+            expanded_drifts(problem, ground.at, step, EPOCHS, mode, batch, FEEDBACK_RUNS, order) for order in range(3)
+        )
+        shrinks = (1 - step * problem.weight_decay) ** (2 * np.arange(EPOCHS))
+        mean = step**2 * float(shrinks.sum()) * gradient_law(problem, ground.at, mode, batch)
+        by_order = {"linear": linear, "quadratic": quadratic}
+        return {
+            "share": share,
+            "step": step,
+            "law": law,
+            **averaged(controlled(sampled, walk, mean)),
+            **{k: averaged(controlled(v, walk, mean)) for k, v in by_order.items()},
+            "left": {k: averaged(controlled(sampled - v, walk, mean)) for k, v in by_order.items()},
+            "uncontrolled": averaged(sampled),
+        }
+
+    def row(elements: int) -> dict:
+        return {"runs": FEEDBACK_RUNS, "steps": [at_step(share) for share in FEEDBACK_SHARES]}
 
     return row
 
@@ -316,6 +406,7 @@ ROWS: dict[str, tuple[Callable[[Ground, str], Callable[[int], dict]], tuple[int,
     "gradient": (gradient_row, COUNTS),
     "hessian": (hessian_row, COUNTS),
     "drift": (drift_row, DRIFT_COUNTS),
+    "feedback": (feedback_row, (1,)),
     "lowest": (lowest_row, LOWEST_COUNTS),
 }
 
@@ -323,7 +414,11 @@ ROWS: dict[str, tuple[Callable[[Ground, str], Callable[[int], dict]], tuple[int,
 def compute(rows: Rows, parts: Sequence[str], tasks: Sequence[str]) -> None:
     """Whatever is missing, one point, part, mode and K after the other."""
     jobs: list[tuple[str, Callable[[], Ground], str]] = [
-        (c.label, c.ground, part) for c in CASES if c.task in tasks for part in parts if part != "lowest"
+        (c.label, c.ground, part)
+        for c in CASES
+        if c.task in tasks
+        for part in parts
+        if part != "lowest" and (part != "feedback" or c.task == "perm")
     ]
     jobs += [(TINY, tiny, part) for part in parts if "tiny" in tasks]
     grounds: dict[str, Ground] = {}
@@ -509,6 +604,8 @@ def section(rows: Sequence[dict]) -> Section:
                 f" Off: {r['label']}, one g a {r['mode']}, K = {r['elements']}, {errors_off(r):+.1f}." for r in off
             )
         )
+    if feedback := [r for r in rows if r["part"] == "feedback"]:
+        said.append(_said_of_feedback(feedback))
     least = [r for r in rows if r["part"] == "lowest"]
     if least:
         said.append(_said_of_lowest(least))
@@ -519,9 +616,10 @@ def section(rows: Sequence[dict]) -> Section:
         "gradient's noise lies in E⊥ alone. With one g a mini-batch the mini-batches' noises add up as squares: Σ_b "
         "‖Π_{E⊥}∇R_b‖²/K. That is up to B times less than with one g a pass where B mini-batches pull the same "
         "way, and more where they cancel, as at a minimum of R itself.\n\n"
-        "Sampled descent from E gathers this noise, shaped by 1 − τ∇²R^aug. λ_min is a concave function of the "
-        "matrix, so sampling makes λ_min on E⊥ too low in the mean, by less with every element more; where its "
-        "eigenspace has several dimensions the first correction is of order 1/√K.",
+        "Sampled descent from E gathers this noise, shaped by 1 − τ∇²R^aug. To first order in 1/K, that is: a draw's "
+        "own ∇²R acts on what earlier draws have moved, and higher derivatives on its square. λ_min is a concave "
+        "function of the matrix, so sampling makes λ_min on E⊥ too low in the mean, by less with every element more; "
+        "where its eigenspace has several dimensions the first correction is of order 1/√K.",
         measured="\n\n".join(said),
         means="Finite augmentation does not move E's stationary points: the gradient's component in E is exact for "
         "every draw. It pushes the weights off E, at a rate known beforehand from one gradient a mini-batch, and it "
@@ -530,6 +628,54 @@ def section(rows: Sequence[dict]) -> Section:
         "and helps as far as mini-batches agree.",
         finding=finding,
     )
+
+
+def _said_of_feedback(rows: Sequence[dict]) -> str:
+    def ratio(step: dict, key: str | None = None) -> str:
+        of = step[key] if key else step
+        return f"{of['measured'] / step['law']:.3f} ± {of['standard_error'] / step['law']:.3f}"
+
+    parts = []
+    for r in rows:
+        ratios = "; ".join(
+            f"{s['share']:g}: {ratio(s)} (to first order {ratio(s, 'linear')}, to second {ratio(s, 'quadratic')})"
+            for s in r["steps"]
+        )
+        parts.append(f"{r['label']}, one g a {r['mode']}, at shares of the critical step of {ratios}.")
+    return (
+        f"What the law leaves out at K = 1: mean ‖A_{{E⊥}}‖² of {rows[0]['runs']} runs after {EPOCHS} steps over the "
+        "law, a random walk on the same draws as control; in brackets the same for gradients expanded around A. "
+        + " ".join(parts)
+        + " "
+        + _why(rows)
+    )
+
+
+def _why(rows: Sequence[dict]) -> str:
+    """What becomes of the excess over the law as the step shrinks, and how much of it an expansion explains."""
+    said = []
+    for r in rows:
+        shares = np.array([s["share"] for s in r["steps"]])
+        excess = np.array([s["measured"] / s["law"] - 1 for s in r["steps"]])
+        errors = np.array([s["standard_error"] / s["law"] for s in r["steps"]])
+        if excess[0] <= AGREES * errors[0]:
+            continue
+        named = f"the excess of {excess[0]:.0%} (one g a {r['mode']})"
+        if excess[-1] > excess[0] * shares[-1] / shares[0] + AGREES * errors[-1]:
+            said.append(f"{named} does not vanish with the step")
+            continue
+        clear = excess > 2 * errors
+        order = np.polyfit(np.log(shares[clear]), np.log(excess[clear]), 1)[0] if clear.sum() > 1 else float("nan")
+        first, last = r["steps"][0], r["steps"][-1]
+        left = {k: [s["left"][k]["measured"] / s["law"] for s in (first, last)] for k in first["left"]}
+        said.append(
+            f"{named} falls like τ^{order:.1f}, to {excess[-1]:.1%}. Of the drift, gradients of every draw expanded "
+            + " and ".join(
+                f"to {name} order leave {left[k][0]:+.1%} at the longest step, {left[k][1]:+.1%} at the shortest"
+                for k, name in (("linear", "first"), ("quadratic", "second"))
+            )
+        )
+    return f"So {'; '.join(said)}." if said else "No excess is seen."
 
 
 def _said_of_lowest(rows: Sequence[dict]) -> str:
@@ -587,6 +733,16 @@ def tables(rows: Sequence[dict]) -> list[dict]:
         for r in rows
         if r["part"] == "lowest"
     ]
+    header = ["point", "one g a", "share of the critical step", "measured / law", "standard error", "to first order"]
+    header += ["standard error", "to second order", "standard error"]
+    feedback = [
+        [r["label"], r["mode"], s["share"]]
+        + [of[k] / s["law"] for of in (s, s["linear"], s["quadratic"]) for k in ("measured", "standard_error")]
+        for r in rows
+        if r["part"] == "feedback"
+        for s in r["steps"]
+    ]
+    found.append(table(f"Drift over its law at K = 1, means of {FEEDBACK_RUNS} runs", header, feedback))
     header = ["point", "one g a", "K", "mean", "standard error", "least", "most", "upper bound", "limit"]
     return [*found, table(f"λ_min of ∇²R_K on E⊥, {DRAWS['lowest']} draws", header, least)]
 

@@ -443,7 +443,9 @@ def _draw_flows(axes, flows: Sequence[dict]) -> None:
     for i, row in enumerate(flows):
         t, norm = np.array(row["times"]) * abs(row["eigenvalue"]), row["norm"]
         text = f"{row['label']}: λ = {row['eigenvalue']:.3g}"
-        axes.semilogy(t, np.array(row["off_equivariance"]) / norm, **STYLES[i % len(STYLES)], label=text)
+        width = 1.5 if i < len(STYLES) else 3.0  # styles come round again
+        off = np.array(row["off_equivariance"]) / norm
+        axes.semilogy(t, off, **STYLES[i % len(STYLES)], linewidth=width, label=text)
         predicted, marker = np.array(row["predicted"])[::15] / norm, MARKERS[i % len(MARKERS)]
         axes.semilogy(t[::15], predicted, marker, color="black", markerfacecolor="none", markersize=5)
         if row["stops_at"] is not None:
@@ -454,7 +456,7 @@ def _draw_flows(axes, flows: Sequence[dict]) -> None:
     axes.plot([], [], "x", color="black", markersize=9, label="prediction off by a tenth")
     axes.set_xlabel(r"flow time, in units of $1/|\lambda|$")
     axes.set_ylabel(r"$\|A_{E^\perp}\| / \|A\|$")
-    axes.set_ylim(top=1e5)
+    axes.set_ylim(top=1e7)
     axes.legend(fontsize="x-small", loc="upper left")
     axes.set_visible(bool(flows))
 

@@ -151,6 +151,53 @@ def test_the_law_of_the_drift_is_the_mean_over_all_runs_to_first_order(mode):
     assert abs(law[2] / exact - 1) < 1e-3
 
 
+@pytest.mark.parametrize("mode", augmentation.MODES)
+def test_expansions_of_every_draw_follow_sampled_descent_to_their_order_in_the_step(mode):
+    problem = classification("D_4", weight_decay=1e-2)
+    at = point_of_e(problem)
+    for order in range(3):
+        gaps = [
+            augmentation.expanded_drifts(problem, at, step, 5, mode, BATCH, 3, order)
+            - augmentation.drifts(problem, at, step, 5, 1, mode, BATCH, 3)[:, -1]
+            for step in (2e-3, 1e-3)
+        ]
+        assert gaps[0] / gaps[1] == pytest.approx(2.0 ** (3 + order), rel=0.2)
+
+
+def test_a_control_of_known_mean_takes_out_what_it_shares_and_nothing_else():
+    rng = np.random.default_rng(0)
+    control, own = rng.standard_normal((2, 4000))
+    found = augmentation.controlled(3 + 2 * control + 0.1 * own, control, 0.0)
+    assert found.mean() == pytest.approx(3, abs=0.01)
+    assert found.std() == pytest.approx(0.1, rel=0.05)
+
+
+def test_words_tell_an_excess_that_vanishes_with_the_step_from_one_that_stays():
+    def row(*ratios: float) -> dict:
+        steps = [
+            {
+                "share": 0.1 / 2**i,
+                "measured": ratio,
+                "standard_error": 0.01,
+                "law": 1.0,
+                "linear": {"measured": 1 + (ratio - 1) / 4, "standard_error": 0.01},
+                "quadratic": {"measured": ratio, "standard_error": 0.01},
+                "left": {"linear": {"measured": 0.75 * (ratio - 1)}, "quadratic": {"measured": -0.02}},
+            }
+            for i, ratio in enumerate(ratios)
+        ]
+        return {"part": "feedback", "label": "x", "mode": "pass", "elements": 1, "runs": 9, "steps": steps}
+
+    said = augmentation.section([row(1.4, 1.1, 1.025)]).measured
+    assert "40% (one g a pass) falls like τ^2.0" in said
+    assert (
+        "to first order leave +30.0% at the longest step, +1.9% at the shortest and to second order leave -2.0%" in said
+    )
+    assert "does not vanish" in augmentation.section([row(1.4, 1.4, 1.4)]).measured
+    assert "No excess" in augmentation.section([row(1.02, 1.0, 1.0)]).measured
+    assert augmentation.tables([row(1.4, 1.1)])[3]["rows"][1][3] == pytest.approx(1.1)
+
+
 def test_the_mean_of_lambda_min_rises_to_its_limit_and_lies_below_the_bound_of_the_limits_eigenspace():
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(2, 3, 6, 6, generator=generator, dtype=torch.float64)

@@ -28,6 +28,7 @@ from stability import assembly, certificates, flat, identities, krylov, least, m
 from stability.cluster import Pool, Recipe, Serial, Source, digest, pack, problem_of, remember, unpack
 from stability.curvature import (
     Operator,
+    StaleLinearisation,
     assemble,
     augmented_hessian_from_data,
     augmented_hessian_from_group,
@@ -46,7 +47,7 @@ from stability.pooled import hessian_on_e
 from stability.problem import FlatFamily, Problem, Samples, single
 from stability.results import Analysis, Escape, Verdicts
 from stability.shards import sharded_hessian
-from stability.stationary import StationaryPoint, describe_point, find_points, gradient_scale, search
+from stability.stationary import StationaryPoint, describe_point, find_points, gradient_scale, runaway, search
 from stability.storage import Checkpoint
 from stability.training import descend_on_e, minimise_augmented
 from stability.verdict import Block, judge, proposition_3
@@ -392,7 +393,10 @@ class _Run:
         # Dense weights of a large network are never made: its sectors and points know them by coordinates.
         self.at = self.like.new_zeros(0) if self.large else self.space.embed(self.theta)
         self.report_points(points)
-        spectra = self.spectra(points[0])
+        try:
+            spectra = self.spectra(points[0])
+        except StaleLinearisation as error:
+            raise runaway(self.problem, self.theta) or error from error
         self.identities()
         self.verdicts(points[0], spectra)
         self.escape(spectra)
@@ -1141,5 +1145,11 @@ def _rule(problem: Problem) -> dict[str, str]:
 
 
 def output_folder(task: str, size: str, seed: int) -> Path:
-    """Where a run writes by default."""
-    return Path("reports") / f"{Path(task.split(':')[0]).stem}-{size}-seed{seed}"
+    """Where a run writes by default; two factories of one file have folders of their own.
+
+    >>> output_folder("trans", "small", 0).name, output_folder("nets/mine.py:ring", "custom", 3).name
+    ('trans-small-seed0', 'mine-ring-custom-seed3')
+    """
+    file, _, factory = task.partition(":")
+    name = "-".join(part for part in (Path(file).stem, factory) if part)
+    return Path("reports") / f"{name}-{size}-seed{seed}"

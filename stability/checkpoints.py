@@ -35,6 +35,10 @@ def load_weights(path: str | os.PathLike) -> dict[str, Tensor]:
     try:
         held = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        if not _is_checkpoint(path):
+            raise BadInput(
+                f"checkpoint: {path.name} is no file of torch.save or safetensors; check the path"
+            ) from error
         raise BadInput(
             f"checkpoint: {path.name} holds more than tensors, and opening it would run code; store model.state_dict() "
             "by torch.save or safetensors"
@@ -43,6 +47,12 @@ def load_weights(path: str | os.PathLike) -> dict[str, Tensor]:
         reason = " ".join(str(error).split())[:120]
         raise BadInput(f"checkpoint: {path.name} cannot be read ({reason}); write it anew") from error
     return unwrapped(held)
+
+
+def _is_checkpoint(path: Path) -> bool:
+    """Whether a file begins as torch.save writes it: a zip archive, or a pickle in its older format."""
+    with path.open("rb") as stream:
+        return stream.read(2) in (b"PK", b"\x80\x02")
 
 
 def unwrapped(held: object) -> dict[str, Tensor]:

@@ -307,10 +307,20 @@ def per_sample(loss: Callable, prediction: Tensor, y: Tensor) -> Losses:
         BadInput: a loss that is no mean over samples, or that cannot take these predictions and targets.
     """
     if isinstance(loss, nn.Module) and hasattr(loss, "reduction"):
+        if loss.reduction == "sum":
+            raise BadInput(
+                "loss: reduction='sum' adds the samples up, while R is their mean with weight decay beside; use "
+                "reduction='mean' (and divide the decay by the number of samples)"
+            )
         if loss.reduction == "mean" and getattr(loss, "weight", None) is not None:
             raise BadInput(
                 "loss: class weights with reduction='mean' divide by the weights in the batch, so the risk is no mean "
-                "over samples; use reduction='sum' or weight the samples"
+                "over samples; leave them out, and weight the samples by data=(x, y, weights)"
+            )
+        if hasattr(loss, "ignore_index") and bool((y == loss.ignore_index).any()):
+            raise BadInput(
+                f"loss: {int((y == loss.ignore_index).sum())} targets are ignore_index={loss.ignore_index}, and the "
+                "risk divides by the number of the others; leave those samples out of the data"
             )
         mean = loss.reduction == "mean"
         loss = copy.deepcopy(loss)
@@ -383,7 +393,9 @@ def _declared(module: nn.Module, representations: Mapping[str, Any], lattice: La
         if name in parameters:  # a later entry for a single parameter overrides that of its layer
             specs[name] = None if spec is None else parameter(name, parameters[name].shape, spec)
             continue
-        if name not in modules or not name:
+        if not name:
+            raise BadInput("representations: a layer that is the module itself has no name; wrap it in nn.Sequential")
+        if name not in modules:
             some = [n for n, m in modules.items() if isinstance(m, (nn.Linear, *CONVOLUTIONS))]
             raise BadInput(f"representations: the module has no layer {name!r}; it has {', '.join(some) or 'none'}")
         layer = modules[name]

@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 from tqdm import tqdm
 
-from stability.curvature import Operator, assemble
+from stability.curvature import Operator, StaleLinearisation, assemble
 from stability.errors import BadInput
 from stability.pooled import hessian_on_e
 from stability.problem import Problem, single
@@ -37,6 +37,8 @@ CHUNK = 2048
 SINGLE_FROM = 20_000
 # Bytes for the pairs of L-BFGS, two vectors each.
 PAIR_BYTES = 2e9
+# Norm of weights, beside that of a random start, from which a search counts as running to infinity.
+RUNAWAY = 10.0
 Keep = Callable[[Tensor], None]
 
 
@@ -71,6 +73,19 @@ class StationaryPoint(Record):
         return self.gradient_norm <= self.tolerance
 
 
+def runaway(problem: Problem, theta: Tensor) -> BadInput | None:
+    """What to say where products are nothing but rounding because nothing kept a search from running to infinity."""
+    usual, norm = float(problem.initial(0).norm()), float(theta.norm())
+    if problem.weight_decay > 0 or not norm > RUNAWAY * usual:
+        return None
+    times = f"{norm / usual:.0f} times that of a random start"
+    return BadInput(
+        f"the search on E has run to weights of norm {norm:.3g}, {times}, where curvature is no larger than rounding: "
+        "without decay the risk falls towards a bound that it does not reach, as on data that can be separated; give "
+        "weight_decay, such as 1e-3"
+    )
+
+
 class _OnE:
     """R∘embed with gradients and Hessians as numpy sees them."""
 
@@ -96,7 +111,10 @@ class _OnE:
 
     def hessian(self, theta: np.ndarray) -> np.ndarray:
         at = self.tensor(theta)
-        return assemble(hessian_on_e(self.problem, at), at).cpu().double().numpy()
+        try:
+            return assemble(hessian_on_e(self.problem, at), at).cpu().double().numpy()
+        except StaleLinearisation as error:
+            raise runaway(self.problem, at) or error from error
 
     def product(self, theta: np.ndarray, v: np.ndarray) -> np.ndarray:
         """∇²R^eqv(θ)v, linearised once for all products at a point; in float32 where they steer a long search."""

@@ -132,7 +132,9 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
     return write(path, save(content, {**metadata, "format_version": str(FORMAT)}))
 
 
-def read_tensors(path: Path, option: str = "--at") -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_tensors(
+    path: Path, option: str = "--at", metadata_only: bool = False
+) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors and metadata of a safetensors file.
 
     Raises:
@@ -143,9 +145,11 @@ def read_tensors(path: Path, option: str = "--at") -> tuple[dict[str, Tensor], d
     try:
         with safe_open(path, framework="pt") as stream:
             metadata = dict(stream.metadata() or {})
-            tensors = {k: stream.get_tensor(k) for k in stream.keys()}  # noqa: SIM118
+            names = [] if metadata_only else stream.keys()
+            tensors = {k: stream.get_tensor(k) for k in names}
     except (SafetensorError, OSError, ValueError, RuntimeError, AttributeError, KeyError, TypeError) as error:
-        raise BadInput(f"{option}: {str(path)!r} is no readable safetensors file ({error}); write it anew") from error
+        mend = "remove it: what it held is computed anew" if option == "--resume" else "write it anew"
+        raise BadInput(f"{option}: {str(path)!r} is no readable safetensors file ({error}); {mend}") from error
     if (version := metadata.get("format_version", "1")) != str(FORMAT):
         raise BadInput(
             f"{option}: {str(path)!r} is of format {version}, this version reads format {FORMAT}; open it with the "
@@ -228,7 +232,10 @@ class Checkpoint:
             return
         if resume and not folder.is_dir():
             raise BadInput(f"--resume: nothing to resume in {str(folder.parent)!r}; leave the option out")
-        if not resume:
+        if resume:
+            for path in sorted(folder.glob("*.safetensors")):
+                self._check(path, read_tensors(path, "--resume", metadata_only=True)[1])
+        else:
             self.clear()  # what an earlier run left here belongs to that run
         try:
             folder.mkdir(exist_ok=True)
@@ -246,9 +253,12 @@ class Checkpoint:
         if path is None or not self.resume or not path.is_file():
             return None
         tensors, metadata = read_tensors(path, "--resume")
+        self._check(path, metadata)
+        return tensors, metadata
+
+    def _check(self, path: Path, metadata: dict[str, str]) -> None:
         if metadata.get("key") != self.key:
             raise BadInput(f"--resume: {str(path)!r} {self._differs(metadata.get('key'))}")
-        return tensors, metadata
 
     def _differs(self, stored: str | None) -> str:
         """Why a stored key is not this run's."""

@@ -236,8 +236,16 @@ SIZE = len(GOOD_IMAGES)
         (IMAGES, struct.pack(">4I", 2051, 2**32 - 1, 28, 28), f"{IMAGES} is truncated: 16 bytes, .* 3,367,254,359,"),
         (LABELS, idx(np.zeros(5)), f"{IMAGES} holds 6 images but .*{LABELS} 5 labels; "),
         (LABELS, idx(np.array([0, 1, 9, 10, 3, 5])), f"{LABELS} has label 10 at position 3, not 0 to 9; "),
-        (LABELS, gzip.compress(GOOD_LABELS, mtime=0)[:-9], rf"{LABELS} \([0-9]+ bytes\) does not unpack: .*; fetch it anew"),
-        (LABELS, gzip.compress(GOOD_LABELS, mtime=0) + b"x", rf"{LABELS} \([0-9]+ bytes\) does not unpack: .*; fetch it anew"),
+        (
+            LABELS,
+            gzip.compress(GOOD_LABELS, mtime=0)[:-9],
+            rf"{LABELS} \([0-9]+ bytes\) does not unpack: .*; fetch it anew",
+        ),
+        (
+            LABELS,
+            gzip.compress(GOOD_LABELS, mtime=0) + b"x",
+            rf"{LABELS} \([0-9]+ bytes\) does not unpack: .*; fetch it anew",
+        ),
         (LABELS, b"\x1f\x8b\x08" + b"\xff" * 30, rf"{LABELS} \(33 bytes\) does not unpack: .*; fetch it anew"),
         ("t10k-images-idx3-ubyte", GOOD_IMAGES, "no file t10k-labels-idx1-ubyte .*; put it there"),
         ("t10k-labels-idx1-ubyte", GOOD_LABELS, "no file t10k-images-idx3-ubyte .*; put it there"),

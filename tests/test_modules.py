@@ -523,6 +523,37 @@ def test_losses_that_average_and_losses_that_do_not_give_one_risk(loss):
     assert torch.allclose(nominal_hessian(problem, at)(v), nominal_hessian(reference, at)(v), atol=1e-12)
 
 
+def ignoring(label: int) -> nn.Module:
+    return nn.CrossEntropyLoss(ignore_index=label)
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (nn.CrossEntropyLoss(reduction="sum"), "reduction='sum' adds the samples up"),
+        (nn.CrossEntropyLoss(weight=torch.ones(3)), "class weights"),
+        (ignoring(1), "targets are ignore_index=1"),
+    ],
+)
+def test_a_loss_whose_risk_is_no_mean_over_samples_is_refused_not_replaced(loss, message):
+    module, _ = convolutional(weight_decay=0.0)
+    group = Dihedral(4)
+    one, field = trivial(group), corners(group)
+    spec = {"first": (one, field), "second": (field, field), "head": (field, 3 * one)}
+    with pytest.raises(BadInput, match=message):
+        stability.from_module(module, loss, data((1, 4, 4)), spec)
+
+
+def test_an_index_to_ignore_that_no_target_has_changes_nothing():
+    module, _ = convolutional(weight_decay=0.0)
+    group = Dihedral(4)
+    one, field = trivial(group), corners(group)
+    spec = {"first": (one, field), "second": (field, field), "head": (field, 3 * one)}
+    plain = stability.from_module(module, nn.CrossEntropyLoss(), data((1, 4, 4)), spec)
+    same = stability.from_module(module, ignoring(17), data((1, 4, 4)), spec)
+    assert float(same.risk(same.model.given)) == float(plain.risk(plain.model.given))
+
+
 def test_a_loader_a_dataset_and_tensors_are_the_same_data():
     module, problem = convolutional()
     x, y = data((1, 4, 4))

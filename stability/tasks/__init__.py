@@ -33,6 +33,8 @@ def load(task: str, options: TaskOptions) -> Problem:
     if task in TASKS:
         return TASKS[task](options)
     path, colon, factory = task.rpartition(":")
+    if task.endswith(".py"):
+        raise BadInput(f"--task {task!r} names no factory; give {task}:FACTORY, FACTORY returning a stability.Problem")
     if not colon or not path.endswith(".py"):
         raise BadInput(f"--task {task!r} is unknown; choose from {', '.join(TASKS)}, or give FILE.py:FACTORY")
     if not Path(path).is_file():

@@ -52,11 +52,11 @@ def trans(options: TaskOptions) -> Problem:
     group_name, group = choose_group(options.group, known, "trans")
     train = options.samples or size.samples
     try:
-        data = digits(n, train + TEST_SAMPLES, options.seed, options.data_dir)
+        data = digits(n, train + TEST_SAMPLES, options.seed, options.data_dir, TEST_SAMPLES)
     except BadInput as error:
         if options.samples is None:
             raise
-        raise BadInput(f"--samples {train} and {TEST_SAMPLES} to test on: {error}") from error
+        raise BadInput(f"--samples: {error}") from error
     rho, one = pixels(group_name, group, n), trivial(group)
     c1, c2 = size.channels
     sigma = Pointwise(options.sigma)

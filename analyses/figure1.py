@@ -315,7 +315,7 @@ def draw(found: Sequence[Curves], starts: Sequence[dict], options: dict) -> Figu
                 first = 1 if logarithmic else 0
                 for x, y in zip(c.travelled, c.off, strict=True):
                     axes.plot(x[first:], y[first:], **STYLES[c.strategy], alpha=0.25, linewidth=0.7)
-                label = f"{c.strategy}, {len(c.off)} runs"
+                label = f"{c.strategy}, {len(c.off)} run{"s" * (len(c.off) > 1)}"
                 x, y = c.travelled.mean(0)[first:], c.off.mean(0)[first:]
                 axes.plot(x, y, **STYLES[c.strategy], linewidth=2, label=label)
             for name in ("NOM", "AUG"):

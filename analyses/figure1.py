@@ -163,6 +163,14 @@ def amplification(row: dict, step: float) -> float:
     return max(abs(1 - step * row["lowest"]), abs(1 - step * row["highest"]))
 
 
+def runs(count: int) -> str:
+    """
+    >>> runs(1), runs(30)
+    ('1 run', '30 runs')
+    """
+    return f"{count} run" + "s" * (count != 1)
+
+
 def short(values: Sequence[float]) -> list[float]:
     """Eight digits, which is more than a curve shows."""
     return [float(f"{v:.8g}") for v in values]
@@ -315,7 +323,7 @@ def draw(found: Sequence[Curves], starts: Sequence[dict], options: dict) -> Figu
                 first = 1 if logarithmic else 0
                 for x, y in zip(c.travelled, c.off, strict=True):
                     axes.plot(x[first:], y[first:], **STYLES[c.strategy], alpha=0.25, linewidth=0.7)
-                label = f"{c.strategy}, {len(c.off)} run{"s" * (len(c.off) > 1)}"
+                label = f"{c.strategy}, {len(c.off)} run{'s' * (len(c.off) > 1)}"
                 x, y = c.travelled.mean(0)[first:], c.off.mean(0)[first:]
                 axes.plot(x, y, **STYLES[c.strategy], linewidth=2, label=label)
             for name in ("NOM", "AUG"):
@@ -348,12 +356,12 @@ def said_of_cost(by: dict[tuple[str, str], Curves], rows: Sequence[dict], task: 
     timed = {s: by[task, s].cpu_seconds for s in PAPER if (task, s) in by and by[task, s].cpu_seconds}
     if not plain or len(timed) < len(PAPER):
         return ""
-    runs, rest = 30, timed["NOM"] + timed["EQUI"]
+    every, rest = 30, timed["NOM"] + timed["EQUI"]
     each = ", ".join(f"{name} {seconds / 60:.1f}" for name, seconds in timed.items())
     return (
         f" Processor minutes of a run: {each}; AUG with every pass computed {plain[0] / 60:.0f}, from two of its "
-        f"passes. All {runs} runs of the three strategies take {runs * (rest + timed['NEAR']) / 3600:.1f} hours of one "
-        f"core with NEAR and {runs * (rest + plain[0]) / 3600:.1f} with AUG, half of it on two."
+        f"passes. All {every} runs of the three strategies take {every * (rest + timed['NEAR']) / 3600:.1f} hours of one "
+        f"core with NEAR and {every * (rest + plain[0]) / 3600:.1f} with AUG, half of it on two."
     )
 
 
@@ -368,10 +376,12 @@ def section(found: Sequence[Curves], rows: Sequence[dict], options: dict) -> Sec
         aug = by[task, "NEAR"] if (task, "NEAR") in by and len(by[task, "NEAR"].off) > len(aug.off) else aug
         text = f"{task.upper()}: "
         if nom:
-            text += f"NOM ends at ‖A_{{E⊥}}‖ = {nom.end[1]:.2e} after ‖A − A⁰‖ = {nom.end[0]:.2e} ({len(nom.off)} runs)"
+            text += (
+                f"NOM ends at ‖A_{{E⊥}}‖ = {nom.end[1]:.2e} after ‖A − A⁰‖ = {nom.end[0]:.2e} ({runs(len(nom.off))})"
+            )
             text += f", {nom.ratio:.3f} times what the gradient at the start predicts" if np.isfinite(nom.ratio) else ""
         if aug:
-            text += f"; sampled AUG at {aug.end[1]:.2e} after {aug.end[0]:.2e} ({len(aug.off)} runs)"
+            text += f"; sampled AUG at {aug.end[1]:.2e} after {aug.end[0]:.2e} ({runs(len(aug.off))})"
             if np.isfinite(aug.ratio):
                 ratios.append(aug.ratio)
                 text += f", {aug.ratio:.3f} times the noise's prediction"
@@ -386,7 +396,7 @@ def section(found: Sequence[Curves], rows: Sequence[dict], options: dict) -> Sec
         elif equi:
             text += ". EQUI runs in coordinates of E and has no weights that could leave it"
         if both := agreement(rows, task):
-            text += f". NEAR and AUG with the same draws ({both[0]} runs) differ by at most {both[1]:.1e}, relatively"
+            text += f". NEAR and AUG with the same draws ({runs(both[0])}) differ by at most {both[1]:.1e}, relatively"
         near = by.get((task, "NEAR"))
         if near and near.left_out is not None:
             text += f"; what NEAR leaves out is bounded by {near.left_out:.1e}, to first order"

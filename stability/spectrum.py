@@ -7,6 +7,7 @@ Exit status: 0 when the analysis completed, whatever the verdict; 2 for bad inpu
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shlex
 import sys
@@ -162,11 +163,17 @@ def run(options: argparse.Namespace, command: str) -> int:
         else:  # a checkpoint of a module, with its buffers
             problem, weights = api.fitted(problem, at)
             at, _, distance = api.locate(problem, weights)
-    folder = prepare_folder(
-        options.out or output_folder(options.task, options.size if named else "custom", options.seed)
-    )
-    with lock(folder):
-        return run_in(folder, problem, options, task_options, at, distance, command)
+    folder = options.out or output_folder(options.task, options.size if named else "custom", options.seed)
+    is_new = not folder.exists()
+    prepare_folder(folder)
+    try:
+        with lock(folder):
+            return run_in(folder, problem, options, task_options, at, distance, command)
+    except BadInput:
+        if is_new:
+            with contextlib.suppress(OSError):  # with something in it, it stays
+                folder.rmdir()
+        raise
 
 
 def run_in(

@@ -448,6 +448,14 @@ def test_resuming_is_refused_whatever_the_stored_files_of_another_run_are_named(
     assert "remove it: what it held is computed anew" in capsys.readouterr().err
 
 
+def test_a_refused_run_leaves_no_folder_behind(tmp_path, capsys):
+    (tmp_path / "there").mkdir()
+    for name in ("new", "there"):
+        assert run(*QUICK, "--out", tmp_path / name, "--memory-gb", "0.000001") == 2
+    assert "memory" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists() and (tmp_path / "there").is_dir()
+
+
 def test_a_file_without_a_factory_and_too_many_samples_are_answered_with_what_to_write(tmp_path, capsys):
     assert run("--task", "nets/own.py", "--out", tmp_path) == 2
     assert "give nets/own.py:FACTORY" in capsys.readouterr().err

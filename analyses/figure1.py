@@ -360,8 +360,8 @@ def said_of_cost(by: dict[tuple[str, str], Curves], rows: Sequence[dict], task: 
     each = ", ".join(f"{name} {seconds / 60:.1f}" for name, seconds in timed.items())
     return (
         f" Processor minutes of a run: {each}; AUG with every pass computed {plain[0] / 60:.0f}, from two of its "
-        f"passes. All {every} runs of the three strategies take {every * (rest + timed['NEAR']) / 3600:.1f} hours of one "
-        f"core with NEAR and {every * (rest + plain[0]) / 3600:.1f} with AUG, half of it on two."
+        f"passes. All {every} runs of the three strategies take {every * (rest + timed['NEAR']) / 3600:.1f} hours of "
+        f"one core with NEAR and {every * (rest + plain[0]) / 3600:.1f} with AUG, half of it on two."
     )
 
 

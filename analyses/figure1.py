@@ -357,9 +357,9 @@ def said_of_cost(by: dict[tuple[str, str], Curves], rows: Sequence[dict], task: 
     if not plain or len(timed) < len(PAPER):
         return ""
     every, rest = 30, timed["NOM"] + timed["EQUI"]
-    each = ", ".join(f"{name} {seconds / 60:.1f}" for name, seconds in timed.items())
+    each = ", ".join(f"{name} {seconds / 60:.2g}" for name, seconds in timed.items())
     return (
-        f" Processor minutes of a run: {each}; AUG with every pass computed {plain[0] / 60:.0f}, from two of its "
+        f" Processor minutes of a run: {each}; AUG with every pass computed {plain[0] / 60:.3g}, from two of its "
         f"passes. All {every} runs of the three strategies take {every * (rest + timed['NEAR']) / 3600:.1f} hours of "
         f"one core with NEAR and {every * (rest + plain[0]) / 3600:.1f} with AUG, half of it on two."
     )

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stability.groups import Element
+from stability.groups import Element, Group, Representation
 from stability.problem import Problem
 
 VIEWS, TRANSFORMS, PROBES = 4, 50, 64
@@ -48,8 +48,10 @@ class Breaking:
         sample: which one: of the first 64, the one whose transforms end furthest apart.
         input: the sample, row by row; None where it is no square.
         elements: the transforms g, those that move the sample to different places.
-        times: flow times; the last row of ``losses`` may belong to an end beyond them.
+        times: flow times, 0 being after the push where there was one; the last row of ``losses`` may belong to an end
+            beyond them.
         losses: ℓ(Φ(ρ_X(g)x), ρ_Y(g)y), one row a time, one column an element.
+        start: the same at the point on E, before any push; None in runs that did not keep it.
         probability: True when exp(−ℓ) is the probability given to the right answer.
     """
 
@@ -60,11 +62,31 @@ class Breaking:
     losses: tuple[tuple[float, ...], ...]
     end: tuple[float, ...] | None
     probability: bool
+    start: tuple[float, ...] | None = None
 
 
 def _square(n: int) -> int | None:
     side = math.isqrt(n)
     return side if side > 1 and side * side == n else None
+
+
+def is_grid(representation: Representation, group: Group) -> bool:
+    """Whether the coordinates are the places of a square image or matrix: G maps rows to rows or to columns."""
+    side = _square(representation.dim)
+    if side is None or not representation.is_permutation:
+        return False
+    places = torch.arange(representation.dim)
+    lines = {frozenset(x.tolist()) for m in (places.reshape(side, side),) for x in (*m, *m.T)}
+    moved = [representation.act(g, places.double()).round().long().reshape(side, side) for g in group.generators]
+    return any(not torch.equal(m.flatten(), places) for m in moved) and all(
+        frozenset(x.tolist()) in lines for m in moved for x in (*m, *m.T)
+    )
+
+
+def laid_out(row: Tensor, representation: Representation, group: Group) -> tuple[tuple[float, ...], ...]:
+    """The entries on their grid; in one row where they have none."""
+    side = _square(representation.dim)
+    return _grid(row, side) if is_grid(representation, group) else (tuple(row.tolist()),)
 
 
 def _grid(row: Tensor, side: int) -> tuple[tuple[float, ...], ...]:
@@ -87,7 +109,7 @@ def kernel(problem: Problem, before: Tensor, after: Tensor) -> Kernel | None:
     chosen = max(shown, key=lambda i: float(off[i].square().mean()))
     layer = space.layers[chosen]
     ((inputs, base),), ((outputs, target),) = layer.source.blocks, layer.target.blocks
-    side, place = _square(base.dim), target.dim // 2
+    place = target.dim // 2
 
     def row(w: Tensor) -> Tensor:
         """(outputs, inputs, base): rows at one output coordinate."""
@@ -109,9 +131,9 @@ def kernel(problem: Problem, before: Tensor, after: Tensor) -> Kernel | None:
         into,
         out,
         tuple(map(str, elements)),
-        _grid(row(weights[chosen])[out, into], side),
-        tuple(_grid(v, side) for v in views),
-        _grid(row(moved[chosen] - off[chosen])[out, into], side),
+        laid_out(row(weights[chosen])[out, into], base, problem.group),
+        tuple(laid_out(v, base, problem.group) for v in views),
+        laid_out(row(moved[chosen] - off[chosen])[out, into], base, problem.group),
     )
 
 
@@ -139,9 +161,16 @@ def losses(problem: Problem, at: Tensor, sample: int, elements: Sequence[Element
 
 
 def breaking(
-    problem: Problem, path: Sequence[tuple[float, Tensor]], end: Tensor | None, probability: bool
+    problem: Problem,
+    path: Sequence[tuple[float, Tensor]],
+    end: Tensor | None,
+    probability: bool,
+    at: Tensor | None = None,
 ) -> Breaking | None:
-    """Losses along a path of (time, A); None where nothing is predicted or no sample is moved."""
+    """Losses at the point ``at`` of E and along a path of (time, A).
+
+    None where nothing is predicted or no sample is moved.
+    """
     if problem.model is None or not path:
         return None
     last = path[-1][1] if end is None else end
@@ -160,4 +189,5 @@ def breaking(
         losses=tuple(tuple(losses(problem, a, sample, chosen).tolist()) for _, a in path),
         end=None if end is None else tuple(losses(problem, end, sample, chosen).tolist()),
         probability=probability,
+        start=None if at is None else tuple(losses(problem, at, sample, chosen).tolist()),
     )

@@ -1,4 +1,4 @@
-"""A picture of the most negative mode: what it adds to one channel's response to one sample."""
+"""A picture of the lowest mode: what it adds to one channel's response to one sample."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from stability.breaking import laid_out
 from stability.groups import Irrep
 from stability.problem import Problem
 from stability.sectors import sizes
@@ -30,6 +31,8 @@ class Mode:
         input: that sample, row by row; None where it is no square.
         response: the channel's output A x before σ, row by row.
         change: (S e_j)x for the first partners of the irrep, the mode having norm one.
+        moved: rms of Sx over samples and channels, relative to that of a random mode of the sector; of the size of
+            rounding where the mode moves no response to first order. None in runs that did not measure it.
     """
 
     irrep: str
@@ -41,6 +44,7 @@ class Mode:
     input: tuple[tuple[float, ...], ...] | None
     response: tuple[tuple[float, ...], ...]
     change: tuple[tuple[tuple[float, ...], ...], ...]
+    moved: float | None = None
 
 
 def _square(n: int) -> int | None:
@@ -79,11 +83,15 @@ def picture(problem: Problem, theta: Tensor, irrep: Irrep, mode: Tensor, value: 
         response = at.plain(inner)
         bound = at.bind(inner, torch.zeros_like(response))
         change = at.sample_layout(at.forward(at.push(parts[chosen].unsqueeze(0)), bound, None))
+        random = torch.randn(len(mode), generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(mode)
+        part = (random * (mode.norm() / random.norm())).split(sizes(problem.space, irrep))[chosen]
+        usual = float(at.sample_layout(at.forward(at.push(part.unsqueeze(0)), bound, None)).norm())
+        moved = float(change.norm()) / usual if usual else 0.0
     response = response.unflatten(1, (channels, base.dim))
     change = change.unflatten(2, (channels, base.dim))  # (d, n, channels, positions)
     strongest = int(change.square().sum((0, 3)).argmax())
     sample, channel = divmod(strongest, channels)
-    side, width = _square(base.dim), _square(x.shape[1])
+    width = _square(x.shape[1])
     return Mode(
         irrep=irrep.name,
         value=value,
@@ -92,6 +100,7 @@ def picture(problem: Problem, theta: Tensor, irrep: Irrep, mode: Tensor, value: 
         channel=channel,
         sample=sample,
         input=_rows(x[sample], width) if width else None,
-        response=_rows(response[sample, channel], side),
-        change=tuple(_rows(c[sample, channel], side) for c in change[:PARTNERS]),
+        response=laid_out(response[sample, channel], base, problem.group),
+        change=tuple(laid_out(c[sample, channel], base, problem.group) for c in change[:PARTNERS]),
+        moved=moved,
     )

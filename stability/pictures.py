@@ -200,7 +200,7 @@ def landscape(
             kernel = breaking.kernel(problem, at, after)
             decides = getattr(problem.model, "loss", None)
             probability = decides is cross_entropy or (decides is logistic and problem.model.output.dim == 1)
-            shown = breaking.breaking(problem, path or [(0.0, at)], end, probability)
+            shown = breaking.breaking(problem, path or [(0.0, at)], end, probability, at)
     else:
         calm = value >= -lowest.spectrum.error
         why = "nothing is unstable, so no symmetry breaks" if calm else "the instability was not followed from here"

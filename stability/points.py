@@ -72,11 +72,19 @@ def _predict(problem: Problem, theta: Tensor | None, at: Tensor | None, x: Tenso
 
 
 def scores(problem: Problem, theta: Tensor | None, at: Tensor | None) -> dict:
-    """train, test, constant: the score that counts, named; the losses beside it."""
+    """train, test, constant: the score that counts, named; the losses beside it; the size of the test set."""
     metrics: dict = {"name": None, "train": None, "test": None, "constant": None}
     if problem.metric is not None:
         for which in ("train", "test", "constant"):
-            found = problem.metric(lambda x: _predict(problem, theta, at, x), which)
+            seen: list[int] = []
+
+            def predict(x: Tensor, seen: list[int] = seen) -> Tensor:
+                seen.append(len(x))
+                return _predict(problem, theta, at, x)
+
+            found = problem.metric(predict, which)
+            if which == "test" and sum(seen) and "accuracy" in list(found)[:1]:
+                metrics["test_samples"] = sum(seen)
             for name, value in list(found.items())[:1]:
                 metrics |= {"name": name, which: value}
             metrics[f"loss_{which}"] = found.get("loss")

@@ -21,7 +21,7 @@ from stability.eigen import Eigenvalue
 from stability.least import History
 from stability.modes import Mode
 from stability.pictures import Pictures
-from stability.report import captions, explore, figures, gallery, landscape, paper
+from stability.report import captions, explore, figures, gallery, landscape, paper, words
 from stability.report import compare as side
 from stability.report.__main__ import main
 from stability.report.numbers import as_csv, numbers
@@ -199,7 +199,8 @@ def test_csv_files_hold_every_digit_that_is_stored():
         PERP.density.values
     )
     assert [float(r["R_aug"]) for r in table("plane")] == [x for row in PICTURES.plane.aug for x in row]
-    assert [float(r["loss"]) for r in table("breaking")] == [0.5, 0.5, 0.4, 0.7, 0.1, 2.0]
+    shown = [float(r["probability_of_right_answer"]) for r in table("breaking")]
+    np.testing.assert_allclose(shown, np.exp([-0.5, -0.5, -0.4, -0.7, -0.1, -2.0]), rtol=1e-12)
     assert {(r["epoch"], r["irrep"]): float(r["lowest_eigenvalue"]) for r in table("training")}["1", "q=1"] == 0.2
 
 
@@ -337,3 +338,55 @@ def test_the_gallery_shows_every_result_with_one_picture_and_one_sentence(tmp_pa
             assert f"{e.folder}/{e.link}" in page and f"{e.folder}/{e.picture}" in page
             assert (root / e.folder / e.link).is_file() and (root / e.folder / e.picture).is_file()
     assert "6 directions out of E descend" in markdown
+
+
+def test_a_mode_that_moves_no_response_is_said_and_not_drawn():
+    rounding = tuple(tuple(1e-15 * x for x in row) for row in GRID)
+    for still in (replace(FULL.mode, change=(rounding,)), replace(FULL.mode, moved=1e-14)):
+        a = replace(FULL, mode=still)
+        assert figures.mode(a) is None
+        assert "moves no response" in words.omitted(a)["mode"]
+    assert "mode" not in words.omitted(FULL) and figures.mode(FULL) is not None
+
+
+def test_a_lowest_mode_above_zero_is_not_called_negative():
+    a = replace(FULL, mode=replace(FULL.mode, value=3e-5))
+    for text in (words.mode(a), captions.caption(a, "mode"), figures.mode(a).get_suptitle()):
+        assert "negative" not in text and "unstable" not in text
+
+
+def test_the_lines_of_predictions_start_as_one_only_where_the_point_on_e_is_shown():
+    assert "after the push" in captions.caption(FULL, "breaking")
+    kept = replace(FULL, pictures=replace(PICTURES, breaking=replace(PICTURES.breaking, start=(0.6, 0.6))))
+    assert f"all are at {words.number(float(np.exp(-0.6)))}" in captions.caption(kept, "breaking")
+    for a, values in ((FULL, np.exp([-0.5, -0.5])), (kept, np.exp([-0.6, -0.6]))):
+        (drawn,) = lines(landscape.breaking(a).axes[1], "start")
+        np.testing.assert_allclose(drawn.get_ydata(), values)
+        assert ("push" in drawn.get_label()) == (a is FULL)
+    assert [r["flow_time"] for r in table("breaking", kept)][:3] == ["on E", "on E", "0.0"]
+
+
+def test_every_irrep_that_shares_the_lowest_eigenvalue_is_named_and_their_dimensions_are_added():
+    ends = (Eigenvalue(1e-4, 1e-12, 4, "q=1"), Eigenvalue(1e-4 + 1e-13, 1e-12, 2, "q=3"), Eigenvalue(1, 0.0, 1, "q=2"))
+    low = replace(PERP, lowest=ends, error=1e-12)
+    assert words.tied(low) == (("q=1", "q=3"), 6)
+    assert words.shared(low) == "the lowest of q=1 and q=3 agree to within their errors, 6 dimensions in all"
+    assert words.shared(replace(low, lowest=ends[::2])) == ""
+
+
+@pytest.mark.parametrize(
+    ("after", "n", "said"),
+    [(0.63, 1000, "no difference beyond"), (0.7, 1000, "helped"), (0.5, 1000, "hurt"), (0.7, None, "not judged")],
+)
+def test_leaving_e_is_said_to_help_only_beyond_the_standard_error_of_the_test_accuracy(after, n, said):
+    start, end = ({"name": "accuracy", "train": 1.0, "test": x, "test_samples": n} for x in (0.605, after))
+    a = replace(FULL, escape=replace(FULL.escape, metrics_start=start, metrics_end=end))
+    text = captions.caption(a, "escape")
+    assert said in text and ("helped" in text) == (said == "helped")
+
+
+def test_a_damaged_result_is_refused_in_one_line(tmp_path, capsys):
+    text = FULL.to_json().replace('"E_perp"', '"E_prp"')
+    (tmp_path / "spectrum.json").write_text(text)
+    assert main([str(tmp_path)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1

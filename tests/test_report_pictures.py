@@ -15,7 +15,7 @@ from stability.analysis import Settings
 from stability.curvature import assemble, nominal_hessian
 from stability.fixed import fixed_risk, stabiliser
 from stability.flow import flow
-from stability.groups import irreps
+from stability.groups import Symmetric, defining, irreps
 from stability.results import Analysis
 from stability.tasks import TaskOptions, load
 from tests import brute
@@ -267,3 +267,17 @@ def test_every_point_found_says_how_stable_e_is_there():
 
 def test_every_representation_of_the_small_problems_is_known():
     assert set(GROUPS) <= set(REPRESENTATIONS)
+
+
+@pytest.mark.parametrize(("name", "grid"), [("trans", True), ("rot", True), ("perm", True)])
+def test_images_and_matrices_are_grids(name, grid):
+    problem = load(name, TaskOptions(samples=6))
+    base = problem.space.layers[0].source.blocks[0][1]
+    assert breaking.is_grid(base, problem.group) == grid
+
+
+def test_points_that_a_group_shuffles_are_no_grid_even_where_their_number_is_a_square():
+    group = Symmetric(4)
+    base = defining(group)
+    assert base.dim == 4 and not breaking.is_grid(base, group)
+    assert breaking.laid_out(torch.arange(4.0), base, group) == ((0.0, 1.0, 2.0, 3.0),)

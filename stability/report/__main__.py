@@ -76,7 +76,14 @@ def run(options: argparse.Namespace) -> None:
         print(f"skipped, no spectrum.json: {skipped}")
     analyses = [load(f) for f in folders]
     for folder, analysis in tqdm(list(zip(folders, analyses, strict=True)), desc="reports", disable=None, leave=False):
-        report.render(analysis, folder)
+        try:
+            report.render(analysis, folder)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise BadInput(
+                f"{str(folder)!r}: its spectrum.json lacks or distorts what a report draws ({reason}); run "
+                "stability.spectrum again"
+            ) from error
         print(f"report: {folder / 'report.html'}")
     if len(folders) > 1 and (options.compare or options.gallery is None):
         above = Path(os.path.commonpath([f.resolve().parent for f in folders]))

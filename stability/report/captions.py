@@ -80,10 +80,12 @@ def _lowest(a: Analysis) -> str:
         s = part(a, "aug", where)
         if s:
             low = s.lowest[0]
-            found.append(f"{number(low.value)} on {words.SPACES[where]}, {_sign(low.value, s.error)}")
+            also = f" ({words.shared(s)})" if words.shared(s) else ""
+            found.append(f"{number(low.value)} on {words.SPACES[where]}, {_sign(low.value, s.error)}{also}")
     return (
-        "The lowest distinct eigenvalues of ∇²R^aug, multiplicity (×) and irrep above each; a true eigenvalue lies "
-        "within each error bar, which is the residual. Each panel has a scale of its own. The sign of the first "
+        "The lowest distinct eigenvalues of ∇²R^aug irrep by irrep, multiplicity within the irrep (×) above each; a "
+        "true eigenvalue lies within each error bar, which is the residual. Each panel has a scale of "
+        "its own. The sign of the first "
         f"decides: {' and '.join(found) or 'none is known'}."
     )
 
@@ -107,7 +109,8 @@ def _mode(a: Analysis) -> str:
     return (
         "What the lowest mode on E⊥ adds to one channel's response before σ, for the channel and the training sample "
         "that it moves most: moving the weights by ε along the mode adds ε times these images (zero is the middle of "
-        f"their scale). Partners are equally unstable; the group turns them into each other. Here {words.mode(a)}"
+        f"the scale of what is added). Partners have the same eigenvalue; the group turns them into each other. Here "
+        f"{words.mode(a)}"
     )
 
 
@@ -235,7 +238,10 @@ def _steps(a: Analysis) -> str:
     return (
         "The distance from E along exact augmented descent, pushed along the top mode off E, with steps below and "
         f"above 2/λ_max = {number(runs[0].critical_step)}: {'; '.join(parts)}. Above the critical step descent "
-        "leaves E even where every eigenvalue is positive: that is an instability of the step, not of the point."
+        "leaves E even where every eigenvalue is positive: that is an instability of the step, not of the point. The "
+        "prediction is of first order along one mode; where the measured distance levels off below the critical "
+        "step, what is left lies in other modes, which hardly shrink in so few steps, and above it terms of higher "
+        "order set in."
     )
 
 
@@ -260,17 +266,32 @@ def _kernel(a: Analysis) -> str:
 def _breaking(a: Analysis) -> str:
     b = a.pictures.breaking
     last = np.array(b.losses[-1] if b.end is None else b.end)
-    first = np.array(b.losses[0])
+    first = np.array(b.losses[0] if b.start is None else b.start)
+    on_e = b.start is not None or a.pictures.flow is None
     if b.probability:
         first, last = np.exp(-first), np.exp(-last)
+    start = _start(first, on_e, a.pictures.flow is not None)
+    end = "" if b.end is None else " where L-BFGS on R^aug ends"
     what = "probability of the right answer" if b.probability else "loss"
     return (
         f"The {what} for training sample {b.sample} and its transforms, {len(b.elements)} in all, while augmented "
-        "training leaves E. An equivariant network cannot tell them apart, so the lines start as one at "
-        f"{number(float(first[0]))}; they end between {number(float(last.min()))} and "
-        f"{number(float(last.max()))}{'' if b.end is None else ' where L-BFGS on R^aug ends'}. Of the first 64 "
+        f"training leaves E. {start}; they end {_between(last)}{end}. Of the first 64 "
         "samples it is the one whose transforms end furthest apart."
     )
+
+
+def _between(values: np.ndarray) -> str:
+    """``between 0.11 and 0.98``, with the digits that tell the two apart."""
+    low, high = float(values.min()), float(values.max())
+    digits = next((d for d in range(3, 9) if number(low, d) != number(high, d)), None)
+    return f"at {number(low)}" if digits is None else f"between {number(low, digits)} and {number(high, digits)}"
+
+
+def _start(first: np.ndarray, on_e: bool, pushed: bool) -> str:
+    if not on_e:
+        return f"The lines start after the push off E, {_between(first)}"
+    text = f"An equivariant network cannot tell them apart: at the point on E all are at {number(float(first[0]))}"
+    return text + ("; the lines start after the push" if pushed else "")
 
 
 def _training(a: Analysis) -> str:
@@ -294,10 +315,9 @@ def _training(a: Analysis) -> str:
 def _escape(a: Analysis) -> str:
     e = a.escape
     lower = e.risk_end < e.risk_start
-    test = (e.metrics_start.get("test"), e.metrics_end.get("test"))
     text = "Before and after following the instability to its end. "
-    text += "The lower risk off E confirms it" if lower else "The risk did not fall, so nothing was gained"
-    if None not in test and e.metrics_start.get("name") == "accuracy":
-        better = "helped" if test[1] > test[0] else "hurt" if test[1] < test[0] else "changed nothing"
-        text += f"; on test data leaving E {better} here ({number(test[0])} → {number(test[1])})"
+    change = number(abs(e.risk_end - e.risk_start))
+    text += f"The risk falls by {change} off E" if lower else "The risk did not fall, so nothing was gained"
+    test = words.judged_test(a)
+    text += f"; {test}" if test else ""
     return text + "."

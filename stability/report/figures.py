@@ -130,18 +130,18 @@ def lowest(analysis: Analysis) -> Figure | None:
                 shown.set_gid(f"values {where}")
             for x, e in zip(rank, ends, strict=True):
                 note = " ".join(filter(None, [f"×{e.multiplicity}" if e.multiplicity else "", e.irrep]))
-                slanted = {"rotation": 40, "ha": "left", "rotation_mode": "anchor"} if e.irrep else {"ha": "center"}
+                slanted = {"rotation": 90, "ha": "center", "va": "bottom"} if e.irrep else {"ha": "center"}
                 axes.annotate(note, (x, e.value), (0, 8), textcoords="offset points", fontsize=8, zorder=5, **slanted)
             _decay(axes, analysis)
             reach = max(np.abs(values).max(), analysis.weight_decay, found.error) or 1.0
             low, high = min(values.min(), 0.0), max(values.max(), analysis.weight_decay, 0.0)
-            low, high = low - 0.12 * reach, high + 0.15 * reach
+            low, high = low - 0.12 * reach, high + 0.4 * reach
             below_zero(axes, low)
             axes.set(ylim=(low, high), xlim=(0.4, max(len(ends), 2) + 0.6))
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.ticklabel_format(axis="y", scilimits=(-2, 4))
             axes.set_title(f"on {name}: lowest {number(values[0])}, residuals ≤ {number(residuals.max(), 2)}")
-            axes.set_xlabel("rank among distinct eigenvalues")
+            axes.set_xlabel("rank (one mark a value and irrep)")
             axes.legend(loc="best", framealpha=1, fontsize=10)
         shown_in[0].set_ylabel(r"eigenvalue of $\nabla^2R^{\mathrm{aug}}$")
     return figure
@@ -172,6 +172,7 @@ def points(analysis: Analysis) -> Figure | None:
         axes.set_yscale("log")
         axes.set_ylim(floor, max(positive, default=1.0) * 10)
         axes.margins(x=0.15)
+        axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.set(xlabel=r"risk $R^{\mathrm{aug}}$", ylabel=r"gradient norm $\|\nabla R^{\mathrm{eqv}}\|$")
         aside = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.22)} if on_paper() else ASIDE
         axes.legend(**aside, fontsize=10, title="filled: the point judged")
@@ -272,9 +273,9 @@ def frequencies(analysis: Analysis) -> Figure | None:
 
 
 def mode(analysis: Analysis) -> Figure | None:
-    """The most negative mode in one channel: the input, the channel's response, and what the mode adds to it."""
+    """The lowest mode in one channel: the input, the channel's response, and what the mode adds to it."""
     m = analysis.mode
-    if m is None:
+    if m is None or not words.moves(analysis):
         return None
     panels_shown = [] if m.input is None else [("input", m.input, "gray")]
     panels_shown.append((f"channel {m.channel} of {m.layer}", m.response, "cividis"))
@@ -290,11 +291,13 @@ def mode(analysis: Analysis) -> Figure | None:
             image.set_gid(f"mode {title}")
             axes.set_xticks([])
             axes.set_yticks([])
+            if len(grid) == 1:  # no grid: the entries in their order
+                axes.set_aspect("auto")
+                axes.set_xlabel("entry", fontsize=8)
             axes.set_title(title, fontsize=11)
             figure.colorbar(image, ax=axes, location="bottom", shrink=0.9).ax.tick_params(labelsize=8)
-        figure.suptitle(
-            f"the most negative mode, {m.irrep}, eigenvalue {number(m.value)}, per unit of weight", fontsize=12
-        )
+        which = "most negative" if m.value < 0 else "lowest"
+        figure.suptitle(f"the {which} mode, {m.irrep}, eigenvalue {number(m.value)}, per unit of weight", fontsize=12)
     return figure
 
 

@@ -273,6 +273,9 @@ def kernel(analysis: Analysis) -> Figure | None:
             image = axes.imshow(values, cmap="PuOr_r", vmin=-limit, vmax=limit)
             image.set_gid("kernel")
             axes.set(xticks=[], yticks=[])
+            if len(values) == 1:  # no grid: the entries in their order
+                axes.set_aspect("auto")
+                axes.set(xticks=range(values.shape[1]), xlabel="entry")
             axes.set_title(title, fontsize=9)
         first = figure.colorbar(shown_in[0].images[0], ax=shown_in[0], location="bottom", label="weight")
         rest = figure.colorbar(
@@ -314,7 +317,13 @@ def breaking(analysis: Analysis) -> Figure | None:
             order = np.arange(1, len(end) + 1)
             beside.plot(order, np.sort(end), "v", color=RED, markersize=6, label="where it ends", gid="end")
             start = np.sort(shown[0])
-            beside.plot(order, start, "o", color=BLUE, markersize=5, label="at the point on E", gid="start")
+            label = "after the push off E" if analysis.pictures.flow else "at the point on E"
+            if found.start is not None:
+                start, label = (
+                    np.sort(np.exp(-np.array(found.start)) if found.probability else found.start),
+                    "at the point on E",
+                )
+            beside.plot(order, start, "o", color=BLUE, markersize=5, label=label, gid="start")
             beside.xaxis.set_major_locator(MaxNLocator(integer=True))
             beside.set_xlabel("transforms of the sample, sorted")
             beside.set_title("before and after")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Iterable
 
 from stability.report import words
@@ -165,14 +166,16 @@ def _kernel(a: Analysis) -> Rows:
 
 def _breaking(a: Analysis) -> Rows:
     b = a.pictures.breaking
-    rows = [
-        (t, g, loss)
+    shown = (lambda loss: math.exp(-loss)) if b.probability else float
+    rows = [("on E", g, shown(loss)) for g, loss in zip(b.elements, b.start or (), strict=b.start is not None)]
+    rows += [
+        (t, g, shown(loss))
         for t, line in zip(b.times, b.losses, strict=True)
         for g, loss in zip(b.elements, line, strict=True)
     ]
     if b.end is not None:
-        rows += [("end", g, loss) for g, loss in zip(b.elements, b.end, strict=True)]
-    return ("flow_time", "transform", "loss"), rows
+        rows += [("end", g, shown(loss)) for g, loss in zip(b.elements, b.end, strict=True)]
+    return ("flow_time", "transform", "probability_of_right_answer" if b.probability else "loss"), rows
 
 
 def _training(a: Analysis) -> Rows:

@@ -9,6 +9,8 @@ from stability.eigen import Spectrum
 from stability.results import Analysis
 
 SPACES = {"E": "E", "E_perp": "E⊥", "L": "L"}
+# Relative to what a random direction does: a change by less is rounding.
+ROUNDING = 1e-9
 GIVEN = ("init", "trained", "file")
 NAMES = {"init": "random start", "trained": "after equivariant training", "file": "stored point"}
 
@@ -133,7 +135,9 @@ def cards(analysis: Analysis) -> list[Card]:
         text = "breaks first" if unstable else "is the softest"
         left = analysis.facts.get("leaves")
         wave = "a wave over the positions" if perp.lowest[0].irrep.startswith("q=") else "an irrep of the group"
-        note = f"{wave}; it leaves {left}" if unstable and left else f"{wave}, of the lowest eigenvalue on E⊥"
+        note = f"{wave}; it keeps {left}" if unstable and left else f"{wave}, of the lowest eigenvalue on E⊥"
+        also = shared(perp)
+        note += f"; {also}" if also else ""
         found.append(Card(f"The symmetry that {text}", perp.lowest[0].irrep, note))
     p = analysis.point
     name = p.metrics.get("name") if p else None
@@ -299,10 +303,28 @@ def _growth(analysis: Analysis) -> str:
     return text + "."
 
 
+def judged_test(analysis: Analysis) -> str:
+    """Whether leaving E changed the test accuracy by more than its standard error; empty where none is known."""
+    e = analysis.escape
+    before, after = (m.get("test") for m in (e.metrics_start, e.metrics_end))
+    if None in (before, after) or e.metrics_start.get("name") != "accuracy":
+        return ""
+    change, n = f"test accuracy went from {number(before)} to {number(after)}", e.metrics_start.get("test_samples")
+    if not n:
+        return f"{change}; its standard error is not known, so that is not judged"
+    # As if the two were independent; they see the same samples, so the error of their difference is less.
+    error = math.sqrt((before * (1 - before) + after * (1 - after)) / n)
+    change += f", by {number(after - before)} with a standard error of {number(error, 2)} on {n:,} samples"
+    if abs(after - before) <= 2 * error:
+        return f"{change}: no difference beyond two standard errors"
+    return f"{change}: there leaving E {'helped' if after > before else 'hurt'}"
+
+
 def escape(analysis: Analysis) -> str:
     """Risk and scores before and after the instability was followed."""
     e = analysis.escape
-    changes = [f"R^aug {number(e.risk_start)} → {number(e.risk_end)}"]
+    moved = number(e.risk_end - e.risk_start)
+    changes = [f"R^aug {number(e.risk_start)} → {number(e.risk_end)} (changed by {moved})"]
     for which in ("train", "test"):
         before, after = e.metrics_start.get(which), e.metrics_end.get(which)
         if None not in (before, after, name := e.metrics_start.get("name")):
@@ -314,9 +336,9 @@ def escape(analysis: Analysis) -> str:
 
 
 def _left_over(analysis: Analysis) -> str:
-    """The symmetry that the steepest direction leaves."""
+    """The symmetry that the steepest direction keeps."""
     text = analysis.facts.get("leaves")
-    return f"; it leaves {text}" if text else ""
+    return f"; it keeps {text}" if text else ""
 
 
 def by_irrep(analysis: Analysis) -> str:
@@ -331,11 +353,51 @@ def by_irrep(analysis: Analysis) -> str:
     return f"{len(below)} of {len(found)} sectors have negative eigenvalues: {named}{more}."
 
 
+def moves(analysis: Analysis) -> bool:
+    """Whether the lowest mode changes a response by more than rounding, to first order."""
+    m = analysis.mode
+    if m.moved is not None:
+        return m.moved > ROUNDING
+    reach, scale = (max(abs(v) for row in rows for v in row) for rows in (sum(m.change, ()), m.response))
+    return reach > ROUNDING * scale
+
+
+def omitted(analysis: Analysis) -> dict[str, str]:
+    """Figures that are not drawn, and why."""
+    found = dict(analysis.pictures.omitted) if analysis.pictures else {}
+    if analysis.mode and not moves(analysis):
+        found["mode"] = (
+            f"{mode(analysis).rstrip('.')}; to first order it moves no response of {analysis.mode.layer}, so there "
+            "would be rounding alone to see"
+        )
+    return found
+
+
+def tied(spectrum: Spectrum) -> tuple[tuple[str, ...], int | None]:
+    """The irreps that share the lowest eigenvalue to within their errors, and the dimension of all of them."""
+    low = spectrum.lowest[0]
+    found = [e for e in spectrum.lowest if e.value - low.value <= max(e.residual + low.residual, spectrum.error)]
+    names = tuple(dict.fromkeys(e.irrep for e in found if e.irrep))
+    many = [e.multiplicity for e in found]
+    return names, None if None in many else sum(many)
+
+
+def shared(spectrum: Spectrum) -> str:
+    """``the lowest of q=1 and q=2 agree to within their errors``; empty where one irrep is lowest."""
+    names, dim = tied(spectrum)
+    if len(names) < 2:
+        return ""
+    of = f"{', '.join(names[:-1])} and {names[-1]}" if len(names) <= 6 else f"{len(names)} irreps"
+    total = "" if dim is None else f", {dim:,} dimensions in all"
+    return f"the lowest of {of} agree to within their errors{total}"
+
+
 def mode(analysis: Analysis) -> str:
-    """Where the most negative mode lives."""
+    """Where the lowest mode lives."""
     m = analysis.mode
     shares = ", ".join(f"{100 * share:.0f} % in {name}" for name, share in m.shares.items() if share >= 0.005)
-    return f"the most negative mode, of {m.irrep}, eigenvalue {number(m.value)}: {shares} of its squared norm."
+    which = "the most negative" if m.value < 0 else "the lowest"
+    return f"{which} mode, of {m.irrep}, eigenvalue {number(m.value)}: {shares} of its squared norm."
 
 
 def message(analysis: Analysis, picture: str) -> str:

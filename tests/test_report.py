@@ -356,7 +356,10 @@ def test_an_unstable_point_is_told_with_count_curvature_and_what_to_do():
     assert "1/7.58e-3 = 132 units of flow time" in advice["How fast it falls"]
     assert "17,415 steps" in advice["How fast it falls"]
     assert "0.0233 on E and 7.58e-3 on E⊥; E⊥ gives way first" in advice["How large a step may be"]
-    assert "R^aug 0.250 → 0.200 (changed by -0.0500), train accuracy 0.830 → 0.900" in advice["Where the instability leads"]
+    assert (
+        "R^aug 0.250 → 0.200 (changed by -0.0500), train accuracy 0.830 → 0.900"
+        in advice["Where the instability leads"]
+    )
 
 
 def test_a_stable_point_needs_nothing_modulo_the_flat_directions_that_no_decay_lifts():

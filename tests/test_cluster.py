@@ -11,7 +11,7 @@ import pytest
 import torch
 from problems import classification
 
-from stability import spectrum
+from stability import cluster, spectrum
 from stability.analysis import Settings, analyse
 from stability.cluster import Cluster, Recipe, Serial, pack, pool, unpack
 from stability.curvature import nominal_hessian
@@ -62,6 +62,16 @@ def numbers(analysis: Analysis) -> dict:
 def test_jobs_come_back_with_their_numbers_from_one_process_and_from_two(two):
     for where in (Serial(), two):
         assert sorted(where.run(square, [(i,) for i in range(7)], "squares")) == [(i, i * i) for i in range(7)]
+
+
+def tunables(_: int) -> str:
+    return os.environ["GLIBC_TUNABLES"]
+
+
+def test_each_worker_takes_memory_in_large_pages_and_keeps_what_the_user_has_set(two, monkeypatch):
+    assert {found for _, found in two.run(tunables, [(0,)], "tunables")} == {"glibc.malloc.hugetlb=1"}
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.check=0")
+    assert cluster._tunables() == "glibc.malloc.check=0:glibc.malloc.hugetlb=1"
 
 
 def test_each_worker_keeps_to_one_thread(two):

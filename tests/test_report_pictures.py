@@ -15,7 +15,7 @@ from stability.analysis import Settings
 from stability.curvature import assemble, nominal_hessian
 from stability.fixed import fixed_risk, stabiliser
 from stability.flow import flow
-from stability.groups import Symmetric, defining, irreps
+from stability.groups import Symmetric, irreps, permutation
 from stability.results import Analysis
 from stability.tasks import TaskOptions, load
 from tests import brute
@@ -278,6 +278,6 @@ def test_images_and_matrices_are_grids(name, grid):
 
 def test_points_that_a_group_shuffles_are_no_grid_even_where_their_number_is_a_square():
     group = Symmetric(4)
-    base = defining(group)
+    base = permutation(group)
     assert base.dim == 4 and not breaking.is_grid(base, group)
     assert breaking.laid_out(torch.arange(4.0), base, group) == ((0.0, 1.0, 2.0, 3.0),)

@@ -239,9 +239,9 @@ def _steps(a: Analysis) -> str:
         "The distance from E along exact augmented descent, pushed along the top mode off E, with steps below and "
         f"above 2/λ_max = {number(runs[0].critical_step)}: {'; '.join(parts)}. Above the critical step descent "
         "leaves E even where every eigenvalue is positive: that is an instability of the step, not of the point. The "
-        "prediction is of first order along one mode; where the measured distance levels off below the critical "
-        "step, what is left lies in other modes, which hardly shrink in so few steps, and above it terms of higher "
-        "order set in."
+        "prediction is of first order along one mode. The start need not be that mode alone, to more digits than its "
+        "residual tells, and what lies in slower modes shrinks less: below the critical step the measured distance may "
+        "level off. Above it terms of higher order set in."
     )
 
 

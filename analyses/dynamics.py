@@ -102,7 +102,7 @@ FLOWS = (
     Flow(Case("rot", 1, 40), None, 1e-6, LINEAR_FOLDS),
 )
 MODES = (Case("counterexample"), Case("perm", 1, 40, 1e-2), Case("trans", 0, 100))
-# Digits at a decay with which L-BFGS arrives.
+# Digits at a larger decay too: on digits L-BFGS does not arrive in the iterations it is given, only comes near.
 ENDS = (Case("counterexample"), Case("perm", 1, 40, 1e-2), Case("trans", 0, 100, 1e-2))
 # How an end is looked for: along one partner, along a random mixture, along one partner and keeping its stabiliser.
 WAYS = ("one partner", "mixture", "keeping the symmetry")

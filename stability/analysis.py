@@ -220,9 +220,9 @@ def _sector_file(name: str) -> str:
     return "sector-" + "".join(c if c.isalnum() else "_" for c in name)
 
 
-def densest(settings: Settings) -> int:
-    """The largest sector that is solved as a matrix."""
-    return int(min(DENSE_LIMIT, (settings.memory_gb * 1e9 / (6 * 8)) ** 0.5))
+def densest(settings: Settings, limit: int) -> int:
+    """The largest dimension that is solved as a matrix: up to a limit, and six copies must fit the memory."""
+    return int(min(limit, (settings.memory_gb * 1e9 / (6 * 8)) ** 0.5))
 
 
 def solve_sector(
@@ -253,7 +253,7 @@ def solve_sector(
     operator = block(theta) if block else sectors.sector_hessian(problem, theta, irrep, nominal, memory)
     if not is_large(problem):
         operator.scale = sectors.curvature_scale(problem, theta, settings.seed)
-    if size <= densest(settings):
+    if size <= densest(settings, DENSE_LIMIT):
         began = time.perf_counter()
         matrix = (
             assembly.sector_matrix(problem, theta, irrep, memory)
@@ -528,7 +528,7 @@ class _Run:
             return self.large_spectra()
         nominal = nominal_hessian(problem, self.at)
         self.size = certificates.size(nominal, self.like, settings.seed)
-        fits = n <= min(DENSE_LIMIT, (settings.memory_gb * 1e9 / (6 * 8)) ** 0.5)
+        fits = n <= densest(settings, DENSE_LIMIT)
         dense = fits and self.sectors is None
         on_e = hessian_on_e(problem, self.theta)
         solutions: dict[str, Solution] = {}
@@ -794,20 +794,15 @@ class _Run:
                 missing.append(number)
         if self.pool is None:
             for number in tqdm(missing, desc="sectors", disable=None, leave=False):
-                irrep, size = self.sectors[number]
-                one = solve_sector(
-                    self.problem, self.theta, irrep, size, nominal, floor, self.settings, number, self.checkpoint
-                )
-                self.keep_sector(irrep, one)
-                yield number, one
+                yield number, self.solve_here(number, nominal, floor)
             return
         share = self.pool.memory_gb() or self.settings.memory_gb / self.pool.workers
         settings = replace(self.settings, at="point", memory_gb=share)
         if self.settings.shards > 1:
-            large = [number for number in missing if self.sectors[number][1] > densest(settings)]
+            large = [number for number in missing if self.sectors[number][1] > densest(settings, DENSE_LIMIT)]
             missing = [number for number in missing if number not in large]
             for number in tqdm(large, desc="large sectors", disable=None, leave=False):
-                yield number, self.solve_in_shards(number, nominal, floor)
+                yield number, self.solve_here(number, nominal, floor, self.in_shards(number))
         theta = self.pool.share(pack({"theta": self.theta}))
         names = [(self.sectors[number][0].name, self.sectors[number][1]) for number in missing]
         jobs = [(self.handle, theta, *one, floor, settings, number) for one, number in zip(names, missing, strict=True)]
@@ -819,13 +814,20 @@ class _Run:
             self.keep_sector(self.sectors[missing[place]][0], one)
             yield missing[place], one
 
-    def solve_in_shards(self, number: int, nominal: Operator | None, floor: float) -> SolvedSector:
-        """A sector by products that are summed over shards of the samples, Lanczos being done here."""
+    def in_shards(self, number: int) -> Callable[[Tensor], Operator]:
+        """θ ↦ B_λ of a sector, its products summed over shards of the samples."""
+        irrep = self.sectors[number][0]
+        return lambda theta: sharded_hessian(self.pool, self.source, theta, self.settings.shards, irrep)
+
+    def solve_here(
+        self,
+        number: int,
+        nominal: Operator | None,
+        floor: float,
+        block: Callable[[Tensor], Operator] | None = None,
+    ) -> SolvedSector:
+        """A sector solved by this process, whoever makes its products."""
         irrep, size = self.sectors[number]
-
-        def block(theta: Tensor) -> Operator:
-            return sharded_hessian(self.pool, self.source, theta, self.settings.shards, irrep)
-
         one = solve_sector(
             self.problem, self.theta, irrep, size, nominal, floor, self.settings, number, self.checkpoint, block
         )
@@ -852,7 +854,7 @@ class _Run:
 
     def solve(self, operator: Operator, fresh: Operator, n: int, name: str) -> Solution:
         """Dense up to a few thousand dimensions, Lanczos beyond."""
-        if n <= min(DENSE_SPECTRUM_E, (self.settings.memory_gb * 1e9 / (6 * 8)) ** 0.5):
+        if n <= densest(self.settings, DENSE_SPECTRUM_E):
             with _stage(f"spectrum {name}"):
                 return dense_spectrum(assemble(operator, self.like), fresh, self.settings.eigenvalues)
         return self.krylov(operator, fresh, n, name, None)

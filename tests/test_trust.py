@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,11 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from problems import classification, point_of_e, regression
 
-from analyses import signs
+from analyses.shared import Rows
+from analyses.signs import judged, polynomials
 from stability import certificates, krylov
 from stability.analysis import Settings, analyse
 from stability.curvature import Operator, nominal_hessian
 from stability.eigen import bound_epsilon, dense_spectrum, inertia, lanczos, lanczos_spectrum
+from stability.groups import Symmetric, permutation
 from stability.networks import Classifier, Identity, Pointwise, mlp, squared, supervised
 from stability.problem import Samples
 from stability.storage import Checkpoint
@@ -32,17 +35,17 @@ def spectrum(values: list[float], seed: int = 0, **options):
     return dense_spectrum(h, lambda v: v @ h, 3, **options).spectrum
 
 
-@pytest.mark.parametrize("family", signs.FAMILIES)
+@pytest.mark.parametrize("family", judged.FAMILIES)
 def test_problems_built_to_fool_the_tool_do_not(family):
     for number in range(1000, 1004):
-        row = signs.row(family, number)
-        assert "wrong" not in signs.outcomes(row), row
+        row = judged.row(family, number)
+        assert "wrong" not in judged.outcomes(row), row
 
 
 def test_the_committed_study_has_a_thousand_problems_and_no_wrong_sign():
-    rows = signs.Rows(signs.Path("reports/signs/signs.json"), {"version": 1}).rows
-    assert len(rows) >= 1000 and {r["family"] for r in rows} == set(signs.FAMILIES)
-    assert sum(c["wrong"] for c in signs.counts(rows).values()) == 0
+    rows = Rows(Path("reports/signs/signs.json"), {"version": 1}).rows
+    assert len(rows) >= 1000 and {r["family"] for r in rows} == set(judged.FAMILIES)
+    assert sum(c["wrong"] for c in judged.counts(rows).values()) == 0
 
 
 @given(
@@ -142,7 +145,7 @@ def test_a_product_that_is_off_is_measured_and_taken_off_the_margin():
 
 def test_rounding_of_samples_that_cancel_is_seen_by_summing_them_backwards():
     rng = np.random.default_rng(0)
-    case = signs.cancelling(rng)
+    case = polynomials.cancelling(rng)
     problem, at = case.problem, case.problem.space.embed(case.theta)
     operator = nominal_hessian(problem, at)
     found = certificates.product_error(operator, problem.loss, at, problem.samples, 0.0, 0)
@@ -230,7 +233,7 @@ def test_a_stationary_point_is_recognised_from_nearby():
 
 def test_a_kink_is_seen_by_second_differences_and_a_smooth_risk_is_not_accused():
     for number in range(5):
-        case = signs.kink(np.random.default_rng(number))
+        case = polynomials.kink(np.random.default_rng(number))
         at = case.problem.space.embed(case.theta)
         operator = nominal_hessian(case.problem, at)
         assert certificates.kink(case.problem, at, operator, 0) is not None
@@ -250,7 +253,7 @@ def test_the_norm_of_a_change_is_bounded_from_above():
 
 
 def test_the_budget_of_an_analysis_adds_up_and_no_verdict_goes_beyond_it():
-    rho = signs.permutation(signs.Symmetric(3))
+    rho = permutation(Symmetric(3))
     network = mlp([1 * rho, 2 * rho, 1 * rho], [Pointwise("tanh"), Identity()])
     x, y = torch.randn(2, 8, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     data = Samples(x, y, torch.full((8,), 1 / 8, dtype=torch.float64))

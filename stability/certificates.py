@@ -16,10 +16,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from torch import Tensor
-from torch.func import grad, jvp
 
+from stability import products
 from stability.curvature import Operator
 from stability.eigen import Spectrum, bound_epsilon, lanczos, ritz
+from stability.errors import BadInput
 from stability.networks import MLP, LayerNorm, Pointwise, cross_entropy, logistic, squared, two_masks
 from stability.networks import _parts as parts
 from stability.problem import Problem, Samples
@@ -135,7 +136,7 @@ def product_error(
     found = operator(s)
     try:
         fresh = _fresh(loss, at.double(), s.double(), double(samples))
-    except (RuntimeError, TypeError):  # a user's loss that holds tensors of single precision
+    except (RuntimeError, TypeError, BadInput):  # a user's loss that holds tensors of single precision
         fresh = _fresh(loss, at, s, samples)
     return PROBE * float((found.double() - fresh.double() - decay * s.double()).norm())
 
@@ -144,7 +145,7 @@ def _fresh(loss: Callable[[Tensor, Samples], Tensor], at: Tensor, s: Tensor, sam
     back = flipped(samples)
     total = torch.zeros_like(at)
     for part in back.chunks(max(1, min(CHUNK, (len(back) + 1) // 2))):
-        total = total + jvp(grad(lambda a, part=part: loss(a, part)), (at,), (s,))[1]
+        total = total + products.fresh(loss, at, part, s)
     return total
 
 

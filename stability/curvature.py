@@ -5,35 +5,31 @@ r"""Hessian-vector products of R, R^eqv and R^aug, linearised once and checked a
     R^aug  on L:  ∇²R on the data moved by every g                :func:`augmented_hessian_from_data`, any A
                   ∫ ρ̄(g)ᵀ ∇²R(A) ρ̄(g)v dμ                         :func:`augmented_hessian_from_group`, A in E (Prop. 2)
 
-The two routes to R^aug share nothing but the loss; tests and reports compare them. At a fixed point the
-gradient is differentiated through one retained reverse graph, applied to as many vectors as asked for.
+The two routes to R^aug share nothing but the loss; tests and reports compare them. At a fixed point the gradient is
+differentiated through one retained reverse graph, applied to as many vectors as asked for, wherever that is right: see
+:mod:`stability.products`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from scipy.sparse.linalg import LinearOperator
 from torch import Tensor
-from torch.func import grad, jvp, vmap
 
 from stability.errors import NotFinite
 from stability.groups import Group
+from stability.once import remembered
 from stability.problem import ParameterSpace, Problem, Samples
-
-Loss = Callable[[Tensor, Samples], Tensor]
+from stability.products import RECOMPUTED, RETAINED, Loss, Products, StaleLinearisation, Terms, fresh
 
 # Bytes of one activation of a batch of vectors: beyond the caches a product is memory-bound.
 WORKING_SET = 2**22
 # Numbers of moved input data that are kept rather than made anew.
 MOVED_NUMBERS = 50_000_000
-
-
-class StaleLinearisation(ArithmeticError):
-    """A linearised product disagrees with one computed from scratch, or is not symmetric."""
 
 
 @dataclass
@@ -49,6 +45,7 @@ class Operator:
         gradient: the gradient at the point, where known, (dim).
         products: how many were taken so far.
         scale: size, per unit vector, of what was added up to products, where it cancels to something smaller.
+        notes: which slower route its products take, and why; shared with what is made of it.
     """
 
     dim: int
@@ -57,6 +54,7 @@ class Operator:
     cost: int = 1
     batch: int = 64
     gradient: Tensor | None = None
+    notes: list[str] = field(default_factory=list)
     products: int = field(default=0, init=False)
     scale: float = field(default=0.0, init=False)
 
@@ -100,9 +98,16 @@ class Operator:
 
 
 def linearise(
-    loss: Loss, at: Tensor, samples: Samples, weight_decay: float, name: str, chunk: int, width: int
+    loss: Loss,
+    at: Tensor,
+    samples: Samples,
+    weight_decay: float,
+    name: str,
+    chunk: int,
+    width: int,
+    memory: dict | None = None,
 ) -> Operator:
-    """The Hessian of Σ_s w_s ℓ_s + μ/2‖·‖² at a point, as an operator.
+    """The Hessian of Σ_s w_s ℓ_s + μ/2‖·‖² at a point, as an operator whose products are checked before they are used.
 
     Args:
         loss: (parameters, samples) ↦ the weighted sum of losses.
@@ -112,21 +117,21 @@ def linearise(
         name: for messages.
         chunk: samples per graph.
         width: coordinates of the widest activation, from which the batch follows.
+        memory: of a search, see :class:`stability.products.Products`.
+
+    Raises:
+        StaleLinearisation: no route to a product is right.
     """
-    point = at.detach().clone().requires_grad_()
-    gradients = [torch.autograd.grad(loss(point, part), point, create_graph=True)[0] for part in samples.chunks(chunk)]
+    notes: list[str] = []
+    terms = Terms(loss, at.detach(), lambda: samples.chunks(chunk))
+    products = Products(terms, name, RETAINED, memory, notes)
 
     def apply(v: Tensor) -> Tensor:
-        total = weight_decay * v
-        for gradient in gradients:
-            if gradient.requires_grad:  # a loss linear in the parameters has none
-                (product,) = torch.autograd.grad(gradient, point, v, retain_graph=True, is_grads_batched=True)
-                total = total + product
-        return total
+        return weight_decay * v + products(v)
 
     batch = max(1, min(256, WORKING_SET // (8 * width * min(chunk, len(samples.x)))))
-    total_gradient = sum(g.detach() for g in gradients) + weight_decay * point.detach()
-    return Operator(len(at), apply, name, batch=batch, gradient=total_gradient)
+    gradient = terms.gradient(at.detach()) + weight_decay * at.detach()
+    return Operator(len(at), apply, name, batch=batch, gradient=gradient, notes=notes)
 
 
 def _width(problem: Problem) -> int:
@@ -138,11 +143,11 @@ def nominal_hessian(problem: Problem, at: Tensor, chunk: int = 4096) -> Operator
     return linearise(problem.loss, at, problem.samples, problem.weight_decay, "∇²R", chunk, _width(problem))
 
 
-def equivariant_hessian(problem: Problem, theta: Tensor, chunk: int = 4096) -> Operator:
-    """∇²R^eqv in coordinates of E, through the equivariant layers."""
-    return linearise(
-        problem.equivariant_loss, theta, problem.samples, problem.weight_decay, "∇²R^eqv", chunk, _width(problem)
-    )
+def equivariant_hessian(problem: Problem, theta: Tensor, chunk: int = 4096, searching: bool = False) -> Operator:
+    """∇²R^eqv in coordinates of E, through the equivariant layers; a search believes what was checked at its start."""
+    loss, width = problem.equivariant_loss, _width(problem)
+    memory = remembered(problem).setdefault(("∇²R^eqv", theta.dtype, len(problem.samples)), {}) if searching else None
+    return linearise(loss, theta, problem.samples, problem.weight_decay, "∇²R^eqv", chunk, width, memory)
 
 
 def augmented_hessian_from_data(problem: Problem, at: Tensor, chunk: int = 512) -> Operator:
@@ -151,20 +156,20 @@ def augmented_hessian_from_data(problem: Problem, at: Tensor, chunk: int = 512) 
     Forward over reverse and recomputed every time, so it shares no derivative with the linearised route. Moved
     data that fits is made once, equal samples merged; else it is made anew for every product, element by element.
     """
-    point = at.detach()
     numbers = problem.moves * problem.samples.x.numel()
     merged = [problem.augmented()] if numbers <= MOVED_NUMBERS else None
+    notes: list[str] = []
+
+    def parts() -> Iterator[Samples]:
+        return (part for data in merged or problem.moved() for part in data.chunks(chunk))
+
+    products = Products(Terms(problem.loss, at.detach(), parts), "∇²R^aug", RECOMPUTED, None, notes)
 
     def apply(v: Tensor) -> Tensor:
-        total = problem.weight_decay * v
-        for data in merged or problem.moved():
-            for part in data.chunks(chunk):
-                gradient = grad(lambda a, part=part: problem.loss(a, part))
-                total = total + vmap(lambda t, f=gradient: jvp(f, (point,), (t,))[1])(v)
-        return total
+        return problem.weight_decay * v + products(v)
 
     batch = max(1, min(256, WORKING_SET // (8 * _width(problem) * chunk)))
-    return Operator(len(at), apply, "∇²R^aug from moved data", problem.moves, batch)
+    return Operator(len(at), apply, "∇²R^aug from moved data", problem.moves, batch, notes=notes)
 
 
 def augmented_hessian_from_group(problem: Problem, nominal: Operator) -> Operator:
@@ -178,7 +183,8 @@ def augmented_hessian_from_group(problem: Problem, nominal: Operator) -> Operato
             total += weight * space.act(inverse, nominal(space.act(g, v)))
         return total
 
-    return Operator(nominal.dim, apply, "∇²R^aug from the group average", cost=len(elements), batch=nominal.batch)
+    name = "∇²R^aug from the group average"
+    return Operator(nominal.dim, apply, name, cost=len(elements), batch=nominal.batch, notes=nominal.notes)
 
 
 def transverse(operator: Operator, space: ParameterSpace) -> Operator:
@@ -187,7 +193,7 @@ def transverse(operator: Operator, space: ParameterSpace) -> Operator:
     def apply(v: Tensor) -> Tensor:
         return space.transverse_part(operator(space.transverse_part(v)))
 
-    return Operator(operator.dim, apply, f"{operator.name} on E⊥", operator.cost, operator.batch)
+    return Operator(operator.dim, apply, f"{operator.name} on E⊥", operator.cost, operator.batch, notes=operator.notes)
 
 
 def compress(operator: Operator, space: ParameterSpace) -> Operator:
@@ -196,7 +202,8 @@ def compress(operator: Operator, space: ParameterSpace) -> Operator:
     def apply(t: Tensor) -> Tensor:
         return space.project(operator(space.embed(t)))
 
-    return Operator(space.dim_equivariant, apply, f"{operator.name} on E", operator.cost, operator.batch)
+    name = f"{operator.name} on E"
+    return Operator(space.dim_equivariant, apply, name, operator.cost, operator.batch, notes=operator.notes)
 
 
 def assemble(operator: Operator, like: Tensor, progress: Callable[[int], None] | None = None) -> Tensor:
@@ -246,20 +253,21 @@ def check_product(
 ) -> float:
     """Compare a linearised product with one computed from scratch, and ⟨u, Hv⟩ with ⟨v, Hu⟩.
 
-    The fresh product is forward over reverse, the linearised one reverse over reverse.
+    The fresh product is forward over reverse where finite differences confirm that, the linearised one reverse over
+    reverse.
 
     Returns:
-        the relative mismatch ‖Hv − fresh‖/‖fresh‖.
+        the relative mismatch ‖Hv − scratch‖/‖scratch‖.
 
     Raises:
         StaleLinearisation: mismatch or asymmetry beyond rounding: an error, never a warning.
     """
     generator = torch.Generator().manual_seed(seed)
     u, v = torch.randn(2, operator.dim, generator=generator, dtype=torch.float64).to(at)
-    fresh = jvp(grad(lambda a: loss(a, samples)), (at,), (v,))[1] + weight_decay * v
+    scratch = fresh(loss, at, samples, v, operator.name) + weight_decay * v
     hu, hv = operator(torch.stack([u, v]))
-    scale = float(fresh.norm()) or 1.0
-    mismatch = float((hv - fresh).norm()) / scale
+    scale = float(scratch.norm()) or 1.0
+    mismatch = float((hv - scratch).norm()) / scale
     asymmetry = abs(float(u @ hv - v @ hu)) / (scale * float(u.norm()))
     if not max(mismatch, asymmetry) <= _tolerance(at):
         raise StaleLinearisation(

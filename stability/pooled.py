@@ -126,10 +126,10 @@ def pooled_hessian(problem: Problem, theta: Tensor, chunk: int = 256) -> Operato
     return Operator(len(theta), hessian, "∇²R^eqv", batch=64)
 
 
-def hessian_on_e(problem: Problem, theta: Tensor) -> Operator:
+def hessian_on_e(problem: Problem, theta: Tensor, searching: bool = False) -> Operator:
     """∇²R^eqv in coordinates of E: hand-written for a network, else through the automatic derivative."""
     if not hasattr(problem.model, "network"):
-        return equivariant_hessian(problem, theta)
+        return equivariant_hessian(problem, theta, searching=searching)
     pooled = pooled_hessian(problem, theta)
     if pooled is not None:
         return pooled

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import grad, jvp
+from torch.func import jvp
 
 from stability.curvature import Operator, StaleLinearisation
 from stability.eigen import Density, Eigenvalue, Spectrum
@@ -21,6 +21,7 @@ from stability.errors import BadInput
 from stability.groups import Group, Irrep, Representation, constituents, irreps, listed
 from stability.linearised import network_hessian
 from stability.problem import ParameterSpace, Problem, Samples
+from stability.products import fresh
 from stability.record import Record
 
 CHECK_NUMBERS = 200_000_000
@@ -220,9 +221,8 @@ def sector_hessian(
         operator.scale = max(operator.scale, float(moved.norm() / partners.norm().clamp_min(1e-300)))
         return lower(space, irrep, moved.unflatten(0, partners.shape[:2]))
 
-    operator = Operator(
-        sum(sizes(space, irrep)), apply, f"B_{irrep.name}", irrep.dim, max(1, nominal.batch // irrep.dim)
-    )
+    batch = max(1, nominal.batch // irrep.dim)
+    operator = Operator(sum(sizes(space, irrep)), apply, f"B_{irrep.name}", irrep.dim, batch, notes=nominal.notes)
     return operator
 
 
@@ -230,7 +230,7 @@ def curvature_scale(problem: Problem, theta: Tensor, seed: int) -> float:
     """‖∇²R v‖/‖v‖ for a random v in L: what the rounding of a block that is nearly zero is measured against."""
     at = problem.space.embed(theta)
     v = torch.randn(len(at), generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(at)
-    moved = jvp(grad(lambda a: problem.loss(a, problem.samples)), (at,), (v,))[1]
+    moved = fresh(problem.loss, at, problem.samples, v)
     return float(moved.norm() / v.norm())
 
 
@@ -241,7 +241,7 @@ def check_sector(problem: Problem, theta: Tensor, irrep: Irrep, operator: Operat
 
 
 def compare(problem: Problem, theta: Tensor, irrep: Irrep, operator: Operator, seed: int) -> tuple[float, float] | None:
-    """One product with a Gaussian s against forward-over-reverse products of R on the dense partners.
+    """One product with a Gaussian s against products of R on the dense partners, from scratch.
 
     Returns:
         the mismatch relative to ‖H S e_j‖, or to the operator's ``scale``, of which B_λ s may be a far smaller
@@ -271,12 +271,11 @@ def compare(problem: Problem, theta: Tensor, irrep: Irrep, operator: Operator, s
         return _refused_if(off / float(s.norm() * product.norm()), operator.name, s), off / 2**0.5
     # Backwards through the samples, so that sums round differently.
     samples = Samples(*(part.flip(0) for part in problem.samples))
-    gradient = grad(lambda a: problem.loss(a, samples))
-    moved = torch.stack([jvp(gradient, (at,), (v,))[1] for v in partners])
-    fresh = lower(space, irrep, moved) + problem.weight_decay * s
-    off = float((operator(s) - fresh).norm())
+    moved = fresh(problem.loss, at, samples, partners)
+    lowered = lower(space, irrep, moved) + problem.weight_decay * s
+    off = float((operator(s) - lowered).norm())
     scale = max(float(moved.norm()) / irrep.dim**0.5, operator.scale * float(s.norm()))
-    return _refused_if(off / max(float(fresh.norm()), scale, 1e-300), operator.name, s), off
+    return _refused_if(off / max(float(lowered.norm()), scale, 1e-300), operator.name, s), off
 
 
 def _second_derivative(problem: Problem, at: Tensor, v: Tensor) -> Tensor:

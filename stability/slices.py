@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.func import grad, jvp
+from torch.func import grad
 
 from stability.fixed import FixedRisk
 from stability.problem import Problem
+from stability.products import fresh
 
 # Where the risk has left its quadratic prediction by this part of the prediction, and how much further is shown.
 LEFT, BEYOND = 0.5, 1.5
@@ -98,7 +99,7 @@ def line(
         points: odd, so that t = 0 is among them.
     """
     gradient = grad(problem.risk)
-    nominal_value = float(v @ jvp(gradient, (at,), (v,))[1])
+    nominal_value = float(v @ (fresh(problem.loss, at, problem.samples, v) + problem.weight_decay * v))
     nominal_slope = float(gradient(at) @ v)
     slope = nominal_slope if space == "E" else 0.0
     far = reach(risk, at, v, value, slope)

@@ -112,7 +112,7 @@ class _OnE:
     def hessian(self, theta: np.ndarray) -> np.ndarray:
         at = self.tensor(theta)
         try:
-            return assemble(hessian_on_e(self.problem, at), at).cpu().double().numpy()
+            return assemble(hessian_on_e(self.problem, at, searching=True), at).cpu().double().numpy()
         except StaleLinearisation as error:
             raise runaway(self.problem, at) or error from error
 
@@ -122,7 +122,7 @@ class _OnE:
         if self._linearised is None or not np.array_equal(self._linearised[0], theta):
             problem = single(self.problem) if large else self.problem
             at = self.tensor(theta)
-            self._linearised = (theta.copy(), hessian_on_e(problem, at.float() if large else at))
+            self._linearised = (theta.copy(), hessian_on_e(problem, at.float() if large else at, searching=True))
         direction = self.tensor(v)
         moved = self._linearised[1](direction.float() if large else direction)
         return moved.cpu().double().numpy()

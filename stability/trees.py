@@ -35,6 +35,7 @@ from stability.errors import BadInput
 from stability.groups import DirectSum, Element, Group, Representation, TensorProduct, trivial
 from stability.layers import Layer
 from stability.problem import ParameterSpace, Problem, Samples
+from stability.products import fresh
 
 # Beyond so many elements a bare risk is not averaged over moved weights: each costs a whole evaluation.
 BARE_ORDER = 200
@@ -183,7 +184,7 @@ def twice_differentiable(name: str, loss: Callable[[Tensor], Tensor], at: Tensor
         value = loss(at)
         if value.ndim != 0:
             raise BadInput(f"{name}: the risk has shape {tuple(value.shape)}; it must be a single number")
-        product = jvp(grad(loss), (at,), (torch.ones_like(at),))[1]
+        product = _second(name, loss, at)
     except BadInput:
         raise
     except Exception as error:
@@ -192,6 +193,15 @@ def twice_differentiable(name: str, loss: Callable[[Tensor], Tensor], at: Tensor
     for what, found in (("value", value), ("Hessian", product)):
         if not torch.isfinite(found).all():
             raise BadInput(f"{name}: its {what} at the given tensors is not finite; start where the risk is smooth")
+
+
+def _second(name: str, loss: Callable[[Tensor], Tensor], at: Tensor) -> Tensor:
+    """A Hessian-vector product, by forward over reverse or, where torch has none (grid_sample), any other way."""
+    ones = torch.ones_like(at)
+    try:
+        return jvp(grad(loss), (at,), (ones,))[1]
+    except (NotImplementedError, RuntimeError):
+        return fresh(lambda a, _: loss(a), at, None, ones, name)
 
 
 def from_risk(

@@ -18,6 +18,7 @@ Differences settle it because they rest on first derivatives alone; their error 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -62,14 +63,15 @@ class Terms:
 
     def gradient(self, at: Tensor) -> Tensor:
         """Σ ∇ℓ at another point, by first derivatives alone."""
-        point = at.detach().requires_grad_()
-        total = torch.zeros_like(at)
-        for part in self.parts():
-            value = self.loss(point, part)
-            if value.requires_grad:
-                (found,) = torch.autograd.grad(value, point, allow_unused=True)
-                total = total if found is None else total + found
-        return total
+        with differentiating():
+            point = at.detach().clone().requires_grad_()
+            total = torch.zeros_like(point)
+            for part in self.parts():
+                value = self.loss(point, part)
+                if value.requires_grad:
+                    (found,) = torch.autograd.grad(value, point, allow_unused=True)
+                    total = total if found is None else total + found
+            return total
 
     def graphs(self) -> tuple[Tensor, list[Tensor]]:
         """The point as a leaf and the gradients of the pieces with their graphs, those that depend on it."""
@@ -86,6 +88,13 @@ class Terms:
     def written(self) -> Terms:
         """The same with fused operations written out."""
         return Terms(written_out(self.loss), self.at, self.parts)
+
+
+@contextlib.contextmanager
+def differentiating() -> Iterator[None]:
+    """Derivatives, though the caller has them switched off: without them a product would be zero without a word."""
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
 
 
 def batched(terms: Terms) -> Rows:
@@ -342,9 +351,13 @@ class Products:
 
     def __call__(self, v: Tensor) -> Tensor:
         """(k, dim) → (k, dim)."""
-        width = len(v)
-        if not width or not v.shape[1]:
+        if not v.numel():
             return torch.zeros_like(v)
+        with differentiating():
+            return self._product(v.clone() if v.is_inference() else v.detach())
+
+    def _product(self, v: Tensor) -> Tensor:
+        width = len(v)
         if width not in self.settled:
             self._settle(width, v)
         product = self._route(self.settled[width])(v)
@@ -432,6 +445,7 @@ def fresh(loss: Loss, at: Tensor, samples: Samples, v: Tensor, name: str = "∇�
     """
     memory = remembered(loss).setdefault(("fresh", getattr(loss, "__name__", ""), at.dtype, len(samples or ())), {})
     terms = Terms(loss, at.detach(), lambda: (samples,))
-    apply = reference(terms, name, memory, SCRATCH)[1]
-    moved = [apply(row[None])[0] for row in v.reshape(-1, len(at))]
+    with differentiating():
+        apply = reference(terms, name, memory, SCRATCH)[1]
+        moved = [apply(row[None])[0] for row in v.detach().reshape(-1, len(at))]
     return torch.stack(moved).reshape(v.shape) if moved else torch.zeros_like(v)

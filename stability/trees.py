@@ -201,6 +201,7 @@ def _second(name: str, loss: Callable[[Tensor], Tensor], at: Tensor) -> Tensor:
     try:
         return jvp(grad(loss), (at,), (ones,))[1]
     except (NotImplementedError, RuntimeError):
+        grad(loss)(at)  # raises for a value that left torch on its way, and for functions that hide their backward
         return fresh(lambda a, _: loss(a), at, None, ones, name)
 
 

@@ -25,6 +25,7 @@ from torch.func import grad
 from tqdm import tqdm
 
 from stability import assembly, certificates, flat, identities, krylov, least, modes, pictures, results, sectors
+from stability.assumptions import check_assumptions
 from stability.cluster import Pool, Recipe, Serial, Source, digest, pack, problem_of, remember, unpack
 from stability.curvature import (
     Operator,
@@ -75,7 +76,6 @@ SYMMETRY = 4.0
 # Epochs after which λ_min is recorded along training, and samples × weights × products that this may take.
 WATCHED, WATCHED_WORK = (0, 1, 2, 5, 10, 20, 35), 3e11
 OTHER_POINTS = 6
-ASSUMPTION_TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3}
 
 
 @dataclass(frozen=True)
@@ -329,34 +329,6 @@ def search_job(source: Source, kind: str, theta: bytes, tolerance: float) -> byt
     return pack({"theta": search(problem, kind, unpack(theta)[0]["theta"].to(problem.samples.x), tolerance)})
 
 
-def check_assumptions(problem: Problem, seed: int) -> dict[str, float]:
-    """The measured violation of every assumption; {} where the problem does not say how to measure them.
-
-    Raises:
-        BadInput: one that fails; the message names where, the group element and the violation.
-    """
-    if not torch.isfinite(problem.samples.x).all():
-        bad = int((~torch.isfinite(problem.samples.x)).sum())
-        raise BadInput(f"{problem.name}: {bad} input values are not finite; clean the data")
-    if problem.assumptions is None:
-        return {}
-    with _stage("assumptions"):
-        measured = problem.assumptions(seed)
-    limit = ASSUMPTION_TOLERANCE[problem.samples.x.dtype]
-    mend = {
-        "orthogonal": "change the inner product so that ρ is orthogonal",
-        "homomorphism": "give matrices or permutations with ρ(gh) = ρ(g)ρ(h)",
-        "equivariant_layers": "declare the representations the layer has, or give it strides and padding that map the "
-        "grid onto itself",
-        "equivariant_nonlinearities": "use a σ that commutes with ρ, such as a norm nonlinearity",
-        "invariant_loss": "use a loss with ℓ(ρ(g)y, ρ(g)y') = ℓ(y, y')",
-    }
-    for name, (violation, where) in measured.items():
-        if not violation <= limit:
-            raise BadInput(f"assumption {name} fails by {violation:.2e} at {where}; {mend.get(name, 'mend it')}")
-    return {name: violation for name, (violation, _) in measured.items()}
-
-
 class _Run:
     """State of one analysis; each method is a stage."""
 
@@ -426,7 +398,8 @@ class _Run:
             )
 
     def check_assumptions(self) -> None:
-        measured = check_assumptions(self.problem, self.settings.seed)
+        with _stage("assumptions"):
+            measured = check_assumptions(self.problem, self.settings.seed)
         if measured:
             self.keep(assumptions=measured)
 
@@ -633,9 +606,16 @@ class _Run:
                 solutions["aug.E_perp"] = self.certified("E_perp", solutions["aug.E_perp"], missed)
             self.kink = certificates.kink(problem, self.at, nominal, settings.seed)
         self.hvps += nominal.products + on_e.products
+        self.noted(nominal, on_e)
         self.publish(solutions)
         self.outcome.directions = self.leading_tensors(solutions)
         return solutions
+
+    def noted(self, *operators: Operator) -> None:
+        """Which slower route products took, and why, among the facts."""
+        notes = [note for operator in operators for note in operator.notes]
+        if notes:
+            self.keep(facts={**self.outcome.analysis.facts, "products": "; ".join(notes)})
 
     def large_spectra(self) -> dict[str, Solution]:
         """As :meth:`spectra` through the equivariant layers alone: E and its sectors, nothing dense in L."""

@@ -31,6 +31,7 @@ from stability import analysis as engine
 from stability import report as reports
 from stability import sectors as blocks
 from stability.analysis import Outcome, Settings
+from stability.assumptions import check_assumptions
 from stability.checkpoints import load_weights
 from stability.curvature import (
     Operator,
@@ -45,7 +46,7 @@ from stability.errors import BadInput
 from stability.groups import Representation
 from stability.modules import Data, gather, holding
 from stability.networks import MLP, Classifier, supervised
-from stability.pooled import hessian_on_e
+from stability.pooled import checked_on_e
 from stability.problem import Problem, Samples
 from stability.results import Analysis, Verdicts
 from stability.sectors import Sector
@@ -162,7 +163,7 @@ def check(problem: Problem, seed: int = 0) -> dict[str, float]:
     Raises:
         BadInput: one that fails; the message names the layer or space, the generator and the violation.
     """
-    return engine.check_assumptions(problem, seed)
+    return check_assumptions(problem, seed)
 
 
 def find_points(
@@ -200,10 +201,13 @@ def hessian(problem: Problem, point: Point = None, risk: str = "aug", space: str
     ==========  =========================================================================================
 
     Raises:
-        BadInput: an unknown risk or space; R^aug at a point off E without an action on the data.
+        BadInput: an unknown risk or space; R^aug at a point off E without an action on the data; an assumption that
+            fails, except for ∇²R, which rests on none.
     """
     _choice("risk", risk, RISKS)
     problem, point = fitted(problem, point)
+    if risk != "nominal":
+        check_assumptions(problem, 0)
     theta, at, distance = locate(problem, point)
     on_e = problem.space.embed(theta)
     if space not in SPACES:
@@ -212,13 +216,16 @@ def hessian(problem: Problem, point: Point = None, risk: str = "aug", space: str
         if risk != "aug":
             raise BadInput(f"space {space!r} is a sector of R^aug; give risk='aug'")
         nominal = None if hasattr(problem.model, "network") else nominal_hessian(problem, on_e)
-        return blocks.sector_hessian(problem, theta, known[space], nominal)
+        block = blocks.sector_hessian(problem, theta, known[space], nominal)
+        if nominal is None:  # an automatic one checks itself
+            blocks.compare(problem, theta, known[space], block, 0)
+        return block
     if risk == "eqv" and space != "E":
         raise BadInput(f"R^eqv is a risk on E; give space='E', not {space!r}")
     if space == "E":
         if risk == "nominal":
             return compress(nominal_hessian(problem, on_e), problem.space)
-        return hessian_on_e(problem, theta)
+        return checked_on_e(problem, theta)
     if space == "E_perp":
         nominal = nominal_hessian(problem, on_e)
         whole = nominal if risk == "nominal" else augmented_hessian_from_group(problem, nominal)
@@ -268,9 +275,11 @@ def _resolve(run: engine._Run) -> dict:
     run.sectors = run.irreps()
     if run.sectors is None:
         raise BadInput(f"{run.problem.name}: {run.outcome.analysis.facts['sectors']}")
-    on_e = hessian_on_e(run.problem, run.theta)
+    on_e = checked_on_e(run.problem, run.theta)
     solutions = {"eqv.E": run.solve(on_e, on_e, run.space.dim_equivariant, "eqv-E")}
-    run.resolve(solutions, None if run.large else nominal_hessian(run.problem, run.at), 0.0)
+    # A network's sectors have products of their own.
+    layered = hasattr(run.problem.model, "network")
+    run.resolve(solutions, None if layered else nominal_hessian(run.problem, run.at), 0.0)
     return solutions
 
 

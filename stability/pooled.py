@@ -19,11 +19,12 @@ from torch import Tensor
 from torch.func import jvp
 
 from stability.assembly import one_hidden_layer
-from stability.curvature import Operator, equivariant_hessian
+from stability.curvature import Operator, check_product, equivariant_hessian
 from stability.groups import Representation, sector_basis, trivial_irrep
 from stability.layers import Layer, LayerAt
 from stability.linearised import NetworkHessian, Stage, network_hessian
 from stability.problem import Problem, Samples
+from stability.products import StaleLinearisation
 
 
 class PooledAt(LayerAt):
@@ -134,3 +135,16 @@ def hessian_on_e(problem: Problem, theta: Tensor, searching: bool = False) -> Op
     if pooled is not None:
         return pooled
     return replace(network_hessian(problem, theta, trivial_irrep(problem.group)), name="∇²R^eqv")
+
+
+def checked_on_e(problem: Problem, theta: Tensor, seed: int = 0) -> Operator:
+    """The same, compared with a product from scratch; the automatic derivative where a network's own arithmetic fails."""
+    operator = hessian_on_e(problem, theta)
+    if not hasattr(problem.model, "network"):
+        return operator  # checked by its own products
+    try:
+        check_product(operator, problem.equivariant_loss, theta, problem.samples, problem.weight_decay, seed)
+    except StaleLinearisation as error:
+        operator = equivariant_hessian(problem, theta)
+        operator.notes.append(f"∇²R^eqv: by the automatic derivative, for the network's own is off ({error})")
+    return operator

@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.func import grad
 from tqdm import tqdm
 
-from stability import assembly, certificates, flat, identities, krylov, least, modes, pictures, results, sectors
+from stability import assembly, certificates, flat, identities, kinks, krylov, least, modes, pictures, results, sectors
 from stability.assumptions import check_assumptions
 from stability.cluster import Pool, Recipe, Serial, Source, digest, pack, problem_of, remember, unpack
 from stability.curvature import (
@@ -76,6 +76,8 @@ SYMMETRY = 4.0
 # Epochs after which λ_min is recorded along training, and samples × weights × products that this may take.
 WATCHED, WATCHED_WORK = (0, 1, 2, 5, 10, 20, 35), 3e11
 OTHER_POINTS = 6
+# Sectors whose lowest vector is probed for kinks, those with the lowest first: twenty gradients each.
+PROBED = 24
 
 
 @dataclass(frozen=True)
@@ -354,7 +356,9 @@ class _Run:
         self.source = recipe or problem
         self.handle = self.pool.share(self.source) if self.pool is not None else None
         self.budgets: dict[str, certificates.Budget] = {}
-        self.size, self.kink = 0.0, None
+        self.size = 0.0
+        self.kink: kinks.Bend | None = None
+        self.ends: list[tuple[Irrep, Tensor]] = []
 
     def all(self) -> Outcome:
         self.check_memory()
@@ -604,7 +608,7 @@ class _Run:
             if self.sectors is None:
                 solutions["aug.E"] = self.certified("E", solutions["aug.E"], missed)
                 solutions["aug.E_perp"] = self.certified("E_perp", solutions["aug.E_perp"], missed)
-            self.kink = certificates.kink(problem, self.at, nominal, settings.seed)
+            self.kink = self.find_kink(solutions)
         self.hvps += nominal.products + on_e.products
         self.noted(nominal, on_e)
         self.publish(solutions)
@@ -695,17 +699,19 @@ class _Run:
             self.keep(sectors=tuple(self.described(i, solved[i], solved)[0] for i in sorted(solved)))
         found = [self.described(i, solved[i], solved) for i in range(len(self.sectors))]
         self.keep(sectors=tuple(sector for sector, _, _ in found))
-        parts, lowest, budgets = [], None, []
+        parts, lowest, budgets, at_ends = [], None, [], []
         for (irrep, _), (_, solution, budget) in zip(self.sectors, found, strict=True):
             if irrep.is_trivial:
                 solutions["aug.E"] = solution
                 continue
             budgets.append(budget)
             parts.append(solution.spectrum)
+            at_ends.append((irrep, solution))
             value = float(solution.values.min())
             if lowest is None or value < lowest[0]:
                 lowest = (value, irrep, solution.values, solution.vectors)
         self.wholes = [solutions["aug.E"].spectrum, *parts]
+        self.ends = _ends(at_ends)
         total = space.dim - space.dim_equivariant
         spectrum = sectors.union(parts, total, settings.eigenvalues)
         values = vectors = self.like.new_zeros(0)
@@ -880,7 +886,7 @@ class _Run:
         nominal = judge([whole], report.grad_norm["nominal"], point.tolerance, kink, doubt or self.no_nominal_point())
         # The block on E⊥ alone is a statement about A itself: no Newton step enters.
         across = judge([across_e], kink_margin=kink, doubt=rough)
-        certificate = certificates.Certificate(dict(self.budgets), near, self.kink)
+        certificate = certificates.Certificate(dict(self.budgets), near, self.kink.size if self.kink else None)
         lowest, highest = perp_spectrum.smallest, perp_spectrum.largest
         top = solutions["eqv.E"].spectrum.largest
         self.keep(
@@ -907,14 +913,28 @@ class _Run:
         on_e = round(float(self.space.project(self.exchanges).square().sum()))
         return on_e, len(self.exchanges) - on_e
 
+    def find_kink(self, solutions: dict[str, Solution]) -> kinks.Bend | None:
+        """A kink of R at the point, looked for where the signs are decided: at both ends of every sector.
+
+        Of the partners of an end one Gaussian combination stands for all: what bends along any of them bends along it.
+        """
+        generator = torch.Generator().manual_seed(self.settings.seed)
+        rows = []
+        for irrep, v in self.ends:
+            partners = sectors.lift(self.space, irrep, v)
+            c = torch.randn(len(partners), generator=generator, dtype=torch.float64).to(partners)
+            rows.append(c @ partners)
+        ends = solutions.get("eqv.E")
+        if ends is not None and len(ends.values):
+            rows += [self.space.embed(ends.vectors[int(k)]) for k in (ends.values.argmin(), ends.values.argmax())]
+        if self.sectors is None and (ends := solutions.get("aug.E_perp")) is not None and len(ends.values):
+            rows += [ends.vectors[int(k)] for k in (ends.values.argmin(), ends.values.argmax())]
+        rows = [row for row in rows if float(row.norm()) > 0]
+        return kinks.kink(self.problem, self.at, torch.stack(rows) if rows else None, self.settings.seed)
+
     def rough(self) -> str:
         """Why the Hessian says nothing, where the risk has none."""
-        if self.kink is None:
-            return ""
-        return (
-            f"second differences of the risk grow as their step shrinks (a kink of size {self.kink:.1e}), so no "
-            "Hessian exists at this point; use a smooth risk"
-        )
+        return "" if self.kink is None else kinks.said(self.kink)
 
     def stationarity(
         self, point: StationaryPoint, solutions: dict[str, Solution], known_zeros: int
@@ -1072,6 +1092,14 @@ class _Run:
                 replace(report, lowest=lowest[i] if i < len(lowest) else ()) for i, report in enumerate(reports)
             )
             self.keep(point=reports[0], points=reports)
+
+
+def _ends(found: list[tuple[Irrep, Solution]]) -> list[tuple[Irrep, Tensor]]:
+    """Coordinates of the lowest vector of every sector and of the highest, the lowest sectors first."""
+    ordered = sorted((f for f in found if len(f[1].values)), key=lambda f: float(f[1].values.min()))
+    low = [(irrep, s.vectors[int(s.values.argmin())]) for irrep, s in ordered]
+    high = [(irrep, s.vectors[int(s.values.argmax())]) for irrep, s in ordered]
+    return [*low[:PROBED], *high[: PROBED // 3]]
 
 
 def _no_point(near: certificates.Stationarity, what: str = "∇R^eqv") -> str:

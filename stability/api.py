@@ -54,6 +54,7 @@ from stability.stationary import StationaryPoint
 from stability.stationary import find_points as search
 from stability.storage import Checkpoint, prepare_folder
 from stability.trees import Tensors, pack, unpack
+from stability.verdict import on_kink
 
 RISKS, SPACES = ("nominal", "eqv", "aug"), ("L", "E", "E_perp")
 # Off E by no more than this share of its norm, a point counts as one of E.
@@ -266,9 +267,19 @@ def sectors(
     """
     problem, point = fitted(problem, point)
     settings = Settings(sectors=names, eigenvalues=eigenvalues, memory_gb=memory_gb)
-    run = _run(problem, locate(problem, point)[0], settings)
-    _resolve(run)
-    return run.outcome.analysis.sectors
+    return judged_sectors(problem, locate(problem, point)[0], settings)[0]
+
+
+def judged_sectors(problem: Problem, theta: Tensor, settings: Settings) -> tuple[tuple[Sector, ...], str]:
+    """The blocks at a point of E, and why their signs are withheld where it lies on a kink, as verdicts are."""
+    run = _run(problem, theta, settings)
+    solutions = _resolve(run)
+    found = run.outcome.analysis.sectors
+    if run.large:
+        return found, ""
+    run.kink = run.find_kink(solutions)
+    doubt = on_kink(problem.kink_margin(run.at) if problem.kink_margin else None) or run.rough()
+    return (tuple(replace(sector, sign="undecided") for sector in found) if doubt else found), doubt
 
 
 def _resolve(run: engine._Run) -> dict:

@@ -4,7 +4,7 @@ products        ‖(H̃ − H)s‖ for a Gaussian s, H̃ by another route, in an
 symmetry        what the measured violation of the assumptions may do to the Hessian
 stationarity    one more Newton step on E: does the gradient vanish with it, how far is it, what does it change
 Kantorovich     h = βKη ≤ ½ proves a stationary point within a radius, K from bounds on the network's derivatives
-smoothness      second differences of the risk against the Hessian: a kink makes them grow like 1/t
+smoothness      differences of the gradient on both sides of the point, see :mod:`stability.kinks`
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class Certificate:
     Attributes:
         spaces: ``E``, ``E_perp``, ``L``: the budgets of the spectra.
         stationarity: of the point.
-        kink: relative size of the kink that second differences of the risk see; None for none.
+        kink: what differences of the gradient leave of a jump, see :class:`stability.kinks.Bend`; None for none.
     """
 
     spaces: dict[str, Budget]
@@ -377,29 +377,3 @@ def _slopes(part: object, z: Tensor, drift: Tensor, space: object) -> tuple | No
     if isinstance(part, Pointwise) and part.name == "quadratic":
         return 1 + 2 * (z.abs().amax(1) + drift), 2.0, 0.0
     return SLOPES.get(part.name)
-
-
-def kink(problem: Problem, at: Tensor, operator: Operator, seed: int) -> float | None:
-    """The relative size of a kink at A: how far second differences of R are from the Hessian, growing like 1/t.
-
-    D(t) = (R(A + tv) + R(A − tv) − 2R(A))/t² for two random directions v and three steps t, each an eighth of the one
-    before. |D(t) − ⟨v, Hv⟩| falls like t² where R is smooth, and grows eightfold where its slope jumps.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    eps = torch.finfo(at.dtype).eps
-    first = (1e-3 if at.dtype == torch.float64 else 0.1) * max(1.0, float(at.norm()))
-    with torch.no_grad():
-        middle = float(problem.risk(at))
-        for _ in range(2):
-            v = torch.randn(len(at), generator=generator, dtype=torch.float64).to(at)
-            v = v / v.norm()
-            curvature = float(v @ operator(v))
-            gaps, noises = [], []
-            for t in (first, first / 8, first / 64):
-                ends = float(problem.risk(at + t * v)), float(problem.risk(at - t * v))
-                noises.append(64 * eps * max(map(abs, (*ends, middle))) / t**2)
-                gaps.append(abs((ends[0] + ends[1] - 2 * middle) / t**2 - curvature))
-            grows = all(b > 4 * a + noise for a, b, noise in zip(gaps, gaps[1:], noises[1:], strict=False))
-            if grows:
-                return gaps[-1] * first / 64
-    return None

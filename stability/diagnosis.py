@@ -25,7 +25,8 @@ import torch
 from torch import Tensor
 
 from stability import training
-from stability.api import Point, fitted, locate, sectors
+from stability.analysis import Settings
+from stability.api import Point, fitted, judged_sectors, locate
 from stability.errors import BadInput
 from stability.points import MOVED_SAMPLES, equivariance_error, scores
 from stability.problem import Problem
@@ -72,6 +73,7 @@ class Diagnosis(Record):
         irrep: its sector.
         sign: "negative" where a sector outside E has a quotient below zero by more than its error, "positive" where all
             of them are known to be positive, else "undecided"; None where sectors were not asked for.
+        doubt: why it is undecided where ΠA lies on a kink, by the rule of :func:`stability.analyse`; else empty.
     """
 
     distance: float
@@ -90,6 +92,7 @@ class Diagnosis(Record):
     residual: float | None = None
     irrep: str | None = None
     sign: str | None = None
+    doubt: str = ""
 
     def __str__(self) -> str:
         lines = [f"distance to E   {self.distance:.4g}, {100 * self.share:.2g} % of the weights' norm"]
@@ -110,6 +113,8 @@ class Diagnosis(Record):
                 "positive": "augmented training returns to E",
             }.get(self.sign, "whether augmented training leaves E is undecided")
             lines.append(f"λ_min on E⊥     {self.lowest:.4g} ± {self.residual:.1e} in sector {self.irrep}: {what}")
+            if self.doubt:
+                lines.append(f"                {self.doubt}")
         return "\n".join(lines)
 
 
@@ -146,7 +151,8 @@ def diagnose(
             risk["aug"] = float(problem.augmented_risk(at))
     else:
         gradient |= {"aug_E": None, "aug_perp": None}
-    blocks = () if names == "none" else sectors(problem, theta, names, eigenvalues=eigenvalues)
+    settings = Settings(sectors=names, eigenvalues=eigenvalues)
+    blocks, doubt = ((), "") if names == "none" else judged_sectors(problem, theta, settings)
     across = [s for s in blocks if s.irrep != "trivial" and s.lowest]
     lowest = min((s.lowest[0] for s in across), key=lambda e: e.value, default=None)
     signs = {s.sign for s in blocks if s.irrep != "trivial"}
@@ -169,6 +175,7 @@ def diagnose(
         residual=lowest.residual if lowest else None,
         irrep=lowest.irrep if lowest else None,
         sign=sign if lowest else None,
+        doubt=doubt,
     )
 
 

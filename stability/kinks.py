@@ -1,8 +1,9 @@
-r"""How near a network's pre-activations come to kinks of its nonlinearities, read off its tensor operations.
+r"""Kinks: how near a network's pre-activations come to those of its nonlinearities, and what differences see of others.
 
     margin = min |distance to the kink| / root mean square of the activation
 
-A dispatch mode sees every operation of a forward pass, whether it is a module or a function.
+A dispatch mode sees every operation of a forward pass, whether it is a module or a function. It does not see a kink
+that is made of smooth operations (max(0, x)², x|x|, ``where``), nor whether one is squared away: :func:`bend` does.
 
 >>> import torch
 >>> kink_margin(lambda: torch.relu(torch.tensor([0.5, -2.0])))
@@ -13,13 +14,17 @@ True
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from stability.problem import Problem, Samples
+from stability.products import Terms, fresh
 
 aten = torch.ops.aten
 AT_ZERO = {
@@ -100,3 +105,152 @@ def kink_margin(run: Callable[[], object]) -> float | None:
     with torch.no_grad(), seen:
         run()
     return min(seen.margins) if seen.margins else None
+
+
+# -- kinks that only differences of the gradient see -------------------------------------------------------------
+
+# Steps relative to the point, each an eighth of the one before.
+FIRST, RATIO, STEPS = {torch.float64: 1e-2, torch.float32: 1e-1}, 8.0, {torch.float64: 10, torch.float32: 5}
+# Steps at which four neighbouring gradients tell rounding from curvature: the first at which they move as they do at
+# the next. At shorter ones a gradient lost in sums a billion times as large does not move at all.
+NEIGHBOURS = {torch.float64: (1e-10, 1e-8, 1e-6), torch.float32: (1e-4, 1e-3, 1e-2)}
+# Differences count as seen above so many times what rounding makes of them.
+VISIBLE = 30.0
+# Of a smooth risk what is left falls to 1/512 from step to step, of |t|^2.5 to 0.35, of a jump of ∇² not at all.
+FALLS = 0.5
+# Relative to the point: a kink nearer than this counts as a kink at it.
+NEAR = 1e-6
+
+# Gaussian directions, and samples whose graph is held at once.
+RANDOM, CHUNK = 2, 4096
+
+Gradient = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Bend:
+    """A kink that differences see along a direction.
+
+    Attributes:
+        size: by how much the second derivative differs from the product there, or from one side to the other.
+        step: the shortest step at which it was seen, relative to the point.
+        grows: whether it grows as the step shrinks: the gradient itself jumps.
+    """
+
+    size: float
+    step: float
+    grows: bool
+
+
+def rounding(gradient: Gradient, at: Tensor, v: Tensor, scale: float) -> float:
+    """What rounding makes of ∇R near A: third differences of four neighbouring gradients, on either side.
+
+    All four lie on the same side of A, so a kink through it is not mistaken for rounding.
+    """
+    worst, eps = 0.0, torch.finfo(at.dtype).eps
+    for side in (1, -1):
+        found, slope = [], None
+        for step in NEIGHBOURS[at.dtype]:
+            t = side * step * scale
+            a, b, c, d = (gradient(at + k * t * v) for k in (1, 2, 3, 4))
+            found.append(max(float((d - 3 * c + 3 * b - a).norm()) / 2, 4 * eps * float(b.norm())))
+            before, slope = slope, (d - a) / (3 * t)
+            if before is not None and float((slope - before).norm()) <= 0.5 * float(slope.norm()):
+                found.pop()  # the shorter step has told rounding, and curvature enters less
+                break
+        worst = max([worst, *found])
+    return worst
+
+
+def bend(gradient: Gradient, at: Tensor, v: Tensor, product: Tensor, noise: float, error: float) -> Bend | None:
+    r"""The kink of R at A along v, if there is one.
+
+    With g_± = ∇R(A ± tv), two quantities of a smooth risk vanish with t, and without their leading term faster still:
+
+        centre   (g₊ − g₋)/2t − Hv           = c₂t² + O(t⁴)      a jump of ∇² leaves half of it where Hv is one side's
+        sides    (g₊ + g₋)/t, less its limit  = c₁t + O(t³)       and all of it here; a jump of ∇ grows like 1/t
+
+    Args:
+        gradient: A ↦ ∇R(A).
+        at: A, (dim).
+        v: of norm one.
+        product: Hv, as a verdict would use it.
+        noise: of a gradient, see :func:`rounding`.
+        error: of the product.
+    """
+    scale, count = float(at.norm()) or 1.0, STEPS[at.dtype]
+    steps = [FIRST[at.dtype] * scale / RATIO**k for k in range(count)]
+    ends = [(gradient(at + t * v), gradient(at - t * v)) for t in steps]
+    centre = [(a - b) / (2 * t) - product for (a, b), t in zip(ends, steps, strict=True)]
+    both = [a + b for a, b in ends]
+    sides = [(a - b) / t for a, b, t in zip(both, both[1:], steps, strict=False)]
+    # Without the leading term of a smooth risk: Richardson.
+    left = [(RATIO**2 * b - a) / (RATIO**2 - 1) for a, b in zip(centre, centre[1:], strict=False)]
+    tilted = [(RATIO * b - a) / (RATIO - 1) for a, b in zip(sides, sides[1:], strict=False)]
+    for values, shift in ((left, 1), (tilted, 2)):
+        found = _lasting([float(x.norm()) for x in values], steps[shift - 1 :], noise, error, scale)
+        if found is not None:
+            return found
+    return None
+
+
+def _lasting(sizes: list[float], steps: list[float], noise: float, error: float, scale: float) -> Bend | None:
+    """A difference that stays, or grows, down to the shortest step at which it can be seen."""
+    # The product is rounded as the gradient is.
+    floors = [VISIBLE * (noise * (RATIO / t + 4 / scale) + error) for t in steps]
+    seen = [k for k, (size, floor) in enumerate(zip(sizes, floors, strict=False)) if size > floor]
+    last = max(seen, default=0)
+    if last < 1 or last - 1 not in seen or not sizes[last] > FALLS * sizes[last - 1]:
+        return None
+    # Gone at a step at which it would still be seen: a kink beside the point, not at it.
+    beside = last + 1 < len(sizes) and sizes[last] > floors[last + 1]
+    if beside and steps[last + 1] > NEAR * scale:
+        return None
+    return Bend(sizes[last], steps[last] / scale, sizes[last] > 2 * sizes[last - 1])
+
+
+def bends(gradient: Gradient, at: Tensor, directions: Tensor, products: Tensor, errors: Sequence[float]) -> Bend | None:
+    """The largest kink of R at A along any of the directions, rows of norm one; None where none is seen."""
+    scale = float(at.norm()) or 1.0
+    eps = torch.finfo(at.dtype).eps
+    noise = max((rounding(gradient, at, v, scale) for v in directions[:2]), default=0.0)
+    # The point itself is rounded.
+    noise = max([noise, *(4 * eps * scale * float(p.norm()) / len(at) ** 0.5 for p in products)])
+    found = [bend(gradient, at, v, p, noise, e) for v, p, e in zip(directions, products, errors, strict=True)]
+    return max((b for b in found if b is not None), key=lambda b: (b.grows, b.size), default=None)
+
+
+def kink(problem: Problem, at: Tensor, directions: Tensor | None = None, seed: int = 0) -> Bend | None:
+    """The kink of R at A along two Gaussian directions, and along those where a sign is decided.
+
+    Args:
+        problem: the risk.
+        at: A, (dim L).
+        directions: rows (k, dim L), of any length but zero.
+        seed: of the Gaussian ones.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.randn(RANDOM, len(at), generator=generator, dtype=torch.float64).to(at)
+    rows = rows if directions is None else torch.cat([rows, directions.to(at)])
+    rows = rows / rows.norm(dim=1, keepdim=True)
+    terms = Terms(problem.loss, at, lambda: problem.samples.chunks(CHUNK))
+    backwards = Samples(*(part.flip(0) for part in problem.samples))
+    products = fresh(problem.loss, at, problem.samples, rows)
+    again = fresh(problem.loss, at, backwards, rows)
+    # The decay is smooth, and what it adds to both sides only rounds.
+    eps = torch.finfo(at.dtype).eps
+    errors = [10 * float((p - q).norm()) + 10 * eps * float(p.norm()) for p, q in zip(products, again, strict=True)]
+    return bends(terms.gradient, at, rows, products, errors)
+
+
+def said(found: Bend) -> str:
+    """Why no sign is read off."""
+    what = (
+        f"∇R jumps there: its quotients reach {found.size:.1e} and grow as their step shrinks"
+        if found.grows
+        else f"∇²R jumps there by about {found.size:.1e}, of which the product is one side's"
+    )
+    return (
+        f"differences of the gradient see a kink at this point, down to a distance of {found.step:.0e} of its norm "
+        f"({what}), so no Hessian exists; use a smooth risk"
+    )

@@ -138,7 +138,7 @@ def hessian_on_e(problem: Problem, theta: Tensor, searching: bool = False) -> Op
 
 
 def checked_on_e(problem: Problem, theta: Tensor, seed: int = 0) -> Operator:
-    """The same, compared with a product from scratch; the automatic derivative where a network's own arithmetic fails."""
+    """The same, compared with a product from scratch; the automatic derivative where a network's arithmetic fails."""
     operator = hessian_on_e(problem, theta)
     if not hasattr(problem.model, "network"):
         return operator  # checked by its own products

@@ -83,6 +83,20 @@ class Block:
         return self.spectrum.error + max(self.newton_shift, self.shift_all or 0.0)
 
 
+def on_kink(margin: float | None) -> str:
+    """Why no sign is read off where a pre-activation sits on its kink; empty where none does.
+
+    >>> on_kink(0.5), on_kink(None)
+    ('', '')
+    """
+    if margin is None or margin >= KINK:
+        return ""
+    return (
+        f"a pre-activation sits on a kink (smallest {margin:.1e} of its scale), where no Hessian exists; use a smooth "
+        "activation"
+    )
+
+
 def judge(
     blocks: Sequence[Block],
     gradient_norm: float | None = None,
@@ -105,13 +119,7 @@ def judge(
             gradient_norm,
             f"the gradient norm is {gradient_norm:.2e}, above the tolerance {tolerance:.2e}",
         )
-    if kink_margin is not None and not kink_margin >= KINK:
-        return Verdict(
-            "undecided",
-            None,
-            f"a pre-activation sits on a kink (smallest {kink_margin:.1e} of its scale), where no Hessian exists; "
-            "use a smooth activation",
-        )
+    doubt = on_kink(kink_margin) or doubt
     if doubt:
         return Verdict("undecided", None, doubt)
     present = [b for b in blocks if b.spectrum is not None and b.spectrum.lowest]

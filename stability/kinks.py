@@ -118,8 +118,8 @@ NEIGHBOURS = {torch.float64: (1e-10, 1e-8, 1e-6), torch.float32: (1e-4, 1e-3, 1e
 VISIBLE = 30.0
 # Of a smooth risk what is left falls to 1/512 from step to step, of |t|^2.5 to 0.35, of a jump of ∇² not at all.
 FALLS = 0.5
-# Relative to the point: a kink nearer than this counts as a kink at it.
-NEAR = 1e-6
+# Relative to the point: a kink nearer than this counts as a kink at it, and what turns within SHARP as a kink.
+NEAR, SHARP = 1e-6, 1e-8
 
 # Gaussian directions, and samples whose graph is held at once.
 RANDOM, CHUNK = 2, 4096
@@ -199,14 +199,20 @@ def _lasting(sizes: list[float], steps: list[float], noise: float, error: float,
     # The product is rounded as the gradient is.
     floors = [VISIBLE * (noise * (RATIO / t + 4 / scale) + error) for t in steps]
     seen = [k for k, (size, floor) in enumerate(zip(sizes, floors, strict=False)) if size > floor]
-    last = max(seen, default=0)
-    if last < 1 or last - 1 not in seen or not sizes[last] > FALLS * sizes[last - 1]:
+    stays = [k for k in seen if k - 1 in seen and sizes[k] > FALLS * sizes[k - 1]]
+    if not stays:
         return None
+    last, end = stays[-1], seen[-1]
+    shortest = steps[last] / scale
+    if end > last:
+        # Something smooth as sharp as that falls to 1/512 from step to step, a kink beside the point to nothing.
+        smooth = end > last + 1 or end + 1 == len(sizes) or floors[end + 1] > sizes[end] / RATIO**4
+        if shortest > SHARP and (smooth or steps[end + 1] > NEAR * scale):
+            return None
     # Gone at a step at which it would still be seen: a kink beside the point, not at it.
-    beside = last + 1 < len(sizes) and sizes[last] > floors[last + 1]
-    if beside and steps[last + 1] > NEAR * scale:
+    elif last + 1 < len(sizes) and sizes[last] > floors[last + 1] and steps[last + 1] > NEAR * scale:
         return None
-    return Bend(sizes[last], steps[last] / scale, sizes[last] > 2 * sizes[last - 1])
+    return Bend(sizes[last], shortest, sizes[last] > 2 * sizes[last - 1])
 
 
 def bends(gradient: Gradient, at: Tensor, directions: Tensor, products: Tensor, errors: Sequence[float]) -> Bend | None:

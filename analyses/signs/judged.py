@@ -9,16 +9,18 @@ from collections.abc import Sequence
 import numpy as np
 
 from analyses.shared import Figure, Rows, dumps
-from analyses.signs import networks, polynomials
+from analyses.signs import kinks, modules, networks, polynomials
 from analyses.signs.case import NO_SIGN, VERDICTS, Case
 from stability.analysis import Settings, analyse
-from stability.curvature import StaleLinearisation
+from stability.errors import BadInput
 from stability.storage import write
 
 # One module a kind of problem; each has its FAMILIES, a family ↦ (generator ↦ Case).
 KINDS = (
     polynomials,
     networks,
+    kinks,
+    modules,
 )
 FAMILIES = {name: family for kind in KINDS for name, family in kind.FAMILIES.items()}
 
@@ -52,7 +54,7 @@ def verdicts(case: Case) -> dict[str, tuple[str, str]]:
     settings = Settings(at=case.theta, escape_iterations=0, memory_gb=2.0)
     try:
         found = analyse(case.problem, settings).analysis.verdict
-    except StaleLinearisation as error:  # the command ends there, with this line
+    except BadInput as error:  # the command ends there, with this line
         return dict.fromkeys(case.truth, ("undecided", f"refused: {error}"))
     return {name: (getattr(found, name).status, getattr(found, name).evidence) for name in case.truth}
 

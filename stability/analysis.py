@@ -24,7 +24,20 @@ from torch import Tensor
 from torch.func import grad
 from tqdm import tqdm
 
-from stability import assembly, certificates, flat, identities, kinks, krylov, least, modes, pictures, results, sectors
+from stability import (
+    assembly,
+    certificates,
+    flat,
+    identities,
+    kinks,
+    krylov,
+    least,
+    modes,
+    nearby,
+    pictures,
+    results,
+    sectors,
+)
 from stability.assumptions import check_assumptions
 from stability.cluster import Pool, Recipe, Serial, Source, digest, pack, problem_of, remember, unpack
 from stability.curvature import (
@@ -66,6 +79,8 @@ SECONDS_PER_SPECTRUM = 3600.0
 MODE_NUMBERS = 10_000_000
 SINGLE_FROM, SINGLE_ENDS = 20_000, (3, 1)
 NEWTON_PRODUCTS = 300
+# Weights up to which ∇²R is inverted as a matrix on the way to a stationary point of R.
+DENSE_NOMINAL = 1000
 # Of a large network's sectors, dense partners are made for one in so many: they cost as much as twenty products.
 CHECK_EVERY = 8
 RESIDUAL_PRODUCTS = 200
@@ -875,15 +890,17 @@ class _Run:
         near = self.stationarity(point, solutions, on_e)
         proven = near.kantorovich.shift if near.kantorovich else None
         moves = {"shift_all": near.shift_all, "proven_shift": proven}
-        e_aug = Block("E", solutions["aug.E"].spectrum, on_e, near.shift_E, **moves)
-        e_eqv = Block("E", solutions["eqv.E"].spectrum, on_e, near.shift_E, **moves)
+        moves_e = moves if near.shift_all_E is None else {**moves, "shift_all": near.shift_all_E}
+        e_aug = Block("E", solutions["aug.E"].spectrum, on_e, near.shift_E, **moves_e)
+        e_eqv = Block("E", solutions["eqv.E"].spectrum, on_e, near.shift_E, **moves_e)
         across_e = Block("E⊥", perp_spectrum, on_perp, missing=perp_spectrum.method)
         perp = replace(across_e, newton_shift=near.shift_E_perp, **moves)
-        whole = Block("L", solutions["nominal.L"].spectrum, on_e + on_perp, max(near.shift_E, near.shift_E_perp))
+        no_nominal, shift, shift_all = self.nominal_point(solutions)
+        whole = Block("L", solutions["nominal.L"].spectrum, on_e + on_perp, shift, shift_all=shift_all)
         kink, rough, doubt = report.kink_margin, self.rough(), self.rough() or _no_point(near)
         eqv = judge([e_eqv], report.grad_norm["eqv"], point.tolerance, kink, doubt)
         aug = judge([e_aug, perp], report.grad_norm["aug"], point.tolerance, kink, doubt)
-        nominal = judge([whole], report.grad_norm["nominal"], point.tolerance, kink, doubt or self.no_nominal_point())
+        nominal = judge([whole], report.grad_norm["nominal"], point.tolerance, kink, rough or no_nominal)
         # The block on E⊥ alone is a statement about A itself: no Newton step enters.
         across = judge([across_e], kink_margin=kink, doubt=rough)
         certificate = certificates.Certificate(dict(self.budgets), near, self.kink.size if self.kink else None)
@@ -939,47 +956,120 @@ class _Run:
     def stationarity(
         self, point: StationaryPoint, solutions: dict[str, Solution], known_zeros: int
     ) -> certificates.Stationarity:
-        """One more Newton step on E: what it leaves of the gradient, and what it changes in the spectra."""
-        problem, on_e, across = self.problem, solutions["aug.E"], solutions["aug.E_perp"]
-        top = certificates.norm(solutions["eqv.E"].spectrum)
-        step = self.newton_step()
-        near = certificates.stationarity(problem, self.theta, step, top)
-        if step is None or not point.converged:
+        """Where the stationary point next to θ is, and what the way to it changes in the spectra."""
+        spectrum = solutions["eqv.E"].spectrum
+        if not point.converged and self.settings.at != "point":
+            return certificates.stationarity(self.problem, self.theta, None, certificates.norm(spectrum))
+        if self.space.dim_equivariant > DENSE_E_LIMIT:
+            near, end = self.one_step(spectrum)
+            times, rows = certificates.steps_to_come(near), None
+        else:
+            near, end, rows = self.approached(spectrum)
+            times = 1.0
+        if end is None or not point.converged:
             return near
-        moved, times = self.theta + step, certificates.steps_to_come(near)
-        nominal = None if self.large else nominal_hessian(problem, self.space.embed(moved))
+        nominal = None if self.large else nominal_hessian(self.problem, self.space.embed(end))
+        shift_e, shift_perp = self.quotients_moved(end, nominal, solutions)
+        shift_all, doubt = None, 0.0
+        if nominal is not None:
+            with _stage("what the way to the stationary point changes"):
+                # Averaging over G contracts: no eigenvalue of ∇²R^aug moves further than the change of ∇²R.
+                if solutions["aug.E_perp"].spectrum.lower_bound is not None or rows is not None:
+                    shift_all = self.change(self.theta, end - self.theta)
+                doubt = max((self.change(end, row) for row in rows), default=0.0) if rows is not None else 0.0
+            self.hvps += nominal.products
+        shift_all_e, doubt_e = None, doubt
+        if rows is not None:
+            shift_all_e = self.change(self.theta, end - self.theta, on_e=True)
+            doubt_e = max((self.change(end, row, on_e=True) for row in rows), default=0.0)
+        proof = None
+        if not self.large:
+            proof = certificates.kantorovich(self.problem, self.theta, spectrum, known_zeros, near)
+        return replace(
+            near,
+            shift_E=times * shift_e + doubt_e,
+            shift_E_perp=times * shift_perp + doubt,
+            shift_all=None if shift_all is None else times * shift_all + doubt,
+            shift_all_E=None if shift_all_e is None else shift_all_e + doubt_e,
+            kantorovich=proof,
+            doubt=doubt,
+        )
+
+    def one_step(self, spectrum: Spectrum) -> tuple[certificates.Stationarity, Tensor | None]:
+        """By one Newton step of MINRES, where E is too large for a dense Hessian."""
+        operator = hessian_on_e(self.problem, self.theta)
+        gradient = grad(self.problem.equivariant_risk)(self.theta)
+        with _stage("one more Newton step"):
+            step = -torch.as_tensor(self.inverted(operator, gradient.cpu().double().numpy())).to(self.like)
+        self.hvps += operator.products
+        near = certificates.stationarity(self.problem, self.theta, step, certificates.norm(spectrum))
+        return near, self.theta + step
+
+    def approached(self, spectrum: Spectrum) -> tuple[certificates.Stationarity, Tensor, Tensor]:
+        """By chord steps on E until noise is left, with the displacements that it leaves open."""
+        problem, theta, seed = self.problem, self.theta, self.settings.seed
+        matrix = assemble(equivariant_hessian(problem, theta), self.like)
+        inverse = nearby.Inverse.of(matrix, spectrum.error)
+        back = certificates.flipped(problem.samples)
+
+        def gradient(x: Tensor) -> Tensor:
+            return certificates.gradient_on_e(problem, x)
+
+        rounding_error = nearby.noise(
+            gradient, lambda x: certificates.gradient_on_e(problem, x, back), lambda v: matrix @ v, theta, seed
+        )
+        # The rounding of θ itself makes a gradient too, but hides none.
+        top, eps = certificates.norm(spectrum) + problem.weight_decay, torch.finfo(self.like.dtype).eps
+        noise = rounding_error + 4 * eps * top * float(theta.norm())
+        way = nearby.approach(gradient, theta, inverse.step, rounding_error / nearby.MARGIN)
+        unresolved = inverse.unresolved(way.gradient)
+        near = certificates.Stationarity(
+            gradient=way.before,
+            noise=noise,
+            step=way.step,
+            after=way.after,
+            supported=way.left <= noise and unresolved <= rounding_error,
+            travelled=float((way.end - theta).norm()),
+            left=way.left,
+            unresolved=unresolved,
+            rounding=rounding_error,
+        )
+        rows = [inverse.displacements(rounding_error, seed), inverse.step(way.gradient)[None]]
+        return near, way.end, torch.cat([*rows, nearby.rounded(way.end, seed)])
+
+    def quotients_moved(
+        self, end: Tensor, nominal: Operator | None, solutions: dict[str, Solution]
+    ) -> tuple[float, float]:
+        """How far the lowest quotients on E and on E⊥ move from θ to the end."""
+        problem, on_e, across = self.problem, solutions["aug.E"], solutions["aug.E_perp"]
         shift_e = shift_perp = 0.0
-        shift_all = None
         if len(on_e.values):
             v = on_e.lowest_vector
-            shift_e = abs(float(v @ hessian_on_e(problem, moved)(v)) - float(on_e.values.min()))
+            shift_e = abs(float(v @ hessian_on_e(problem, end)(v)) - float(on_e.values.min()))
         if self.sectors is not None:
             if self.leading is not None:
                 irrep, v, value = self.leading
-                operator = sectors.sector_hessian(problem, moved, irrep, nominal, self.settings.memory_gb)
+                operator = sectors.sector_hessian(problem, end, irrep, nominal, self.settings.memory_gb)
                 shift_perp = abs(float(v @ operator(v)) - value)
         elif len(across.values):
             v = across.lowest_vector
             operator = augmented_hessian_from_group(problem, nominal)
             shift_perp = abs(float(v @ operator(v)) - float(across.values.min()))
-        if nominal is not None and across.spectrum.lower_bound is not None:
-            # Averaging over G contracts: no eigenvalue of ∇²R^aug moves further than the norm of the change of ∇²R.
-            here = nominal_hessian(problem, self.at)
-            change = Operator(here.dim, lambda v: nominal(v) - here(v), "the change of ∇²R", batch=here.batch)
-            with _stage("what the Newton step changes"):
-                shift_all = certificates.norm_bound(change, self.like, self.settings.seed)
-            self.hvps += here.products
-        self.hvps += 0 if nominal is None else nominal.products
-        proof = None
-        if not self.large:
-            proof = certificates.kantorovich(problem, self.theta, solutions["eqv.E"].spectrum, known_zeros, near)
-        return replace(
-            near,
-            shift_E=times * shift_e,
-            shift_E_perp=times * shift_perp,
-            shift_all=None if shift_all is None else times * shift_all,
-            kantorovich=proof,
-        )
+        return shift_e, shift_perp
+
+    def change(self, start: Tensor, delta: Tensor, on_e: bool = False) -> float:
+        """A bound on ‖∇²R(A + δ) − ∇²R(A)‖, A and δ in coordinates of E or weights; of ∇²R^eqv for ``on_e``."""
+        if not float(delta.norm()) > 0:
+            return 0.0
+        make = hessian_on_e if on_e else nominal_hessian
+        if not on_e and len(start) != self.space.dim:
+            start, delta = self.space.embed(start), self.space.embed(delta)
+        longer, times = nearby.lengthened(delta, start)
+        here, there = (make(self.problem, at) for at in (start, start + longer))
+        moved = Operator(here.dim, lambda v: there(v) - here(v), "the change of the Hessian", batch=here.batch)
+        bound = certificates.norm_bound(moved, self.like, self.settings.seed) / times
+        self.hvps += here.products + there.products
+        return bound
 
     def inverted(self, operator: Operator, right: np.ndarray) -> np.ndarray:
         """H⁻¹b by MINRES, in double precision around the products whatever theirs is."""
@@ -990,44 +1080,46 @@ class _Run:
         )
         return minres(product, right, rtol=1e-8, maxiter=NEWTON_PRODUCTS)[0]
 
-    def no_nominal_point(self) -> str:
-        """Why a vanishing ∇R is not believed: a Newton step on L does not remove what is left of it."""
-        report = self.outcome.analysis.point
-        if self.large or not report.grad_norm["nominal"] <= report.tolerance:
-            return ""
-        operator = nominal_hessian(self.problem, self.at)
-        gradient = operator.gradient.cpu().double().numpy()
-        before = float(np.linalg.norm(gradient))
-        step = self.inverted(operator, -gradient)
-        moved = self.at + torch.as_tensor(step).to(self.like)
-        after = float(grad(self.problem.risk)(moved).norm())
-        back = certificates.flipped(self.problem.samples)
-        reverse = grad(lambda a: self.problem.loss(a, back) + self.problem.penalty(a))(self.at)
-        eps = torch.finfo(self.like.dtype).eps
-        noise = 10 * float((operator.gradient - reverse).norm()) + 1e2 * eps * before
-        noise += 4 * eps * certificates.norm(self.outcome.analysis.spectra["nominal"]["L"]) * float(self.at.norm())
-        self.hvps += operator.products
-        near = certificates.Stationarity(
-            before, noise, float(np.linalg.norm(step)), after, after <= max(certificates.CONTRACTION * before, noise)
-        )
-        return _no_point(near, "∇R")
+    def nominal_point(self, solutions: dict[str, Solution]) -> tuple[str, float, float | None]:
+        """Why a vanishing ∇R is not believed, else ""; how far the way to the stationary point of R moves the lowest
+        quotient of ∇²R, and any eigenvalue."""
+        report, solution = self.outcome.analysis.point, solutions["nominal.L"]
+        if self.large or not report.grad_norm["nominal"] <= report.tolerance or not solution.spectrum.lowest:
+            return "", 0.0, None
+        problem, at, seed, spectrum = self.problem, self.at, self.settings.seed, solution.spectrum
+        operator = nominal_hessian(problem, at)
+        back = certificates.flipped(problem.samples)
 
-    def newton_step(self) -> Tensor | None:
-        """−H_E⁺g in coordinates of E: dense where it fits, else by MINRES; None far from any stationary point."""
-        if self.space.dim_equivariant > DENSE_E_LIMIT:
-            if not self.outcome.analysis.point.converged and self.settings.at != "point":
-                return None
-            operator = hessian_on_e(self.problem, self.theta)
-            gradient = grad(self.problem.equivariant_risk)(self.theta)
-            with _stage("one more Newton step"):
-                step = self.inverted(operator, gradient.cpu().double().numpy())
-            self.hvps += operator.products
-            return -torch.as_tensor(step).to(self.like)
-        operator = equivariant_hessian(self.problem, self.theta)
-        values, vectors = torch.linalg.eigh(assemble(operator, self.like))
-        sure = values.abs() > 1e-12 * values.abs().max()
-        weights = vectors[:, sure].mT @ operator.gradient
-        return -(vectors[:, sure] @ (weights / values[sure]))
+        def gradient(a: Tensor, samples: Samples = problem.samples) -> Tensor:
+            return grad(lambda b: problem.loss(b, samples) + problem.penalty(b))(a)
+
+        inverse = None
+        if len(at) <= DENSE_NOMINAL:
+            inverse = nearby.Inverse.of(assemble(operator, at), spectrum.error)
+
+        def invert(g: Tensor) -> Tensor:
+            if inverse is not None:
+                return inverse.step(g)
+            return -torch.as_tensor(self.inverted(operator, g.cpu().double().numpy())).to(at)
+
+        found = nearby.noise(gradient, lambda a: gradient(a, back), operator, at, seed)
+        noise = found + 4 * torch.finfo(at.dtype).eps * certificates.norm(spectrum) * float(at.norm())
+        way = nearby.approach(gradient, at, invert, found / nearby.MARGIN)
+        unresolved = 0.0 if inverse is None else inverse.unresolved(way.gradient)
+        near = certificates.Stationarity(
+            way.before, noise, way.step, way.after, way.left <= noise and unresolved <= found, left=way.left
+        )
+        rows = [invert(way.gradient)[None], nearby.rounded(way.end, seed)]
+        if inverse is not None:
+            rows.append(inverse.displacements(found, seed))
+        with _stage("what the way to the stationary point of R changes"):
+            doubt = max(self.change(way.end, row) for row in torch.cat(rows))
+            shift_all = self.change(at, way.end - at) + doubt
+        v = solution.lowest_vector
+        moved = nominal_hessian(problem, way.end)
+        shift = abs(float(v @ moved(v)) - float(solution.values.min())) + doubt
+        self.hvps += operator.products + moved.products
+        return _no_point(near, "∇R"), shift, shift_all
 
     def escape(self, solutions: dict[str, Solution]) -> None:
         """From an unstable point: a push along the most negative direction, then exact augmented descent."""
@@ -1106,6 +1198,12 @@ def _no_point(near: certificates.Stationarity, what: str = "∇R^eqv") -> str:
     """Why no stationary point is believed to be near; empty where one is."""
     if near.supported:
         return ""
+    if near.left is not None and near.unresolved is not None and near.left <= near.noise:
+        return (
+            f"of ‖{what}‖, {near.gradient:.1e}, {near.unresolved:.1e} lies along directions whose curvature cannot be "
+            f"told from zero, more than the noise of {near.rounding:.1e}: the stationary point, if any, may be far; a "
+            "search from another start or a larger --weight-decay may give one"
+        )
     if near.after is None:
         return f"‖{what}‖ = {near.gradient:.1e}, and no Newton step was taken to see whether it vanishes nearby"
     return (

@@ -64,10 +64,16 @@ class Stationarity:
         noise: what rounding makes of a gradient that vanishes.
         step: length of one more Newton step on E; None where none was taken.
         after: ‖∇R^eqv‖ behind that step.
-        supported: whether the step removes the gradient, to a fifth or to noise.
-        shift_E, shift_E_perp: how far the lowest quotients move, the steps still to come included.
+        supported: whether steps remove the gradient, to noise; of a single one, to a fifth.
+        shift_E, shift_E_perp: how far the lowest quotients move, what the noise allows included.
         shift_all: how far any eigenvalue moves, by the norm of the change of ∇²R; None where it was not measured.
+        shift_all_E: the same for those on E, by the change of ∇²R^eqv.
         kantorovich: the proof, where one can be had.
+        travelled: how far the stationary point is, by steps until noise was left; None where one step was taken.
+        left: ‖∇R^eqv‖ at its end.
+        unresolved: the part of that along directions whose curvature is not told from zero.
+        rounding: what evaluating the gradient anew gives, part of ``noise``; what is left of it may hide a slope.
+        doubt: how far any eigenvalue moves within what the noise leaves open, part of the shifts.
     """
 
     gradient: float
@@ -79,6 +85,12 @@ class Stationarity:
     shift_E_perp: float = 0.0
     shift_all: float | None = None
     kantorovich: Kantorovich | None = None
+    travelled: float | None = None
+    left: float | None = None
+    unresolved: float | None = None
+    rounding: float | None = None
+    doubt: float = 0.0
+    shift_all_E: float | None = None
 
 
 @dataclass(frozen=True)
@@ -181,11 +193,13 @@ def widen(spectrum: Spectrum, extra: float) -> Spectrum:
         return wider
     values = np.array(spectrum.density.values)
     counts = np.rint(np.array(spectrum.density.weights) * spectrum.dim).astype(int)
+    # What stands for several eigenvalues may differ from each of them by the width of its cluster.
+    sure = error + spectrum.width
     return replace(
         wider,
-        negative_count=int(counts[values < -error].sum()),
-        zero_count=int(counts[np.abs(values) <= error].sum()),
-        least_positive=min((float(v) for v in values if v > error), default=None),
+        negative_count=int(counts[values < -sure].sum()),
+        zero_count=int(counts[np.abs(values) <= sure].sum()),
+        least_positive=min((float(v) - spectrum.width for v in values if v > sure), default=None),
     )
 
 

@@ -83,6 +83,7 @@ class Spectrum(Record):
         failure_probability: of ``lower_bound``, 0 for a dense spectrum.
         least_positive: smallest eigenvalue above ``error`` of a complete spectrum; None when there is none.
         confirmed: whether the inertia of a factorisation agrees with the counts; None when none was made.
+        width: largest distance of two eigenvalues that are listed as one.
     """
 
     dim: int
@@ -100,6 +101,7 @@ class Spectrum(Record):
     failure_probability: float | None = None
     least_positive: float | None = None
     confirmed: bool | None = None
+    width: float = 0.0
 
     def rows(self) -> list[dict[str, Any]]:
         """One line an eigenvalue: end, value, residual, multiplicity, irrep."""
@@ -140,12 +142,20 @@ class Solution:
 
 
 def clusters(values: np.ndarray, tolerance: float) -> list[tuple[int, int]]:
-    """Index ranges [start, stop) of ascending values whose neighbours differ by at most ``tolerance``."""
-    if len(values) == 0:
-        return []
-    cuts = np.flatnonzero(np.diff(values) > tolerance) + 1
-    edges = [0, *cuts.tolist(), len(values)]
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    """Index ranges [start, stop) of ascending values, none of them wider than ``tolerance``.
+
+    A chain of close neighbours is cut where a range would become wider: its mean would hide the lowest of them.
+
+    >>> clusters(np.array([0.0, 0.0, 0.6, 1.2, 5.0]), 1.0)
+    [(0, 3), (3, 4), (4, 5)]
+    """
+    found: list[tuple[int, int]] = []
+    start = 0
+    while start < len(values):
+        stop = int(np.searchsorted(values, values[start] + tolerance, side="right"))
+        found.append((start, max(stop, start + 1)))
+        start = found[-1][1]
+    return found
 
 
 def _by_sign(values: np.ndarray, noise: float) -> list[tuple[int, int]]:
@@ -304,6 +314,7 @@ def dense_spectrum(
         failure_probability=0.0 if proves else None,
         least_positive=next((float(v) for v in values if v > error), None),
         confirmed=confirmed,
+        width=max((float(values[b - 1] - values[a]) for a, b in groups), default=0.0),
     )
     empty = torch.empty(0, n, dtype=like.dtype, device=like.device)
     return Solution(

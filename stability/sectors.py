@@ -392,4 +392,5 @@ def union(parts: Sequence[Spectrum], dim: int, k: int) -> Spectrum:
         if complete
         else None,
         confirmed=None if any(p.confirmed is None for p in parts) else all(p.confirmed for p in parts),
+        width=max((p.width for p in parts), default=0.0),
     )

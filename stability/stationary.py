@@ -39,6 +39,8 @@ SINGLE_FROM = 20_000
 PAIR_BYTES = 2e9
 # Norm of weights, beside that of a random start, from which a search counts as running to infinity.
 RUNAWAY = 10.0
+# A start whose weights are no larger counts as zero, one whose gradient is so many times smaller as stationary.
+VANISHING, ABNORMAL = 1e-8, 1e3
 Keep = Callable[[Tensor], None]
 
 
@@ -129,9 +131,25 @@ class _OnE:
 
 
 def gradient_scale(problem: Problem, seed: int) -> float:
-    """‖∇R^eqv‖ at the seeded random start: what "small" is measured against."""
+    """What "small" is measured against: ‖∇R^eqv‖ at the seeded random start, where that is no stationary point itself.
+
+    Who brings trained weights starts at a stationary point, or next to one. The median of ‖∇R^eqv‖ at three Gaussian
+    points of the start's size (of size one where that vanishes) takes its place if it is a thousand times as large.
+    """
     theta = _start(problem, seed)
-    return float(np.linalg.norm(_OnE(problem, theta).gradient(theta.cpu().double().numpy()))) or 1.0
+    on_e = _OnE(problem, theta)
+    own = float(np.linalg.norm(on_e.gradient(theta.cpu().double().numpy())))
+    size = float(theta.norm()) / math.sqrt(max(len(theta), 1))
+    elsewhere = []
+    for number in range(3):
+        generator = torch.Generator().manual_seed(seed + number)
+        draw = torch.randn(len(theta), generator=generator, dtype=torch.float64)
+        point = draw * (size if size > VANISHING else 1.0)
+        elsewhere.append(float(np.linalg.norm(on_e.gradient(point.numpy()))))
+    usual = sorted(elsewhere)[1]
+    if math.isfinite(usual) and usual > ABNORMAL * own:
+        return usual
+    return own or 1.0
 
 
 def _start(problem: Problem, seed: int) -> Tensor:

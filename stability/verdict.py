@@ -200,14 +200,14 @@ def _largest_zero(spectrum: Spectrum) -> float:
     """The largest |eigenvalue| among those within the error."""
     if spectrum.density is None:
         return 0.0
-    return max((abs(v) for v in spectrum.density.values if abs(v) <= spectrum.error), default=0.0)
+    return max((abs(v) for v in spectrum.density.values if abs(v) <= spectrum.error), default=0.0) + spectrum.width
 
 
 def _least_positive(spectrum: Spectrum) -> float | None:
     """The smallest eigenvalue above the error, of spectra stored before it was recorded from their density."""
     if spectrum.least_positive is not None or spectrum.density is None:
         return spectrum.least_positive
-    return min((v for v in spectrum.density.values if v > spectrum.error), default=None)
+    return min((v - spectrum.width for v in spectrum.density.values if v > spectrum.error), default=None)
 
 
 def _standing(blocks: Sequence[Block], margin: float | None) -> str:

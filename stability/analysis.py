@@ -970,18 +970,19 @@ class _Run:
             return near
         nominal = None if self.large else nominal_hessian(self.problem, self.space.embed(end))
         shift_e, shift_perp = self.quotients_moved(end, nominal, solutions)
-        shift_all, doubt = None, 0.0
+        shift_all, doubt, embed = None, 0.0, self.space.embed
         if nominal is not None:
             with _stage("what the way to the stationary point changes"):
                 # Averaging over G contracts: no eigenvalue of ∇²R^aug moves further than the change of ∇²R.
                 if solutions["aug.E_perp"].spectrum.lower_bound is not None or rows is not None:
-                    shift_all = self.change(self.theta, end - self.theta)
-                doubt = max((self.change(end, row) for row in rows), default=0.0) if rows is not None else 0.0
+                    shift_all = self.change(nominal_hessian, self.at, embed(end - self.theta))
+                if rows is not None:
+                    doubt = max(self.change(nominal_hessian, embed(end), embed(row)) for row in rows)
             self.hvps += nominal.products
         shift_all_e, doubt_e = None, doubt
         if rows is not None:
-            shift_all_e = self.change(self.theta, end - self.theta, on_e=True)
-            doubt_e = max((self.change(end, row, on_e=True) for row in rows), default=0.0)
+            shift_all_e = self.change(hessian_on_e, self.theta, end - self.theta)
+            doubt_e = max(self.change(hessian_on_e, end, row) for row in rows)
         proof = None
         if not self.large:
             proof = certificates.kantorovich(self.problem, self.theta, spectrum, known_zeros, near)
@@ -1057,13 +1058,10 @@ class _Run:
             shift_perp = abs(float(v @ operator(v)) - float(across.values.min()))
         return shift_e, shift_perp
 
-    def change(self, start: Tensor, delta: Tensor, on_e: bool = False) -> float:
-        """A bound on ‖∇²R(A + δ) − ∇²R(A)‖, A and δ in coordinates of E or weights; of ∇²R^eqv for ``on_e``."""
+    def change(self, make: Callable[[Problem, Tensor], Operator], start: Tensor, delta: Tensor) -> float:
+        """A bound on ‖H(A + δ) − H(A)‖ for the Hessian that ``make`` gives at a point."""
         if not float(delta.norm()) > 0:
             return 0.0
-        make = hessian_on_e if on_e else nominal_hessian
-        if not on_e and len(start) != self.space.dim:
-            start, delta = self.space.embed(start), self.space.embed(delta)
         longer, times = nearby.lengthened(delta, start)
         here, there = (make(self.problem, at) for at in (start, start + longer))
         moved = Operator(here.dim, lambda v: there(v) - here(v), "the change of the Hessian", batch=here.batch)
@@ -1113,8 +1111,8 @@ class _Run:
         if inverse is not None:
             rows.append(inverse.displacements(found, seed))
         with _stage("what the way to the stationary point of R changes"):
-            doubt = max(self.change(way.end, row) for row in torch.cat(rows))
-            shift_all = self.change(at, way.end - at) + doubt
+            doubt = max(self.change(nominal_hessian, way.end, row) for row in torch.cat(rows))
+            shift_all = self.change(nominal_hessian, at, way.end - at) + doubt
         v = solution.lowest_vector
         moved = nominal_hessian(problem, way.end)
         shift = abs(float(v @ moved(v)) - float(solution.values.min())) + doubt

@@ -111,9 +111,9 @@ def kink_margin(run: Callable[[], object]) -> float | None:
 
 # Steps relative to the point, each an eighth of the one before.
 FIRST, RATIO, STEPS = {torch.float64: 1e-2, torch.float32: 1e-1}, 8.0, {torch.float64: 10, torch.float32: 5}
-# Steps at which four neighbouring gradients tell rounding from curvature: the first at which they move as they do at
-# the next. At shorter ones a gradient lost in sums a billion times as large does not move at all.
-NEIGHBOURS = {torch.float64: (1e-10, 1e-8, 1e-6), torch.float32: (1e-4, 1e-3, 1e-2)}
+# Steps at which four neighbouring gradients tell rounding from curvature: the first two at which they move alike, for
+# at shorter ones a gradient lost in sums a billion times as large does not move at all.
+NEIGHBOURS = {torch.float64: (1e-10, 3e-9, 1e-6), torch.float32: (1e-4, 1e-3, 1e-2)}
 # Differences count as seen above so many times what rounding makes of them.
 VISIBLE = 30.0
 # Of a smooth risk what is left falls to 1/512 from step to step, of |t|^2.5 to 0.35, of a jump of ∇² not at all.
@@ -155,8 +155,7 @@ def rounding(gradient: Gradient, at: Tensor, v: Tensor, scale: float) -> float:
             a, b, c, d = (gradient(at + k * t * v) for k in (1, 2, 3, 4))
             found.append(max(float((d - 3 * c + 3 * b - a).norm()) / 2, 4 * eps * float(b.norm())))
             before, slope = slope, (d - a) / (3 * t)
-            if before is not None and float((slope - before).norm()) <= 0.5 * float(slope.norm()):
-                found.pop()  # the shorter step has told rounding, and curvature enters less
+            if before is not None and float((slope - before).norm()) <= 0.1 * float(slope.norm()):
                 break
         worst = max([worst, *found])
     return worst
@@ -187,17 +186,26 @@ def bend(gradient: Gradient, at: Tensor, v: Tensor, product: Tensor, noise: floa
     # Without the leading term of a smooth risk: Richardson.
     left = [(RATIO**2 * b - a) / (RATIO**2 - 1) for a, b in zip(centre, centre[1:], strict=False)]
     tilted = [(RATIO * b - a) / (RATIO - 1) for a, b in zip(sides, sides[1:], strict=False)]
-    for values, shift in ((left, 1), (tilted, 2)):
-        found = _lasting([float(x.norm()) for x in values], steps[shift - 1 :], noise, error, scale)
+    # Rounding where the gradient has grown: its own, and that of the point it is taken at.
+    eps = torch.finfo(at.dtype).eps
+    local = [
+        noise + 4 * eps * float(a.norm() + b.norm()) + eps * scale * float((a - b).norm()) / t
+        for (a, b), t in zip(ends, steps, strict=True)
+    ]
+    # A product is rounded as the gradient is.
+    floors = [
+        VISIBLE * (far / t + near * RATIO / t + 4 * noise / scale + error)
+        for far, near, t in zip(local, local[1:], steps, strict=False)
+    ]
+    for values, first in ((left, 0), (tilted, 1)):
+        found = _lasting([float(x.norm()) for x in values], steps[first:], floors[first:], scale)
         if found is not None:
             return found
     return None
 
 
-def _lasting(sizes: list[float], steps: list[float], noise: float, error: float, scale: float) -> Bend | None:
+def _lasting(sizes: list[float], steps: list[float], floors: list[float], scale: float) -> Bend | None:
     """A difference that stays, or grows, down to the shortest step at which it can be seen."""
-    # The product is rounded as the gradient is.
-    floors = [VISIBLE * (noise * (RATIO / t + 4 / scale) + error) for t in steps]
     seen = [k for k, (size, floor) in enumerate(zip(sizes, floors, strict=False)) if size > floor]
     stays = [k for k in seen if k - 1 in seen and sizes[k] > FALLS * sizes[k - 1]]
     if not stays:

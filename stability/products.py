@@ -193,8 +193,8 @@ class Differences:
 
     Attributes:
         value: (∇R(A + tu) − ∇R(A − tu))/2t at the best step.
-        error: what it may be off by: its change to the step before, ten times, and what the two sides differ by, for
-            at a kink no second derivative is right or wrong.
+        error: what it may be off by: ten times its change over the two steps before, and what the two sides differ by,
+            for at a kink no second derivative is right or wrong.
     """
 
     value: Tensor
@@ -226,9 +226,10 @@ def differences(gradient: Callable[[Tensor], Tensor], at: Tensor, u: Tensor) -> 
             sides = float((above + below - 2 * middle).norm()) + eps * float(above.norm() + below.norm())
             found[step] = ((above - below) / (2 * t), sides / t)
         ordered = sorted(found, reverse=True)
-        for coarse, fine in zip(ordered, ordered[1:], strict=False):
-            value, sides = found[fine]
-            error = 10 * float((value - found[coarse][0]).norm()) + sides
+        # Two changes, not one: in noise two quotients may agree by chance.
+        for first, coarse, fine in zip(ordered, ordered[1:], ordered[2:], strict=False):
+            (value, sides), before, earlier = found[fine], found[coarse][0], found[first][0]
+            error = 10 * max(float((value - before).norm()), float((before - earlier).norm())) + sides
             candidate = Differences(value, error)
             # Relative: where a risk is sharper than the steps, quotients and their errors grow as 1/t.
             best = min(best, candidate, key=lambda d: d.relative)

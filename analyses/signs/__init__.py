@@ -18,6 +18,8 @@ cancelling samples are added so that the answer stays known:
     network     tanh networks with a term that shifts λ_min to ±1e-8, the answer by brute force
     leaky       leaky ReLU networks with a sample that sits on every kink
     krylov      200 to 400 dimensions that only Lanczos sees, clusters at the end that decides
+    hinge, signed, corner, power, masked, beside, inside, sharp           see :mod:`analyses.signs.kinks`
+    grouped, normed, attending, layered, tied                             see :mod:`analyses.signs.modules`
 
 A verdict is *right*, *undecided* (or refused as not stationary) or *wrong*. Rows are kept in DIR/signs.json.
 """

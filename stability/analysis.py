@@ -44,7 +44,7 @@ from stability.errors import BadInput
 from stability.groups import Irrep, cyclic_moduli, residual_symmetry, trivial_irrep
 from stability.points import MOVED_SAMPLES, describe, is_large, scores
 from stability.pooled import hessian_on_e
-from stability.problem import FlatFamily, Problem, Samples, single
+from stability.problem import FlatFamily, Problem, Samples, single, some_equivariant
 from stability.results import Analysis, Escape, Verdicts
 from stability.shards import sharded_hessian
 from stability.stationary import StationaryPoint, describe_point, find_points, gradient_scale, runaway, search
@@ -339,6 +339,7 @@ def check_assumptions(problem: Problem, seed: int) -> dict[str, float]:
         bad = int((~torch.isfinite(problem.samples.x)).sum())
         raise BadInput(f"{problem.name}: {bad} input values are not finite; clean the data")
     if problem.assumptions is None:
+        some_equivariant(problem)
         return {}
     with _stage("assumptions"):
         measured = problem.assumptions(seed)
@@ -354,6 +355,7 @@ def check_assumptions(problem: Problem, seed: int) -> dict[str, float]:
     for name, (violation, where) in measured.items():
         if not violation <= limit:
             raise BadInput(f"assumption {name} fails by {violation:.2e} at {where}; {mend.get(name, 'mend it')}")
+    some_equivariant(problem)  # of representations that are none, the violation says more
     return {name: violation for name, (violation, _) in measured.items()}
 
 
@@ -489,7 +491,9 @@ class _Run:
             operator = hessian_on_e(self.problem, theta)
             generator = torch.Generator().manual_seed(self.settings.seed)
             start = torch.randn(len(theta), generator=generator, dtype=torch.float64).to(theta)
-            step = 1.0 / float(ritz(lanczos(operator, start, min(30, len(theta))))[0][-1])
+            ends = ritz(lanczos(operator, start, min(30, len(theta))))[0]
+            # Of a concave risk 1/λ_max would climb; where nothing curves any step descends.
+            step = 1.0 / float(ends[-1] if ends[-1] > 0 else -ends[0] if ends[0] < 0 else 1.0)
         theta = self.watched(theta, step) if self.settings.pictures else self.epochs(theta, step, self.settings.epochs)
         facts = {**self.outcome.analysis.facts, "training": f"{self.settings.epochs} EQUI epochs, step {step:.3g}"}
         self.keep(facts=facts)

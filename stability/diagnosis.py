@@ -110,6 +110,8 @@ class Diagnosis(Record):
                 "positive": "augmented training returns to E",
             }.get(self.sign, "whether augmented training leaves E is undecided")
             lines.append(f"λ_min on E⊥     {self.lowest:.4g} ± {self.residual:.1e} in sector {self.irrep}: {what}")
+        elif self.sectors:
+            lines.append("λ_min on E⊥     none: E⊥ = {0}, or no sector of it was asked for")
         return "\n".join(lines)
 
 

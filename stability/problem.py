@@ -264,6 +264,16 @@ class Problem:
         return sum(self.loss(parameters, samples) for samples in self.moved()) + self.penalty(parameters)
 
 
+def some_equivariant(problem: Problem) -> None:
+    """Raise BadInput where E = {0}: then no network but zero is equivariant, and there is no E to be left."""
+    if not problem.space.dim_equivariant:
+        layers = ", ".join(f"{one.name}: {one.source.name} → {one.target.name}" for one in problem.space.layers)
+        raise BadInput(
+            f"{problem.name}: E = {{0}}, no weights but zero are equivariant ({layers}); give the two ends of some "
+            "layer an irrep in common, such as a trivial channel at both"
+        )
+
+
 def single(problem: Problem) -> Problem:
     """The same problem in float32, for searches whose findings are measured in float64."""
     x, y, weight = problem.samples

@@ -51,6 +51,10 @@ class ParameterSpace:
     def __post_init__(self) -> None:
         if not self.layers:
             raise BadInput("parameter space: no layers; give at least one")
+        for layer in self.layers:
+            if not layer.dim:
+                rows, columns = layer.shape
+                raise BadInput(f"{layer.name} has no weights ({rows} × {columns}); leave out a space of dimension zero")
         if any(layer.source.group != self.group or layer.target.group != self.group for layer in self.layers):
             raise BadInput(f"parameter space: the layers represent different groups; all must be of {self.group.name}")
 

@@ -221,7 +221,7 @@ def table(a: Analysis) -> str:
         lines += ["", _line("spectrum", "dim", "negative", "lowest ± residual", "highest ± residual", wide)]
     for name, s in present.items():
         lines.append(_line(name, f"{s.dim:,}", _count(s.negative_count), *(shown[name] or ["–", "–"]), wide))
-        lines += [] if shown[name] else _entry("", s.method)
+        lines += [] if shown[name] or not s.dim else _entry("", s.method)
     lines.append("")
     for key in VERDICTS if a.verdict else ():
         verdict = getattr(a.verdict, key)
@@ -235,7 +235,7 @@ def table(a: Analysis) -> str:
 
 def _entry(label: str, text: str) -> list[str]:
     """A label and its text, wrapped with a hanging indent."""
-    return textwrap.wrap(text, WIDTH, initial_indent=f"{label:<{INDENT}}", subsequent_indent=" " * INDENT)
+    return textwrap.wrap(text, WIDTH, initial_indent=f"{label:<{INDENT - 1}} ", subsequent_indent=" " * INDENT)
 
 
 def _line(name: str, dim: str, negative: str, lowest: str, highest: str, wide: int) -> str:

@@ -172,9 +172,9 @@ def alerts(analysis: Analysis) -> list[str]:
     found, p = [], analysis.point
     if analysis.dims["E_perp"] == 0:
         found.append(
-            f"E⊥ = {{0}}: {analysis.group['name']} leaves every weight unchanged, so there is no symmetry that "
-            "training could break, and the verdict on E⊥ is stable because there is nothing to judge. Representations "
-            "that move the inputs, outputs or hidden units of some layer make a question of it."
+            f"E⊥ = {{0}}: the group, {analysis.group['name']}, leaves every weight unchanged, so there is no "
+            "symmetry that training could break, and the verdict on E⊥ is stable because there is nothing to judge. "
+            "Representations that move the inputs, outputs or hidden units of some layer make a question of it."
         )
     if not analysis.complete:
         found.append("Partial result: the run was interrupted; what it had not reached is missing below.")

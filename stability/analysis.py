@@ -481,7 +481,9 @@ class _Run:
             operator = hessian_on_e(self.problem, theta)
             generator = torch.Generator().manual_seed(self.settings.seed)
             start = torch.randn(len(theta), generator=generator, dtype=torch.float64).to(theta)
-            step = 1.0 / float(ritz(lanczos(operator, start, min(30, len(theta))))[0][-1])
+            ends = ritz(lanczos(operator, start, min(30, len(theta))))[0]
+            # Of a concave risk 1/λ_max would climb; where nothing curves any step descends.
+            step = 1.0 / float(ends[-1] if ends[-1] > 0 else -ends[0] if ends[0] < 0 else 1.0)
         theta = self.watched(theta, step) if self.settings.pictures else self.epochs(theta, step, self.settings.epochs)
         facts = {**self.outcome.analysis.facts, "training": f"{self.settings.epochs} EQUI epochs, step {step:.3g}"}
         self.keep(facts=facts)

@@ -47,7 +47,7 @@ from stability.groups import Representation
 from stability.modules import Data, gather, holding
 from stability.networks import MLP, Classifier, supervised
 from stability.pooled import checked_on_e
-from stability.problem import Problem, Samples
+from stability.problem import Problem, Samples, some_equivariant
 from stability.results import Analysis, Verdicts
 from stability.sectors import Sector
 from stability.stationary import StationaryPoint
@@ -122,6 +122,7 @@ def locate(problem: Problem, point: Point) -> tuple[Tensor, Tensor, float]:
     Raises:
         BadInput: weights that do not fit the problem; the message names the tensor.
     """
+    some_equivariant(problem)
     space, like = problem.space, problem.samples.x
     if point is None:
         point = find_points(problem)[0]

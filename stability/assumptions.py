@@ -6,7 +6,7 @@ import torch
 
 from stability.errors import BadInput
 from stability.once import remembered
-from stability.problem import Problem
+from stability.problem import Problem, some_equivariant
 
 ASSUMPTION_TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3}
 MEND = {
@@ -31,6 +31,7 @@ def check_assumptions(problem: Problem, seed: int) -> dict[str, float]:
         bad = int((~torch.isfinite(problem.samples.x)).sum())
         raise BadInput(f"{problem.name}: {bad} input values are not finite; clean the data")
     if problem.assumptions is None:
+        some_equivariant(problem)
         return {}
     kept, key = remembered(problem), ("assumptions", seed)
     if key not in kept:
@@ -39,4 +40,5 @@ def check_assumptions(problem: Problem, seed: int) -> dict[str, float]:
     for name, (violation, where) in kept[key].items():
         if not violation <= limit:
             raise BadInput(f"assumption {name} fails by {violation:.2e} at {where}; {MEND.get(name, 'mend it')}")
+    some_equivariant(problem)  # of representations that are none, the violation says more
     return {name: violation for name, (violation, _) in kept[key].items()}

@@ -115,6 +115,8 @@ class Diagnosis(Record):
             lines.append(f"λ_min on E⊥     {self.lowest:.4g} ± {self.residual:.1e} in sector {self.irrep}: {what}")
             if self.doubt:
                 lines.append(f"                {self.doubt}")
+        elif self.sectors:
+            lines.append("λ_min on E⊥     none: E⊥ = {0}, or no sector of it was asked for")
         return "\n".join(lines)
 
 

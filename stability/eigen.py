@@ -141,6 +141,12 @@ class Solution:
         return self.vectors[int(self.values.argmin())]
 
 
+def zero_space(width: int, like: Tensor) -> Solution:
+    """The spectrum on {0}: whole and empty, with no vector of ``width`` numbers."""
+    spectrum = Spectrum(0, (), (), 0, None, "zero space", 0, 0.0, 0, complete=True, failure_probability=0.0)
+    return Solution(spectrum, like.new_empty(0), like.new_empty(0, width))
+
+
 def clusters(values: np.ndarray, tolerance: float) -> list[tuple[int, int]]:
     """Index ranges [start, stop) of ascending values, none of them wider than ``tolerance``.
 
@@ -244,6 +250,8 @@ def dense_spectrum(
     """
     start_time = time.perf_counter()
     like = matrix if like is None else like
+    if not len(matrix):
+        return zero_space(0, like)
     work = matrix.to("cpu", torch.float64)
     n, m = len(work), 0
     norm = _norm_estimate(work)

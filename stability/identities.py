@@ -122,11 +122,9 @@ def measure(problem: Problem, theta: Tensor, seed: int, group_limit: int, scale:
     full = grad(problem.risk)(on)
     augmented = training.exact_augmentation(problem)(on, rng)
     equivariant = grad(problem.equivariant_risk)(space.project(on))
-    errors["prop1"] = float(
-        max(
-            (augmented - space.equivariant_part(full)).norm() / full.norm(),
-            (equivariant - space.project(full)).norm() / full.norm(),
-        )
+    errors["prop1"] = max(
+        _share((augmented - space.equivariant_part(full)).norm(), full.norm()),
+        _share((equivariant - space.project(full)).norm(), full.norm()),
     )
     nominal = nominal_hessian(problem, on)
     from_data, from_group = augmented_hessian_from_data(problem, on), augmented_hessian_from_group(problem, nominal)
@@ -134,28 +132,34 @@ def measure(problem: Problem, theta: Tensor, seed: int, group_limit: int, scale:
     hv, rv = from_data(v), from_group(v)
     t = space.project(v)
     on_e = equivariant_hessian(problem, space.project(on))(t)
-    errors["prop2"] = float(
-        max(
-            (hv - rv).norm() / hv.norm(),
-            (on_e - space.project(nominal(space.embed(t)))).norm() / on_e.norm().clamp_min(1e-300),
-        )
+    errors["prop2"] = max(
+        _share((hv - rv).norm(), hv.norm()),
+        _share((on_e - space.project(nominal(space.embed(t)))).norm(), on_e.norm()),
     )
     u, w = probes.on_e(), probes.on_perp()
     hu = from_data(u)
-    errors["lemma6"] = float((hu @ u - nominal(u) @ u).abs() / hu.norm())
+    errors["lemma6"] = _share((hu @ u - nominal(u) @ u).abs(), hu.norm())
     if w is not None:
-        errors["lemma6"] = max(errors["lemma6"], float((hu @ w).abs() / hu.norm()))
+        errors["lemma6"] = max(errors["lemma6"], _share((hu @ w).abs(), hu.norm()))
 
     # Well below the critical step, and short enough to stay near where the curvature was measured.
     probe = hv[0]
     for _ in range(8):
-        probe = nominal(probe / probe.norm())  # ‖∇²R^aug‖ ≤ ‖∇²R‖
-    step = min(0.5 / float(probe.norm()), 0.1 * float(on.norm() / augmented.norm().clamp_min(1e-300)))
+        if float(probe.norm()) > 0:  # of a linear risk nothing is left
+            probe = nominal(probe / probe.norm())  # ‖∇²R^aug‖ ≤ ‖∇²R‖
+    steepest = 0.5 / float(probe.norm()) if float(probe.norm()) > 0 else 1.0
+    step = min(steepest, 0.1 * float(on.norm() / augmented.norm().clamp_min(1e-300)))
     run = training.descend(problem, on, training.exact_augmentation(problem), step, COR1_STEPS, "Corollary 1")
-    errors["cor1"] = run.off_equivariance[-1] / float(run.final.norm())
+    errors["cor1"] = _share(run.off_equivariance[-1], float(run.final.norm()))
     at_point = float(training.exact_augmentation(problem)(at, rng).norm())
     errors["cor2"] = abs(at_point - float(grad(problem.equivariant_risk)(theta).norm())) / scale
     return Identities(errors, {k: v for k, v in reasons.items() if errors[k] is None})
+
+
+def _share(part: Tensor | float, whole: Tensor | float) -> float:
+    """part/whole; an exact zero is no error, whatever it is measured against."""
+    part, whole = float(part), float(whole)
+    return 0.0 if part == 0 else part / whole if whole > 0 else math.inf
 
 
 def _lemma5(problem: Problem, elements: list, probes: _Probes) -> float:

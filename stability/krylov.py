@@ -12,7 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from stability.curvature import Operator
-from stability.eigen import LanczosState, Solution, lanczos, lanczos_spectrum, ritz
+from stability.eigen import LanczosState, Solution, lanczos, lanczos_spectrum, ritz, zero_space
 from stability.errors import BadInput
 from stability.storage import Checkpoint
 
@@ -75,6 +75,8 @@ def run(
         BadInput: the memory holds too few vectors.
     """
     precision, began = precision or like.dtype, time.perf_counter()
+    if n == 0:
+        return zero_space(operator.dim, like)
     fits = room(plan.memory_gb, operator.dim, precision, plan.low + plan.high)
     steps = min(plan.limit, n, fits)
     if steps < min(n, 3 * max(plan.low, plan.high), SETTLE_NEGATIVE):

@@ -39,7 +39,9 @@ class History:
         return [next(e for e in row if e.irrep == "trivial") for row in self.lowest]
 
     def across(self) -> list[Eigenvalue]:
-        return [min((e for e in row if e.irrep != "trivial"), key=lambda e: e.value) for row in self.lowest]
+        """The least of all sectors of E⊥; none where E⊥ = {0} or no sector of it was asked for."""
+        outside = [[e for e in row if e.irrep != "trivial"] for row in self.lowest]
+        return [min(row, key=lambda e: e.value) for row in outside if row]
 
 
 def lowest(

@@ -51,6 +51,10 @@ class ParameterSpace:
     def __post_init__(self) -> None:
         if not self.layers:
             raise BadInput("parameter space: no layers; give at least one")
+        for layer in self.layers:
+            if not layer.dim:
+                rows, columns = layer.shape
+                raise BadInput(f"{layer.name} has no weights ({rows} × {columns}); leave out a space of dimension zero")
         if any(layer.source.group != self.group or layer.target.group != self.group for layer in self.layers):
             raise BadInput(f"parameter space: the layers represent different groups; all must be of {self.group.name}")
 
@@ -262,6 +266,16 @@ class Problem:
     def augmented_risk(self, parameters: Tensor) -> Tensor:
         """R^aug(A) from moved data (eq. 5), one group element at a time."""
         return sum(self.loss(parameters, samples) for samples in self.moved()) + self.penalty(parameters)
+
+
+def some_equivariant(problem: Problem) -> None:
+    """Raise BadInput where E = {0}: then no network but zero is equivariant, and there is no E to be left."""
+    if not problem.space.dim_equivariant:
+        layers = ", ".join(f"{one.name}: {one.source.name} → {one.target.name}" for one in problem.space.layers)
+        raise BadInput(
+            f"{problem.name}: E = {{0}}, no weights but zero are equivariant ({layers}); give the two ends of some "
+            "layer an irrep in common, such as a trivial channel at both"
+        )
 
 
 def single(problem: Problem) -> Problem:

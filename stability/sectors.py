@@ -368,9 +368,11 @@ def union(parts: Sequence[Spectrum], dim: int, k: int) -> Spectrum:
             (v, w * p.dim / dim) for p in parts for v, w in zip(p.density.values, p.density.weights, strict=True)
         )
         methods = {p.density.method for p in parts}
-        method = methods.pop() if len(methods) == 1 else "exact and Lanczos quadrature"
-        density = Density(method, tuple(v for v, _ in pairs), tuple(w for _, w in pairs))
+        measured = methods.pop() if len(methods) == 1 else "exact and Lanczos quadrature"
+        density = Density(measured, tuple(v for v, _ in pairs), tuple(w for _, w in pairs))
     kinds = sorted({p.method for p in parts})
+    nothing = "no sector of it was asked for" if dim else "zero space"
+    method = f"{len(parts)} sectors, {' and '.join(kinds)}" if parts else nothing
     rest = "" if filled else f"; {dim - sum(p.dim for p in parts):,} dimensions not searched"
     return Spectrum(
         dim=dim,
@@ -381,7 +383,7 @@ def union(parts: Sequence[Spectrum], dim: int, k: int) -> Spectrum:
         if counted and all(p.zero_count is not None for p in parts)
         else None,
         density=density,
-        method=f"{len(parts)} sectors, {' and '.join(kinds)}{rest}",
+        method=f"{method}{rest}",
         matvecs=sum(p.matvecs for p in parts),
         seconds=sum(p.seconds for p in parts),
         error=max((p.error for p in parts), default=0.0),

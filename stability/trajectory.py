@@ -196,7 +196,9 @@ class Trajectory(Record):
         judged = [m for m in self.moments if m.lowest_perp is not None]
         forced = max(self.moments, key=lambda m: m.forcing)
         if not judged:
-            return f"{grown}; spectra were not computed"
+            empty = any(m.lowest_E is not None for m in self.moments)
+            why = "no sector outside E: E⊥ = {0}, or none was asked for" if empty else "spectra were not computed"
+            return f"{grown}; {why}"
         push = f"without augmentation the push off E was ≤ {forced.forcing:.2g}"
         if not unstable:
             stable = sum(m.sign == "positive" for m in judged)

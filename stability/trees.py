@@ -178,9 +178,14 @@ def starts(space: ParameterSpace, given: Tensor) -> Callable[[int], Tensor]:
 
 
 def twice_differentiable(name: str, loss: Callable[[Tensor], Tensor], at: Tensor) -> None:
-    """Raise BadInput where a risk has no value, gradient or Hessian-vector product at a point."""
+    """Raise BadInput where a risk has no value, gradient or Hessian-vector product at a point, or no tensor in it."""
     mend = "write it with differentiable torch operations, out of place"
     try:
+        if not loss(at.detach().clone().requires_grad_()).requires_grad:
+            raise BadInput(
+                f"{name}: the risk does not depend on its tensors, or loses them on the way (detach, item, numpy), so "
+                f"there is no derivative to judge; {mend}"
+            )
         value = loss(at)
         if value.ndim != 0:
             raise BadInput(f"{name}: the risk has shape {tuple(value.shape)}; it must be a single number")

@@ -28,6 +28,8 @@ from stability.record import Record
 KINK = 1e-6
 # Zero modes are called so only where the whole error is below this part of the largest curvature.
 DEGENERATE = 1e-11
+# What is said of the space {0}; on E⊥ = {0} every weight is equivariant.
+EMPTY = "there is no direction to judge, so nothing could fall"
 STATUSES = ("stable", "degenerate", "unstable", "undecided", "not_stationary")
 
 
@@ -119,6 +121,9 @@ def judge(
             gradient_norm,
             f"the gradient norm is {gradient_norm:.2e}, above the tolerance {tolerance:.2e}",
         )
+    if all(b.spectrum is not None and b.spectrum.dim == 0 for b in blocks):
+        # Before kinks: where there is no direction, none of them can be wrong.
+        return Verdict("stable", None, f"{' and '.join(b.name for b in blocks)} = {{0}}: {EMPTY}")
     doubt = on_kink(kink_margin) or doubt
     if doubt:
         return Verdict("undecided", None, doubt)
@@ -182,8 +187,11 @@ def judge(
     if zeros:
         return Verdict("degenerate", None, f"zero modes beyond the known flat directions: {'; '.join(zeros)}")
     known = sum(b.known_zeros for b in blocks)
-    modulo = f", modulo {known} known flat directions" if known else ""
     margin = min(margins) if margins else None
+    if not bounds:
+        names = " and ".join(b.name for b in present)
+        return Verdict("stable", None, f"every direction of {names} is one of the {known} known flat ones: none falls")
+    modulo = f", modulo {known} known flat directions" if known else ""
     return Verdict("stable", margin, "; ".join(bounds) + modulo + _standing(present, margin))
 
 

@@ -386,3 +386,29 @@ def problem(name: str) -> Problem:
 
 
 PROBLEMS = ("Z_3² classes", "D_4 masks", "S_4 graphs", "C_4 ⋉ Z_2² images", "A_4 points", "Q_8 quaternions")
+
+
+# ------------------------------------------------------------------------------------------ finite differences
+
+STEP = 2e-3
+
+
+def differences(gradient: Callable[[Tensor], Tensor], at: Tensor) -> np.ndarray:
+    """The Jacobian of a gradient, symmetrised: columns by central differences at two steps, extrapolated."""
+    columns = [directional(gradient, at, e) for e in torch.eye(len(at), dtype=torch.float64)]
+    matrix = np.stack(columns, axis=1)
+    return (matrix + matrix.T) / 2
+
+
+def directional(gradient: Callable[[Tensor], Tensor], at: Tensor, v: Tensor) -> np.ndarray:
+    """(4 D(h/2) − D(h))/3 with D(h) = (∇R(A + hv) − ∇R(A − hv))/2h, whose error is of order h⁴."""
+    found = [(gradient(at + h * v) - gradient(at - h * v)) / (2 * h) for h in (STEP, STEP / 2)]
+    return ((4 * found[1] - found[0]) / 3).numpy()
+
+
+def fixed_projection(moves: Sequence[np.ndarray]) -> np.ndarray:
+    """The orthogonal projection onto what all of some orthogonal matrices leave alone."""
+    total = sum((m - np.eye(len(m))).T @ (m - np.eye(len(m))) for m in moves)
+    values, vectors = np.linalg.eigh(total)
+    kept = vectors[:, values < 1e-9]
+    return kept @ kept.T

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from analyses.shared import Figure, Rows, dumps
-from analyses.signs import kinks, modules, networks, polynomials
+from analyses.signs import kinks, modules, networks, polynomials, sizes
 from analyses.signs.case import NO_SIGN, VERDICTS, Case
 from stability.analysis import Settings, analyse
 from stability.errors import BadInput
@@ -21,6 +21,7 @@ KINDS = (
     networks,
     kinks,
     modules,
+    sizes,
 )
 FAMILIES = {name: family for kind in KINDS for name, family in kind.FAMILIES.items()}
 

@@ -297,6 +297,11 @@ def _start(first: np.ndarray, on_e: bool, pushed: bool) -> str:
 def _training(a: Analysis) -> str:
     h = a.training
     across = h.across()
+    if not across:
+        return (
+            "The least eigenvalue of ∇²R^aug on E along equivariant training, error bars the residuals. No sector of "
+            f"E⊥ was looked at; λ_min on E goes from {number(h.on_e()[0].value)} to {number(h.on_e()[-1].value)}."
+        )
     negative = [epoch for epoch, e in zip(h.epochs, across, strict=True) if e.value + e.residual < 0]
     if len(negative) == len(across):
         follows = "E is unstable for augmented training at every epoch looked at"

@@ -332,7 +332,7 @@ def breaking(analysis: Analysis) -> Figure | None:
 
 
 def training(analysis: Analysis) -> Figure | None:
-    """λ_min on E and in every sector of E⊥ along equivariant training."""
+    """λ_min on E and in every sector of E⊥ along equivariant training; of E alone where E⊥ was not looked at."""
     found = analysis.training
     if found is None:
         return None
@@ -348,6 +348,8 @@ def training(analysis: Analysis) -> Figure | None:
             (on_e, BLUE, "o", "$E$: equivariant training"),
             (across, RED, "v", r"$E^\perp$: whether augmented training leaves $E$"),
         ):
+            if not ends:
+                continue
             values, residuals = np.array([e.value for e in ends]), np.array([e.residual for e in ends])
             gid = "E" if colour == BLUE else "E_perp"
             axes.errorbar(epochs, values, yerr=residuals, color=colour, marker=marker, label=label, gid=gid, zorder=4)
@@ -360,7 +362,7 @@ def training(analysis: Analysis) -> Figure | None:
         axes.set_ylim(low, high)
         axes.set_xlabel("epochs of equivariant training")
         axes.set_ylabel(r"$\lambda_{\min}$ of $\nabla^2R^{\mathrm{aug}}$")
-        axes.set_title("grey: every sector")
+        axes.set_title("grey: every sector" if across else "no sector of $E^\\perp$ was looked at")
         axes.legend(loc="best", framealpha=1, fontsize=9)
         beside.plot(epochs, found.risk, "o-", color=BLUE, gid="risk")
         beside.set_xlabel("epochs of equivariant training")
@@ -371,7 +373,7 @@ def training(analysis: Analysis) -> Figure | None:
 
 def choices(analysis: Analysis) -> Figure | None:
     """λ_min on E and on E⊥ at every point found, against its risk."""
-    found = [p for p in analysis.points if p.lowest]
+    found = [p for p in analysis.points if any(e.irrep != "trivial" for e in p.lowest)]
     if len(found) < 2:
         return None
     risks = np.array([p.risk["eqv"] for p in found])

@@ -6,7 +6,7 @@ import textwrap
 from dataclasses import dataclass
 
 from stability.eigen import Eigenvalue, Spectrum
-from stability.report.words import SPACES, alerts, escape, group, headline, number, plain, scores, why
+from stability.report.words import SPACES, alerts, escape, group, headline, named, number, plain, scores, why
 from stability.results import Analysis, PointReport
 from stability.sectors import Sector
 
@@ -22,6 +22,7 @@ SPECTRA = {
 ASSUMPTIONS = {
     "orthogonal": "every ρ is orthogonal",
     "homomorphism": "ρ(gh) = ρ(g)ρ(h)",
+    "equivariant_layers": "moved weights take a layer's moved inputs to its moved outputs",
     "equivariant_nonlinearities": "every σ commutes with ρ",
     "invariant_loss": "ℓ(ρ(g)y, ρ(g)y') = ℓ(y, y')",
 }
@@ -190,7 +191,7 @@ def _run(a: Analysis) -> list[tuple[str, ...]]:
         ("task, size, seed", f"{a.task}, {a.size}, {a.seed}"),
         ("samples", f"{a.samples:,}"),
         ("activation, weight decay, dtype", f"{a.activation}, {number(a.weight_decay)}, {a.dtype}"),
-        *((k, v) for k, v in a.facts.items() if k not in ("network", "data")),
+        *((named(k), v) for k, v in a.facts.items() if k not in ("network", "data")),
         ("Hessian-vector products", _count(cost.get("hvps"))),
         ("seconds", number(cost.get("seconds"))),
         ("peak memory", f"{number(cost.get('peak_memory_mb'))} MB"),
@@ -205,7 +206,7 @@ def table(a: Analysis) -> str:
     lines = [*alerts(a), headline(a), ""]
     lines += _entry("group", f"{group(a)}; task {a.task}, {a.samples:,} samples")
     for label, value in a.facts.items():
-        lines += _entry(label, value) if label != "digest" else []
+        lines += _entry(named(label), value) if label != "digest" else []
     lines += _entry("dim", dims)
     if p := a.point:
         state = "stationary" if p.converged else "NOT stationary"
@@ -220,7 +221,7 @@ def table(a: Analysis) -> str:
         lines += ["", _line("spectrum", "dim", "negative", "lowest ± residual", "highest ± residual", wide)]
     for name, s in present.items():
         lines.append(_line(name, f"{s.dim:,}", _count(s.negative_count), *(shown[name] or ["–", "–"]), wide))
-        lines += [] if shown[name] else _entry("", s.method)
+        lines += [] if shown[name] or not s.dim else _entry("", s.method)
     lines.append("")
     for key in VERDICTS if a.verdict else ():
         verdict = getattr(a.verdict, key)
@@ -234,7 +235,7 @@ def table(a: Analysis) -> str:
 
 def _entry(label: str, text: str) -> list[str]:
     """A label and its text, wrapped with a hanging indent."""
-    return textwrap.wrap(text, WIDTH, initial_indent=f"{label:<{INDENT}}", subsequent_indent=" " * INDENT)
+    return textwrap.wrap(text, WIDTH, initial_indent=f"{label:<{INDENT - 1}} ", subsequent_indent=" " * INDENT)
 
 
 def _line(name: str, dim: str, negative: str, lowest: str, highest: str, wide: int) -> str:

@@ -31,6 +31,21 @@ def number(x: float | None, digits: int = 3) -> str:
     return f"{mantissa}e{int(power)}"
 
 
+# What is stored under a short key, in the words of a report.
+KEYS = {
+    "leaves": "symmetry kept",
+    "average": "group average",
+    "density E": "spectral density on E",
+    "density E_perp": "spectral density on E⊥",
+    "landscape": "risks around the point",
+}
+
+
+def named(key: str) -> str:
+    """What a report calls a stored key."""
+    return KEYS.get(key, key)
+
+
 def part(analysis: Analysis, risk: str, where: str) -> Spectrum | None:
     """A spectrum with at least one eigenvalue; None when it was not computed or its space is {0}."""
     spectrum = (analysis.spectra or {}).get(risk, {}).get(where)
@@ -155,6 +170,12 @@ def cards(analysis: Analysis) -> list[Card]:
 def alerts(analysis: Analysis) -> list[str]:
     """What must be known before anything else is read."""
     found, p = [], analysis.point
+    if analysis.dims["E_perp"] == 0:
+        found.append(
+            f"E⊥ = {{0}}: the group, {analysis.group['name']}, leaves every weight unchanged, so there is no "
+            "symmetry that training could break, and the verdict on E⊥ is stable because there is nothing to judge. "
+            "Representations that move the inputs, outputs or hidden units of some layer make a question of it."
+        )
     if not analysis.complete:
         found.append("Partial result: the run was interrupted; what it had not reached is missing below.")
     if p and not p.converged and p.kind in GIVEN:

@@ -16,8 +16,10 @@ from matplotlib.collections import PathCollection
 from stability import report
 from stability.eigen import Density, Eigenvalue, Spectrum
 from stability.flat import FlatDirections
-from stability.report import figures, words
+from stability.report import words
+from stability.report.figures import FIGURES, png
 from stability.report.render import page
+from stability.report.style import linear_threshold
 from stability.report.tables import tables
 from stability.results import Analysis, Escape, PointReport, Verdicts
 from stability.verdict import STATUSES, Verdict
@@ -401,7 +403,7 @@ def test_numbers_keep_three_digits(x, text):
 
 @pytest.mark.parametrize("analysis", [ANALYSIS, STABLE], ids=["unstable", "stable"])
 def test_the_spectrum_drawn_is_the_spectrum_stored(analysis):
-    for axes, where in zip(figures.spectrum(analysis).axes, ("E", "E_perp"), strict=True):
+    for axes, where in zip(FIGURES["spectrum"].draw(analysis).axes, ("E", "E_perp"), strict=True):
         stored = analysis.spectra["aug"][where]
         np.testing.assert_array_equal(drawn(axes, f"values {where}"), stored.density.values)
         ticks = next(c for c in axes.collections if c.get_gid() == f"ticks {where}").get_segments()
@@ -413,7 +415,7 @@ def test_the_spectrum_drawn_is_the_spectrum_stored(analysis):
 
 @pytest.mark.parametrize("analysis", [ANALYSIS, STABLE], ids=["unstable", "stable"])
 def test_the_lowest_eigenvalues_drawn_are_those_stored_with_their_residuals(analysis):
-    for axes, where in zip(figures.lowest(analysis).axes, ("E", "E_perp"), strict=True):
+    for axes, where in zip(FIGURES["lowest"].draw(analysis).axes, ("E", "E_perp"), strict=True):
         stored = analysis.spectra["aug"][where].lowest
         np.testing.assert_array_equal(drawn(axes, f"values {where}"), [e.value for e in stored])
         (bars,) = axes.containers[0].lines[2]
@@ -422,10 +424,10 @@ def test_the_lowest_eigenvalues_drawn_are_those_stored_with_their_residuals(anal
         assert {f"×{e.multiplicity}" for e in stored} <= {t.get_text() for t in axes.texts}
 
 
-@pytest.mark.parametrize("draw", [figures.spectrum, figures.lowest])
+@pytest.mark.parametrize("name", ["spectrum", "lowest"])
 @pytest.mark.parametrize("analysis", [ANALYSIS, STABLE], ids=["unstable", "stable"])
-def test_zero_is_a_strong_line_within_every_panel_and_what_lies_below_is_hatched(draw, analysis):
-    for axes in draw(analysis).axes:
+def test_zero_is_a_strong_line_within_every_panel_and_what_lies_below_is_hatched(name, analysis):
+    for axes in FIGURES[name].draw(analysis).axes:
         (line,) = [x for x in axes.lines if x.get_gid() == "zero"]
         assert set(line.get_ydata()) == {0.0} and line.get_linewidth() >= 2
         low, high = axes.get_ylim()
@@ -435,14 +437,14 @@ def test_zero_is_a_strong_line_within_every_panel_and_what_lies_below_is_hatched
 
 def test_the_linear_part_of_the_axis_hides_no_eigenvalue_that_decides():
     values = np.array([-1e-8, 1e-3, 1.0, 1e2])
-    assert 1e-9 < figures.linear_threshold([values], 1e-12) <= 1e-8
-    assert figures.linear_threshold([values], 1e-6) == pytest.approx(1e-3)  # -1e-8 is zero within this error
-    assert figures.linear_threshold([np.linspace(1, 2, 999), np.array([3e-5, 7.0])], 1e-12) == pytest.approx(1e-5)
-    assert figures.linear_threshold([np.zeros(3), np.array([])], 1e-12) == 1.0
+    assert 1e-9 < linear_threshold([values], 1e-12) <= 1e-8
+    assert linear_threshold([values], 1e-6) == pytest.approx(1e-3)  # -1e-8 is zero within this error
+    assert linear_threshold([np.linspace(1, 2, 999), np.array([3e-5, 7.0])], 1e-12) == pytest.approx(1e-5)
+    assert linear_threshold([np.zeros(3), np.array([])], 1e-12) == 1.0
 
 
 def test_points_are_drawn_with_their_gradients_and_zero_gradients_stay_visible():
-    (axes,) = figures.points(ANALYSIS).axes
+    (axes,) = FIGURES["points"].draw(ANALYSIS).axes
     heights = drawn(axes, "point")
     assert heights[1] == POINT.grad_norm["eqv"] and axes.get_ylim()[0] <= heights[0] < heights[1]
     assert "2 (zero)" in {t.get_text() for t in axes.texts}
@@ -468,7 +470,7 @@ def test_every_analysis_renders_to_files_that_agree(name, tmp_path):
 
 
 def test_the_same_analysis_gives_the_same_bytes():
-    assert figures.png(figures.lowest(ANALYSIS)) == figures.png(figures.lowest(ANALYSIS))
+    assert png(FIGURES["lowest"].draw(ANALYSIS)) == png(FIGURES["lowest"].draw(ANALYSIS))
 
 
 # ----------------------------------------------------------------------------------------------- the terminal

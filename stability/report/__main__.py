@@ -59,8 +59,8 @@ def load(folder: Path) -> Analysis:
 
 def run(options: argparse.Namespace) -> None:
     """Render what was asked for."""
-    from stability.report.compare import write_comparison
-    from stability.report.gallery import write_gallery
+    from stability.report.many.compare import write_comparison  # matplotlib loads for seconds, not for --help
+    from stability.report.many.gallery import write_gallery
 
     if not options.folders and options.gallery is None:
         raise BadInput("nothing to render; give folders of runs, or --gallery ROOT")

@@ -1,0 +1,74 @@
+"""R^aug over the lowest mode on E (across) and on E⊥ (up)."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.colors import SymLogNorm
+from matplotlib.figure import Figure as Canvas
+
+from stability.report import words
+from stability.report.figures.figure import Figure
+from stability.report.rows import Rows
+from stability.report.style import panels
+from stability.results import Analysis
+from stability.slices import Plane
+
+
+def look(analysis: Analysis) -> Plane | None:
+    """The plane, where it was computed."""
+    return analysis.pictures.plane if analysis.pictures else None
+
+
+def paint(_: Analysis, found: Plane) -> Canvas:
+    """Colours even about the value at the point."""
+    s, t, values = map(np.array, (found.along, found.across, found.aug))
+    change = values - values[len(t) // 2, len(s) // 2]
+    sizes = np.abs(change[np.abs(change) > 0])
+    linear = float(np.quantile(sizes, 0.1)) if len(sizes) else 1.0
+    top = float(sizes.max()) if len(sizes) else 1.0
+    with panels(1, 5.4) as (canvas, (axes,)):
+        axes.grid(False)
+        norm = SymLogNorm(linthresh=linear, vmin=-top, vmax=top, base=10)
+        image = axes.pcolormesh(s, t, change, cmap="PuOr_r", norm=norm, shading="nearest")
+        image.set_gid("plane")
+        image.set_rasterized(True)
+        if change.min() < 0 < change.max():
+            axes.contour(s, t, change, levels=[0.0], colors="black", linewidths=1.8)
+        axes.axhline(0.0, color="black", linewidth=1.2, linestyle="--", gid="E")
+        axes.plot(0, 0, marker="x", color="black", markersize=11, markeredgewidth=2.5)
+        axes.annotate("E", (s[-1], 0), (-4, 4), textcoords="offset points", ha="right", fontsize=11)
+        bar = canvas.colorbar(image, ax=axes, label=r"$R^{\mathrm{aug}}$ minus its value at the point")
+        bar.ax.axhline(0.0, color="black", linewidth=1.5, gid="zero")
+        axes.set_xlabel(rf"along the lowest mode on $E$, $\lambda$ = {words.eigenvalue(found.value_E)}")
+        axes.set_ylabel(rf"along the lowest mode on $E^\perp$, $\lambda$ = {words.eigenvalue(found.value_E_perp)}")
+        axes.set_title("×: the point; dashed: E; black line: where the risk is that of the point")
+    return canvas
+
+
+def say(_: Analysis, found: Plane) -> str:
+    """What kind of point it is in these two directions."""
+    kind = {
+        (True, True): "a saddle whose descent leaves E",
+        (True, False): "a valley along E as well as across it",
+        (False, True): "descending both on E and off it",
+        (False, False): "a saddle inside E",
+    }[found.value_E > 0, found.value_E_perp < 0]
+    return (
+        "R^aug minus its value at the point (cross) over the plane of the least stable direction on E (horizontal, "
+        "the dashed line is E) and the least stable one off E (vertical). Orange is above, violet below, and the "
+        f"black line where the risk is that of the point. Here the point is {kind}. Beyond the curvature, where "
+        "colours change faster, terms of higher order rule."
+    )
+
+
+def rows(_: Analysis, found: Plane) -> Rows:
+    """Every point of the plane."""
+    table = [
+        (s, t, value)
+        for t, line in zip(found.across, found.aug, strict=True)
+        for s, value in zip(found.along, line, strict=True)
+    ]
+    return ("along_E", "along_E_perp", "R_aug"), table
+
+
+FIGURE = Figure("plane", "The augmented risk around the point", look, paint, say, rows)

@@ -1,0 +1,87 @@
+"""R^aug, R and R^eqv along the lowest modes on E⊥ and on E, with the quadratic prediction."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import MaxNLocator
+
+from stability.report import words
+from stability.report.figures.figure import Figure
+from stability.report.rows import Rows
+from stability.report.style import BLUE, GREEN, ORANGE, PANELS, below_zero, panels
+from stability.report.words import number
+from stability.results import Analysis
+from stability.slices import Slice
+
+
+def look(analysis: Analysis) -> dict[str, Slice] | None:
+    """The slices by space, that on E⊥ first."""
+    return (analysis.pictures.slices if analysis.pictures else None) or None
+
+
+def paint(_: Analysis, found: dict[str, Slice]) -> Canvas:
+    """Each minus its value at the point."""
+    with panels(len(found), 4.4) as (canvas, shown_in):
+        for axes, (where, line) in zip(shown_in, found.items(), strict=True):
+            _curves(axes, where, line)
+            which = "E (trivial)" if where == "E" else f"sector {line.irrep}" if line.irrep else "lowest mode"
+            axes.set_title(f"along the lowest mode on {dict(PANELS)[where]}: {which}")
+        shown_in[0].set_ylabel("risk minus risk at the point (units of the loss)")
+    return canvas
+
+
+def _curves(axes: Axes, where: str, line: Slice) -> None:
+    t, middle = np.array(line.at), len(line.at) // 2
+    curves = (
+        ("aug", line.aug, BLUE, "-", "o", r"$R^{\mathrm{aug}}$"),
+        ("nominal", line.nominal, ORANGE, "--", None, "$R$"),
+        ("eqv", line.eqv, GREEN, ":", None, r"$R^{\mathrm{eqv}}$"),
+    )
+    predicted = np.array(line.predicted()) - line.aug[middle]
+    for key, values, colour, style, marker, label in curves:
+        axes.plot(
+            *(t, np.array(values) - values[middle]), style, color=colour, marker=marker, markersize=3.5,
+            linewidth=2.2, label=label, gid=f"{key} {where}", zorder=4 if key == "aug" else 3,
+        )  # fmt: skip
+    label = rf"$\frac{{1}}{{2}}\lambda t^2$, $\lambda$ = {words.eigenvalue(line.value)}"
+    axes.plot(t, predicted, "-.", color="black", linewidth=1.4, label=label, gid=f"predicted {where}", zorder=5)
+    aug = np.array(line.aug) - line.aug[middle]
+    low, high = min(aug.min(), predicted.min(), 0.0), max(aug.max(), predicted.max(), 0.0)
+    room = 0.25 * (high - low) or 1.0
+    axes.set_ylim(low - room, high + room)
+    below_zero(axes, low - room)
+    axes.ticklabel_format(axis="y", scilimits=(-2, 3))
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.set_xlabel("distance $t$ from the point (unit of the weights)")
+    axes.legend(loc="best", framealpha=1, fontsize=10)
+
+
+def say(_: Analysis, found: dict[str, Slice]) -> str:
+    """Whether R^aug falls on the way out."""
+    across = found["E_perp"]
+    change = np.array(across.aug) - across.aug[len(across.aug) // 2]
+    best = int(change.argmin())
+    follows = (
+        f"R^aug falls on the way out, by {number(-float(change[best]))} at t = {number(abs(across.at[best]))}"
+        if change[best] < 0
+        else "R^aug rises on both sides"
+    )
+    return (
+        "R^aug, R and R^eqv minus their common value at the point, along the unit vector of the lowest mode off E "
+        "and on E, with the quadratic prediction of R^aug from the eigenvalue. Off E, R^eqv is constant, for it sees "
+        f"the projection onto E only: equivariant training cannot tell. {follows}. R need not be even: its slope "
+        f"there is {number(across.nominal_slope)}, which augmentation averages away. On E all three agree."
+    )
+
+
+def rows(_: Analysis, found: dict[str, Slice]) -> Rows:
+    """One line a step."""
+    table = []
+    for where, s in found.items():
+        table += [(where, *row) for row in zip(s.at, s.aug, s.nominal, s.eqv, s.predicted(), strict=True)]
+    return ("direction", "t", "R_aug", "R", "R_eqv", "R_aug_quadratic"), table
+
+
+FIGURE = Figure("slices", "The risks along the lowest modes", look, paint, say, rows)

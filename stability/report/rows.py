@@ -1,0 +1,28 @@
+"""The numbers behind a picture as a table with named columns, units in the names: what a CSV file holds."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable
+from typing import Any
+
+Rows = tuple[tuple[str, ...], list[tuple[Any, ...]]]
+
+
+def as_csv(rows: Rows) -> str:
+    """The table as comma-separated values, numbers with every digit that is stored.
+
+    >>> as_csv((("t", "R"), [(0.5, None), (1.0, 0.1)]))
+    't,R\\n0.5,\\n1.0,0.1\\n'
+    """
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(rows[0])
+    writer.writerows(["" if x is None else repr(x) if isinstance(x, float) else x for x in row] for row in rows[1])
+    return stream.getvalue()
+
+
+def grid(label: str, values: Iterable[Iterable[float]]) -> list[tuple[Any, ...]]:
+    """(label, row, column, value) of every entry of an image."""
+    return [(label, i, j, v) for i, row in enumerate(values) for j, v in enumerate(row)]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from stability.eigen import Eigenvalue
-from stability.report.words import part, sign
+from stability.report.words import kind, part, sign
 from stability.results import Analysis
 
 # Values without a residual of their own that a page carries, in each space.
@@ -30,8 +30,8 @@ class Row:
 
 
 def _point(analysis: Analysis, i: int) -> str:
-    kind = analysis.points[i].kind if i < len(analysis.points) else "point"
-    return f"{i + 1}: {kind}" + (", judged" if i == 0 else "")
+    name = kind(analysis.points[i]) if i < len(analysis.points) else "point"
+    return f"{i + 1}: {name}" + (", judged" if i == 0 else "")
 
 
 def rows(analysis: Analysis) -> list[Row]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from stability.eigen import Eigenvalue, Spectrum
-from stability.report.words import SPACES, alerts, eigenvalue, escape, group, headline, number, plain, scores, why
+from stability.report.words import SPACES, alerts, eigenvalue, escape, group, headline, kind, number, plain, scores, why
 from stability.results import Analysis, PointReport
 from stability.sectors import Sector
 
@@ -161,8 +161,12 @@ def _columns(ends: list[tuple[Eigenvalue, ...]]) -> list[tuple[str, ...]]:
 
 
 def _point(p: PointReport) -> tuple[str, ...]:
-    kind = p.kind if p.converged else f"{p.kind}, not stationary"
-    what = (kind, _count(p.start), number(p.risk.get("aug"), 6), _count(p.index_E))
+    what = (
+        kind(p) if p.converged else f"{kind(p)}, not stationary",
+        _count(p.start),
+        number(p.risk.get("aug"), 6),
+        _count(p.index_E),
+    )
     norms = (number(p.grad_norm.get(k), 2) for k in GRADIENTS)
     kink = "smooth σ" if p.kink_margin is None else number(p.kink_margin, 2)
     errors = (number(p.newton_decrement, 2), number(p.equivariance_error, 2))
@@ -174,7 +178,7 @@ def _measured(values: dict[str, Any] | None, names: dict[str, str]) -> list[tupl
     rows, reasons = [], (values or {}).get("reasons") or {}
     for key, value in (values or {}).items():
         if key != "reasons":
-            why_not = f"not measured: {reasons.get(key, 'no reason recorded')}"
+            why_not = f"not measured: {reasons[key]}" if key in reasons else "not measured"
             measured = ("gap " if key.endswith("gap") else "") + number(value, 2)
             rows.append((names.get(key, key), why_not if value is None else measured))
     return rows
@@ -207,7 +211,7 @@ def table(a: Analysis) -> str:
     if p := a.point:
         state = "stationary" if p.converged else "NOT stationary"
         norms = [f"{name} {number(p.grad_norm.get(k), 2)}" for k, name in GRADIENTS.items()]
-        lines += _entry("point", f"{p.kind}, {state}, R^aug {number(p.risk.get('aug'), 6)}")
+        lines += _entry("point", f"{kind(p)}, {state}, R^aug {number(p.risk.get('aug'), 6)}")
         lines += _entry("gradients", f"{', '.join(norms)}; tolerance on E {number(p.tolerance, 2)}")
         lines += _entry("score", scores(p.metrics)) if scores(p.metrics) else []
     present = _present(a)

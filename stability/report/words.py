@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from stability.eigen import Eigenvalue, Spectrum
-from stability.results import Analysis, Escape, Verdicts
+from stability.report import symmetry
+from stability.results import Analysis, Escape, PointReport, Verdicts
 
 SPACES = {"E": "E", "E_perp": "E⊥", "L": "L"}
 GIVEN = ("init", "trained", "file")
@@ -67,6 +68,13 @@ def plain(status: str) -> str:
     return status.replace("_", " ")
 
 
+def kind(p: PointReport) -> str:
+    """What a point is: by its index where the search arrived, by where it came from where it was given."""
+    if p.kind in NAMES or p.converged:
+        return NAMES.get(p.kind, p.kind)
+    return "where the search stopped"
+
+
 def stationary(analysis: Analysis) -> bool:
     """Whether the point itself is judged, and not E at that point alone."""
     v = analysis.verdict
@@ -100,8 +108,7 @@ def subtitle(analysis: Analysis) -> str:
     a, p = analysis, analysis.point
     texts = [group(a), f"{a.dims['L']:,} weights, {a.dims['E']:,} of them on E", f"{a.samples:,} samples"]
     if p:
-        kind = NAMES.get(p.kind, p.kind)
-        texts.append(f"point: {kind}, gradient on E {number(p.grad_norm.get('eqv'), 2)}")
+        texts.append(f"point: {kind(p)}, gradient on E {number(p.grad_norm.get('eqv'), 2)}")
     return " · ".join(texts)
 
 
@@ -115,7 +122,8 @@ def setting(analysis: Analysis) -> list[tuple[str, str]]:
     if p:
         found = f" found from start {p.start}" if p.start is not None and p.kind not in GIVEN else ""
         norm = f"gradient norm on E {number(p.grad_norm.get('eqv'), 2)} (tolerance {number(p.tolerance, 2)})"
-        rows.append(("Point", f"{p.kind}{found}; R^aug = {number(p.risk.get('aug'), 4)}, {norm}"))
+        what = kind(p) + found if p.converged or not found else f"where the search{found.replace(' found', '')} stopped"
+        rows.append(("Point", f"{what}; R^aug = {number(p.risk.get('aug'), 4)}, {norm}"))
         rows.append(("How good", scores(p.metrics) or "no score is defined for this task"))
     return rows
 
@@ -160,9 +168,8 @@ def _symmetry(analysis: Analysis, perp: Spectrum, irrep: str) -> Card:
     """The irrep of the lowest eigenvalue on E⊥, and what is kept where it breaks."""
     unstable = perp.lowest[0].value < -perp.error
     text = "breaks first" if unstable else "is the softest"
-    left = analysis.facts.get("leaves")
-    wave = "a wave over the positions" if irrep.startswith("q=") else "an irrep of the group"
-    note = f"{wave}; it keeps {left}" if unstable and left else f"{wave}, of the lowest eigenvalue on E⊥"
+    left, wave = symmetry.kept(analysis), symmetry.pattern(analysis, irrep)
+    note = f"{wave}; it keeps {left}" if unstable and left else f"{wave}; it has the lowest eigenvalue on E⊥"
     also = shared(perp)
     note += f"; {also}" if also else ""
     return Card(f"The symmetry that {text}", irrep, note)
@@ -349,7 +356,7 @@ def escape(e: Escape) -> str:
 
 def _left_over(analysis: Analysis) -> str:
     """The symmetry that the steepest direction keeps."""
-    text = analysis.facts.get("leaves")
+    text = symmetry.kept(analysis)
     return f"; it keeps {text}" if text else ""
 
 

@@ -10,16 +10,26 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 
 from stability.breaking import Breaking
-from stability.report.figures.figure import Figure
+from stability.report.figures.figure import Figure, Omitted, rounding
 from stability.report.rows import Rows
 from stability.report.style import BLUE, LINES, RED, panels
 from stability.report.words import number
 from stability.results import Analysis
 
 
-def look(analysis: Analysis) -> Breaking | None:
-    """The losses on the way."""
-    return analysis.pictures.breaking if analysis.pictures else None
+def look(analysis: Analysis) -> Breaking | Omitted | None:
+    """The losses on the way, where those of two transforms differ by more than rounding."""
+    found = analysis.pictures.breaking if analysis.pictures else None
+    if found is None:
+        return None
+    lines = np.array([*found.losses, *([] if found.end is None else [found.end])])
+    apart = float(np.ptp(lines, axis=1).max())
+    if apart > 2 * rounding(analysis) * max(1.0, float(np.abs(lines).max())):
+        return found
+    return Omitted(
+        f"the losses of {len(found.elements)} transforms of a sample stay within {number(apart, 2)} of each other, "
+        "which is rounding: what is predicted stays equivariant"
+    )
 
 
 def _shown(found: Breaking, losses: object) -> np.ndarray:
@@ -77,10 +87,12 @@ def say(analysis: Analysis, found: Breaking) -> str:
 
 
 def _between(values: np.ndarray) -> str:
-    """``between 0.11 and 0.98``, with the digits that tell the two apart."""
+    """``between 0.11 and 0.98``, with the digits that tell the two apart, five at most."""
     low, high = float(values.min()), float(values.max())
-    digits = next((d for d in range(3, 9) if number(low, d) != number(high, d)), None)
-    return f"at {number(low)}" if digits is None else f"between {number(low, digits)} and {number(high, digits)}"
+    digits = next((d for d in range(3, 6) if number(low, d) != number(high, d)), None)
+    if digits is not None:
+        return f"between {number(low, digits)} and {number(high, digits)}"
+    return f"at {number(low)}" + (f", within {number(high - low, 1)} of each other" if high > low else "")
 
 
 def _start(first: np.ndarray, on_e: bool, pushed: bool) -> str:

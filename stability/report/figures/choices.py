@@ -9,10 +9,10 @@ import numpy as np
 from matplotlib.figure import Figure as Canvas
 
 from stability.eigen import Eigenvalue
-from stability.report.figures.figure import Figure
+from stability.report.figures.figure import Figure, Omitted
 from stability.report.rows import Rows
 from stability.report.style import BLUE, LEAST, ORANGE, below_zero, panels, symlog
-from stability.report.words import NAMES, number
+from stability.report.words import kind, number, part, sign
 from stability.results import Analysis, PointReport
 
 
@@ -25,7 +25,18 @@ class Choice:
     across: Eigenvalue
 
 
-def look(analysis: Analysis) -> list[Choice] | None:
+def error_of(analysis: Analysis, e: Eigenvalue, where: str) -> float:
+    """The residual, or the whole error of the point judged where that is larger: at the others it was not measured."""
+    judged = part(analysis, "aug", where)
+    return max(e.residual, judged.error if judged else 0.0)
+
+
+def side(analysis: Analysis, choice: Choice) -> str:
+    """The sign of λ_min on E⊥."""
+    return sign(choice.across.value, error_of(analysis, choice.across, "E_perp"))
+
+
+def look(analysis: Analysis) -> list[Choice] | Omitted | None:
     """Two points or more of which both are known; E⊥ = {0} has none."""
     found = []
     for p in analysis.points:
@@ -33,7 +44,15 @@ def look(analysis: Analysis) -> list[Choice] | None:
         across = min((e for e in p.lowest if e.irrep != "trivial"), key=lambda e: e.value, default=None)
         if on_e is not None and across is not None:
             found.append(Choice(p, on_e, across))
-    return found if len(found) > 1 else None
+    if len(found) < 2:
+        return None
+    if all(
+        sign(e.value, error_of(analysis, e, where)) == "zero"
+        for c in found
+        for e, where in ((c.on_e, "E"), (c.across, "E_perp"))
+    ):
+        return Omitted("the least eigenvalues are zero within their errors at every point found")
+    return found
 
 
 def paint(_: Analysis, found: list[Choice]) -> Canvas:
@@ -57,8 +76,7 @@ def paint(_: Analysis, found: list[Choice]) -> Canvas:
         below_zero(axes, low)
         axes.set_ylim(low, max(3 * everything.max(), threshold))
         names = [
-            f"{i}: {NAMES.get(c.point.kind, c.point.kind)}\n$R$ = {number(c.point.risk['eqv'], 4)}"
-            for i, c in zip(rank, found, strict=True)
+            f"{i}: {kind(c.point)}\n$R$ = {number(c.point.risk['eqv'], 4)}" for i, c in zip(rank, found, strict=True)
         ]
         axes.set_xticks(rank, names)
         axes.set_xlim(0.5, len(found) + 0.7)
@@ -69,10 +87,12 @@ def paint(_: Analysis, found: list[Choice]) -> Canvas:
     return canvas
 
 
-def say(_: Analysis, found: list[Choice]) -> str:
+def say(analysis: Analysis, found: list[Choice]) -> str:
     """How many it leaves."""
-    left = sum(c.across.value + c.across.residual < 0 for c in found)
-    named = f"augmented training leaves E at {left} of {len(found)}" if left else "E attracts at all of them"
+    sides = [side(analysis, c) for c in found]
+    left, zero = sides.count("negative"), sides.count("zero")
+    named = f"augmented training leaves E at {left} of {len(found)}" if left else "none was found below zero"
+    named += f"; zero within the error at {zero}" if zero else ""
     return (
         "The least eigenvalue of ∇²R^aug on E (circles) and on E⊥ (diamonds, with its irrep) at every point found, "
         "error bars the residuals. A diamond in the hatched region is a point that augmented training leaves: "

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure as Canvas
 
 from stability.report import words
-from stability.report.figures.figure import Figure
+from stability.report.figures.figure import Figure, rounding
 from stability.report.rows import Rows
 from stability.report.style import BLUE, ORANGE, panels
 from stability.report.words import number
@@ -66,11 +66,11 @@ def judged(e: Escape) -> str:
     return f"{change}: there leaving E {'helped' if after > before else 'hurt'}"
 
 
-def say(_: Analysis, e: Escape) -> str:
+def say(analysis: Analysis, e: Escape) -> str:
     """By how much the risk falls, and whether the test score follows."""
-    lower = e.risk_end < e.risk_start
+    lower = e.risk_start - e.risk_end > rounding(analysis) * abs(e.risk_start)
     text = "Before and after following the instability to its end. "
-    change = number(abs(e.risk_end - e.risk_start))
+    change = number(e.risk_start - e.risk_end)
     text += f"The risk falls by {change} off E" if lower else "The risk did not fall, so nothing was gained"
     test = judged(e)
     text += f"; {test}" if test else ""

@@ -7,12 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+import numpy as np
 from matplotlib.figure import Figure as Canvas
 
 from stability.report.rows import Rows
 from stability.results import Analysis
 
 Seen = TypeVar("Seen")
+# Units in the last place that a mean over samples and transforms may be off by.
+ULPS = 100
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,11 @@ class Figure(Generic[Seen]):
     def alt(self, analysis: Analysis) -> str:
         """The alternative text of the picture."""
         return (self.tell or self.say)(analysis, self._seen(analysis))
+
+
+def rounding(analysis: Analysis) -> float:
+    """What a risk or a loss may be off by, relative to its size, in the precision of the run."""
+    return ULPS * float(np.finfo(analysis.dtype).eps)
 
 
 def png(canvas: Canvas, dpi: int = 130) -> bytes:

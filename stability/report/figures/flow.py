@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 
 from stability.deviation import Deviation
 from stability.report import words
-from stability.report.figures.figure import Figure
+from stability.report.figures.figure import Figure, Omitted, rounding
 from stability.report.rows import Rows
-from stability.report.style import BLUE, GREY, OFF, below_zero, panels
+from stability.report.style import BLUE, GREY, OFF, absent, below_zero, panels
 from stability.report.words import number
 from stability.results import Analysis
 
@@ -20,9 +21,29 @@ from stability.results import Analysis
 TENTH = 0.1
 
 
-def look(analysis: Analysis) -> Deviation | None:
-    """The run, where one was made."""
-    return analysis.pictures.flow if analysis.pictures else None
+def look(analysis: Analysis) -> Deviation | Omitted | None:
+    """The run, where its eigenvalue has a sign."""
+    run = analysis.pictures.flow if analysis.pictures else None
+    perp = words.part(analysis, "aug", "E_perp")
+    if run is None or words.sign(run.value, perp.error if perp else 0.0) != "zero":
+        return run
+    return Omitted("the lowest eigenvalue on E⊥ is zero within its error: nothing moves")
+
+
+def _changes(analysis: Analysis, run: Deviation) -> bool:
+    """Whether the risk changes by more than its rounding."""
+    return bool(np.ptp(run.risk) > 2 * rounding(analysis) * np.abs(run.risk).max())
+
+
+def _risk(analysis: Analysis, run: Deviation) -> str:
+    if not _changes(analysis, run):
+        return "The risk changes by no more than its rounding."
+    rises = np.flatnonzero(np.diff(run.risk) > rounding(analysis) * np.abs(run.risk).max())
+    return (
+        f"The risk beside it rises first after t = {number(run.times[rises[0]])}."
+        if len(rises)
+        else ("The risk beside it falls throughout.")
+    )
 
 
 def departed(run: Deviation) -> np.ndarray:
@@ -30,7 +51,7 @@ def departed(run: Deviation) -> np.ndarray:
     return np.flatnonzero(np.abs(np.array(run.off_equivariance) / run.predicted() - 1) > TENTH)
 
 
-def paint(_: Analysis, run: Deviation) -> Canvas:
+def paint(analysis: Analysis, run: Deviation) -> Canvas:
     """The distance from E, and the change of the risk."""
     times = np.array(run.times)
     with panels(2, 4.2) as (canvas, (axes, beside)):
@@ -45,21 +66,27 @@ def paint(_: Analysis, run: Deviation) -> Canvas:
         axes.set_ylabel(rf"distance from $E$, {OFF}")
         axes.set_title("grows: augmented training leaves E" if run.value < 0 else "decays: it falls back to E")
         axes.legend(loc="best", framealpha=1, fontsize=9)
-        change = np.array(run.risk) - run.risk[0]
-        beside.plot(times, change, "o-", color=BLUE, markersize=4.5, gid="risk")
-        low, high = min(change.min(), 0.0), max(change.max(), 0.0)
-        room = 0.1 * (high - low) or 1.0
-        below_zero(beside, low - room)
-        beside.set_ylim(low - room, high + room)
-        beside.ticklabel_format(axis="y", scilimits=(-2, 3))
-        beside.xaxis.set_major_locator(MaxNLocator(5))
-        beside.set_xlabel("flow time (step size × steps)")
-        beside.set_ylabel(r"$R^{\mathrm{aug}}$ minus its start (units of the loss)")
+        if _changes(analysis, run):
+            _fall(beside, times, np.array(run.risk) - run.risk[0])
+        else:
+            absent(beside, "", "the risk changes by no more than its rounding")
         beside.set_title("the risk on the way")
     return canvas
 
 
-def say(_: Analysis, run: Deviation) -> str:
+def _fall(axes: Axes, times: np.ndarray, change: np.ndarray) -> None:
+    axes.plot(times, change, "o-", color=BLUE, markersize=4.5, gid="risk")
+    low, high = min(change.min(), 0.0), max(change.max(), 0.0)
+    room = 0.1 * (high - low) or 1.0
+    below_zero(axes, low - room)
+    axes.set_ylim(low - room, high + room)
+    axes.ticklabel_format(axis="y", scilimits=(-2, 3))
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.set_xlabel("flow time (step size × steps)")
+    axes.set_ylabel(r"$R^{\mathrm{aug}}$ minus its start (units of the loss)")
+
+
+def say(analysis: Analysis, run: Deviation) -> str:
     """Whether the distance grows, and how long the prediction holds."""
     wrong = departed(run)
     until = (
@@ -74,8 +101,8 @@ def say(_: Analysis, run: Deviation) -> str:
     return (
         f"The distance from E along exact augmented flow from the point plus a push of {number(run.push)} along the "
         f"lowest mode off E, against the linear prediction (27), ‖A_{{E⊥}}‖ = ε e^(−λt) with λ = "
-        f"{words.eigenvalue(run.value)}. It {moved}, and the prediction holds {until}. The risk beside it falls "
-        f"throughout. Gradient descent with small steps follows this curve ({run.gradients:,} gradients of R^aug here; "
+        f"{words.eigenvalue(run.value)}. It {moved}, and the prediction holds {until}. {_risk(analysis, run)} "
+        f"Gradient descent with small steps follows this curve ({run.gradients:,} gradients of R^aug here; "
         f"descent at the critical step would take {steps})."
     )
 

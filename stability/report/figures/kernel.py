@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 
 from stability.breaking import Kernel
-from stability.report.figures.figure import Figure
+from stability.report.figures.figure import Figure, Omitted
 from stability.report.rows import Rows, grid
 from stability.report.style import panels
 from stability.report.words import number
@@ -15,11 +17,41 @@ from stability.results import Analysis
 
 # Of the kernel's own scale: a deviation below is shown on a scale of its own.
 SMALL = 0.3
+# Of it too: a dependence on the place below is called slight. And of the typical weight: one below is rounding.
+SLIGHT, ROUNDING = 1e-3, 1e-9
 
 
-def look(analysis: Analysis) -> Kernel | None:
-    """The kernel before and after."""
-    return analysis.pictures.kernel if analysis.pictures else None
+def look(analysis: Analysis) -> Kernel | Omitted | None:
+    """The kernel before and after, where it depends on the place by more than rounding: the layer as a whole may have
+    left E and this kernel not."""
+    kernel = analysis.pictures.kernel if analysis.pictures else None
+    if kernel is None:
+        return None
+    differs = spread(kernel)
+    if differs > ROUNDING * _scale(analysis, kernel):
+        return kernel
+    seen = f"differs by {number(differs, 2)} between places, which is rounding" if differs else "is the same everywhere"
+    return Omitted(f"the {_which(kernel)}, {seen}")
+
+
+def _which(kernel: Kernel) -> str:
+    return (
+        f"kernel of {kernel.layer} from channel {kernel.source_channel} to {kernel.target_channel}, of those at the "
+        "layer's middle output the one that changed most"
+    )
+
+
+def spread(kernel: Kernel) -> float:
+    """By how much an entry differs between the places it is seen from."""
+    after = np.array(kernel.after)
+    return float(np.ptp(after, axis=0).max())
+
+
+def _scale(analysis: Analysis, kernel: Kernel) -> float:
+    """The size of a weight: of this kernel, or a typical one of the network or of what left E, where this is empty."""
+    run, left = analysis.pictures.flow if analysis.pictures else None, analysis.escape
+    whole = max(run.norm if run else 0.0, left.off_equivariance if left else 0.0) / math.sqrt(analysis.dims["L"])
+    return max(float(np.abs(kernel.before).max()), float(np.abs(kernel.after).max()), whole)
 
 
 def _views(analysis: Analysis, kernel: Kernel) -> tuple[list[np.ndarray], bool]:
@@ -66,19 +98,17 @@ def paint(analysis: Analysis, kernel: Kernel) -> Canvas:
 
 def say(_: Analysis, kernel: Kernel) -> str:
     """How far the kernel came to depend on the place."""
-    reach, after = float(np.abs(np.array(kernel.before)).max()), [np.array(x) for x in kernel.after]
-    spread = max(float(np.abs(x - after[0]).max()) for x in after)
+    reach, differs = float(np.abs(np.array(kernel.before)).max()), spread(kernel)
     seen = (
         "After augmented training along the instability it depends on the place, that is on the group element g it is "
         "seen from (right)"
-        if spread > 1e-3 * reach
-        else "Augmented training along the instability came back to E, and there it is nearly the same again (right: "
-        "what is left, magnified)"
+        if differs > SLIGHT * reach
+        else "After augmented training along the instability it hardly depends on the place (right: what it does, "
+        "magnified)"
     )
     return (
-        f"The kernel of {kernel.layer} from channel {kernel.source_channel} to {kernel.target_channel} that changed "
-        f"most. On E it is the same from every place (left). {seen}: entries differ by up to {number(spread)} between "
-        f"places, where the kernel on E reaches {number(reach)}."
+        f"The {_which(kernel)}. On E it is the same from every place (left). {seen}: entries differ by up to "
+        f"{number(differs)} between places, where the kernel on E reaches {number(reach)}."
     )
 
 

@@ -7,16 +7,19 @@ from matplotlib.colors import SymLogNorm
 from matplotlib.figure import Figure as Canvas
 
 from stability.report import words
-from stability.report.figures.figure import Figure
+from stability.report.figures.figure import Figure, Omitted, rounding
 from stability.report.rows import Rows
 from stability.report.style import panels
 from stability.results import Analysis
 from stability.slices import Plane
 
 
-def look(analysis: Analysis) -> Plane | None:
-    """The plane, where it was computed."""
-    return analysis.pictures.plane if analysis.pictures else None
+def look(analysis: Analysis) -> Plane | Omitted | None:
+    """The plane, where R^aug changes on it by more than its rounding."""
+    found = analysis.pictures.plane if analysis.pictures else None
+    if found is None or np.ptp(found.aug) > 2 * rounding(analysis) * np.abs(found.aug).max():
+        return found
+    return Omitted("over the lowest modes on E and off it R^aug changes by no more than its rounding")
 
 
 def paint(_: Analysis, found: Plane) -> Canvas:
@@ -45,19 +48,29 @@ def paint(_: Analysis, found: Plane) -> Canvas:
     return canvas
 
 
-def say(_: Analysis, found: Plane) -> str:
-    """What kind of point it is in these two directions."""
-    kind = {
-        (True, True): "a saddle whose descent leaves E",
-        (True, False): "a valley along E as well as across it",
-        (False, True): "descending both on E and off it",
-        (False, False): "a saddle inside E",
-    }[found.value_E > 0, found.value_E_perp < 0]
+KINDS = {
+    ("positive", "negative"): "a saddle whose descent leaves E",
+    ("positive", "positive"): "a valley along E as well as across it",
+    ("negative", "negative"): "descending both on E and off it",
+    ("negative", "positive"): "a saddle inside E",
+}
+
+
+def _kind(analysis: Analysis, found: Plane) -> str:
+    """What kind of point it is in these two directions; which of them is flat within the error."""
+    values = (("E", found.value_E), ("E_perp", found.value_E_perp))
+    sides = [words.sign(v, s.error if (s := words.part(analysis, "aug", where)) else 0.0) for where, v in values]
+    flat = [name for side, name in zip(sides, ("on E", "off E"), strict=True) if side == "zero"]
+    return f"flat within the error {' and '.join(flat)}" if flat else KINDS[sides[0], sides[1]]
+
+
+def say(analysis: Analysis, found: Plane) -> str:
+    """What is seen, and what kind of point it is."""
     return (
         "R^aug minus its value at the point (cross) over the plane of the least stable direction on E (horizontal, "
         "the dashed line is E) and the least stable one off E (vertical). Orange is above, violet below, and the "
-        f"black line where the risk is that of the point. Here the point is {kind}. Beyond the curvature, where "
-        "colours change faster, terms of higher order rule."
+        "black line where the risk is that of the point. Here the point is "
+        f"{_kind(analysis, found)}. Beyond the curvature, where colours change faster, terms of higher order rule."
     )
 
 

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from stability.report.figures.figure import Figure
 from stability.report.rows import Rows
 from stability.report.style import BLUE, GREEN, GREY, RED, on_paper, panels
-from stability.report.words import number
+from stability.report.words import kind, number
 from stability.results import Analysis, PointReport
 
 KINDS = {"minimum": ("o", BLUE), "saddle": ("D", RED), "origin": ("s", GREY)}
@@ -37,14 +37,14 @@ def paint(_: Analysis, found: list[tuple[PointReport, float]]) -> Canvas:
     floor = 10.0 ** (math.floor(math.log10(min(positive, default=1e-16))) - 1)
     with panels(1, 5.6 if on_paper() else 4.0) as (canvas, (axes,)):
         for i, (p, norm) in enumerate(found, 1):
-            marker, colour = KINDS.get(p.kind, ("^", GREEN))
+            marker, colour = KINDS.get(kind(p), ("^", GREEN))
             name, score = p.metrics.get("name"), p.metrics.get("train")
-            label = f"{i}  {p.kind}" + ("" if p.index_E is None else f", index {p.index_E}")
+            label = f"{i}  {kind(p)}" + ("" if p.index_E is None else f", index {p.index_E}")
             label += "" if None in (name, score) else f", {name} {number(score)}"
             face, at = colour if i == 1 else "white", (risk_of(p) or 0.0, max(norm, floor))
             drawn = axes.scatter([at[0]], [at[1]], s=90, marker=marker, facecolor=face, label=label, zorder=3)
             drawn.set(edgecolor=colour, linewidth=2, gid="point", clip_on=False)  # a zero sits on the lower edge
-            place: dict[str, Any] = {"xytext": (0, 10 if i % 2 else -18), "textcoords": "offset points"}
+            place: dict[str, Any] = {"xytext": (0, 10 if i % 2 or not norm else -18), "textcoords": "offset points"}
             axes.annotate(f"{i}" if norm else f"{i} (zero)", at, ha="center", **place)
         axes.axhline(tolerance, color="0.3", linestyle="--", linewidth=1.5, label=f"tolerance {number(tolerance)}")
         axes.set_yscale("log")

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure as Canvas
 
 from stability.report import words
-from stability.report.figures.figure import Figure
+from stability.report.figures.figure import Figure, Omitted
 from stability.report.rows import Rows
 from stability.report.style import EIGENVALUE, below_zero, decay, linear_threshold, panels, signs
 from stability.results import Analysis
@@ -15,9 +15,11 @@ from stability.sectors import Sector
 LADDERS = 24
 
 
-def look(analysis: Analysis) -> list[Sector] | None:
+def look(analysis: Analysis) -> list[Sector] | Omitted | None:
     """Sectors of which an eigenvalue is known, most negative first; None where fewer than two are."""
     found = sorted((x for x in analysis.sectors if x.lowest), key=lambda x: x.lowest[0].value)
+    if all(words.sign(e.value, x.error) == "zero" for x in found for e in (*x.lowest, *x.highest)):
+        return Omitted("every eigenvalue found is zero within its error") if len(found) > 1 else None
     return found if len(found) > 1 else None
 
 

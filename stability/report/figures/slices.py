@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 
 from stability.report import words
-from stability.report.figures.figure import Figure
+from stability.report.figures.figure import Figure, Omitted, rounding
 from stability.report.rows import Rows
 from stability.report.style import BLUE, GREEN, ORANGE, PANELS, below_zero, panels
 from stability.report.words import number
@@ -16,9 +18,23 @@ from stability.results import Analysis
 from stability.slices import Slice
 
 
-def look(analysis: Analysis) -> dict[str, Slice] | None:
-    """The slices by space, that on E⊥ first."""
-    return (analysis.pictures.slices if analysis.pictures else None) or None
+def look(analysis: Analysis) -> dict[str, Slice] | Omitted | None:
+    """The slices by space, that on E⊥ first, where a risk changes by more than its rounding."""
+    stored = analysis.pictures.slices if analysis.pictures else {}
+    if "E_perp" not in stored:
+        return None
+    found = {where: line for where, line in stored.items() if _moves(analysis, line)}
+    if "E_perp" in found:
+        return found
+    return Omitted("along the lowest mode off E no risk changes by more than its rounding")
+
+
+def _error(analysis: Analysis, values: Sequence[float]) -> float:
+    return rounding(analysis) * float(np.abs(values).max())
+
+
+def _moves(analysis: Analysis, line: Slice) -> bool:
+    return any(np.ptp(values) > 2 * _error(analysis, values) for values in (line.aug, line.nominal))
 
 
 def paint(_: Analysis, found: dict[str, Slice]) -> Canvas:
@@ -58,22 +74,36 @@ def _curves(axes: Axes, where: str, line: Slice) -> None:
     axes.legend(loc="best", framealpha=1, fontsize=10)
 
 
-def say(_: Analysis, found: dict[str, Slice]) -> str:
+def say(analysis: Analysis, found: dict[str, Slice]) -> str:
     """Whether R^aug falls on the way out."""
     across = found["E_perp"]
-    change = np.array(across.aug) - across.aug[len(across.aug) // 2]
-    best = int(change.argmin())
-    follows = (
-        f"R^aug falls on the way out, by {number(-float(change[best]))} at t = {number(abs(across.at[best]))}"
-        if change[best] < 0
-        else "R^aug rises on both sides"
-    )
+    on_e = "and on E, " if "E" in found else ""
+    also = "On E all three agree." if on_e else "On E no risk changes by more than its rounding, so that is not drawn."
     return (
-        "R^aug, R and R^eqv minus their common value at the point, along the unit vector of the lowest mode off E "
-        "and on E, with the quadratic prediction of R^aug from the eigenvalue. Off E, R^eqv is constant, for it sees "
-        f"the projection onto E only: equivariant training cannot tell. {follows}. R need not be even: its slope "
-        f"there is {number(across.nominal_slope)}, which augmentation averages away. On E all three agree."
+        f"R^aug, R and R^eqv minus their common value at the point, along the unit vector of the lowest mode off E "
+        f"{on_e}with the quadratic prediction of R^aug from the eigenvalue. Off E, R^eqv is constant, for it sees "
+        f"the projection onto E only: equivariant training cannot tell. {_falls(analysis, across)}. "
+        f"{_slope(analysis, across)} {also}"
     )
+
+
+def _falls(analysis: Analysis, across: Slice) -> str:
+    change, error = np.array(across.aug) - across.aug[len(across.aug) // 2], _error(analysis, across.aug)
+    best = int(change.argmin())
+    if change[best] < -error:
+        return f"R^aug falls on the way out, by {number(-float(change[best]))} at t = {number(abs(across.at[best]))}"
+    if min(change[0], change[-1]) > error:
+        return "R^aug rises on both sides"
+    return "R^aug does not change by more than its rounding"
+
+
+def _slope(analysis: Analysis, across: Slice) -> str:
+    """What R does to first order, where that can be told from the rounding of its values at the ends."""
+    reach = float(np.abs(across.at).max())
+    if abs(across.nominal_slope) * reach > _error(analysis, across.nominal):
+        slope = number(across.nominal_slope)
+        return f"R need not be even: its slope there is {slope}, which augmentation averages away."
+    return "R need not be even, but here its slope is zero to within rounding."
 
 
 def rows(_: Analysis, found: dict[str, Slice]) -> Rows:

@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from stability.deviation import Deviation
 from stability.report import words
-from stability.report.figures.figure import Figure
+from stability.report.figures.figure import Figure, Omitted
 from stability.report.figures.flow import departed
 from stability.report.rows import Rows
 from stability.report.style import BLUE, GREY, OFF, RED, on_paper, panels
@@ -20,10 +20,14 @@ from stability.results import Analysis
 Runs = list[tuple[Deviation, float, float]]
 
 
-def look(analysis: Analysis) -> Runs | None:
-    """Runs with their step and the critical one."""
+def look(analysis: Analysis) -> Runs | Omitted | None:
+    """Runs with their step and the critical one, where λ_max is above its error."""
     runs = analysis.pictures.steps if analysis.pictures else ()
-    return [(run, run.step, run.critical_step) for run in runs if run.step and run.critical_step] or None
+    found = [(run, run.step, run.critical_step) for run in runs if run.step and run.critical_step]
+    perp = words.part(analysis, "aug", "E_perp")
+    if found and words.sign(found[0][0].value, perp.error if perp else 0.0) != "positive":
+        return Omitted("no eigenvalue on E⊥ is above zero by more than its error, so no step is too long there")
+    return found or None
 
 
 def paint(_: Analysis, found: Runs) -> Canvas:

@@ -7,20 +7,24 @@ from matplotlib.figure import Figure as Canvas
 
 from stability.least import History
 from stability.report import words
-from stability.report.figures.figure import Figure
+from stability.report.figures.figure import Figure, Omitted
 from stability.report.rows import Rows
 from stability.report.style import BLUE, LEAST, RED, below_zero, panels, symlog
 from stability.report.words import number
 from stability.results import Analysis
 
 
-def look(analysis: Analysis) -> History | None:
+def look(analysis: Analysis) -> History | Omitted | None:
     """The epochs looked at; None where E⊥ = {0}, of which nothing can be said."""
     found = analysis.training
     if found is None or not found.lowest:
         return None
     kinds = {e.irrep == "trivial" for e in found.lowest[0]}
-    return found if kinds == {True, False} else None
+    if kinds != {True, False}:
+        return None
+    if all(words.sign(e.value, e.residual) == "zero" for row in found.lowest for e in row):
+        return Omitted("every least eigenvalue is zero within its residual at every epoch looked at")
+    return found
 
 
 def paint(_: Analysis, found: History) -> Canvas:

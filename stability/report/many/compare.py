@@ -40,7 +40,7 @@ def facts(a: Analysis) -> dict[str, str]:
         "activation": a.activation,
         "weight decay": number(a.weight_decay),
         "samples": f"{a.samples:,}",
-        "point": words.NAMES.get(a.point.kind, a.point.kind) if a.point else "none",
+        "point": words.kind(a.point) if a.point else "none",
         "dtype": a.dtype,
     }
 

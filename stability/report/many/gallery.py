@@ -40,7 +40,7 @@ def entry(folder: Path, sources: Path) -> Entry | None:
     link = next((name for name in PAGES if (folder / name).is_file()), None)
     if (folder / "spectrum.json").is_file():
         a = Analysis.from_json((folder / "spectrum.json").read_text())
-        kind = words.NAMES.get(a.point.kind, a.point.kind) if a.point else "no point"
+        kind = words.kind(a.point) if a.point else "no point"
         picture = next((f"{p}.png" for p in PICTURES if (folder / f"{p}.png").is_file()), None)
         verdict = f": {words.plain(words.tone(a))}" if a.verdict else ""
         title = f"{a.task}, {a.size}, {words.group(a)}, {kind}{verdict}"

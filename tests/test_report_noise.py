@@ -173,3 +173,23 @@ def test_frequencies_are_numbered_as_the_sectors_are_named_and_marked_by_their_o
     vague = tuple(replace(x, error=1.0) if x.irrep == "trivial" else x for x in FULL.sectors)
     assert len(FIGURES["frequencies"].draw(replace(FULL, sectors=vague)).axes[0].texts) == 2
     assert "was not searched" in FIGURES["frequencies"].caption(FULL)
+
+
+def test_where_r_aug_only_rounds_along_a_line_the_scale_is_that_of_r():
+    a = having(slices={"E_perp": replace(OFF, value=0.0, aug=FLAT), "E": ON})
+    low, high = FIGURES["slices"].draw(a).axes[0].get_ylim()
+    assert low < -0.4 and high > 0.4  # R goes to ±0.4
+
+
+def test_a_lowest_eigenvalue_of_rounding_is_said_to_be_zero_within_its_error():
+    ends = (Eigenvalue(-1e-18, 1e-19), Eigenvalue(0.5, 1e-12))
+    a = replace(FULL, sectors=tuple(replace(x, lowest=ends, highest=ends[1:]) for x in FULL.sectors))
+    said = FIGURES["sectors"].caption(a)
+    assert "No eigenvalue below zero was found in any sector" in said and "zero within its error, of trivial" in said
+
+
+def test_no_epoch_is_called_unstable_by_less_than_the_error_of_the_point_judged():
+    row = (LOWEST[0], replace(LOWEST[1], value=-1e-13, residual=1e-16))
+    a = replace(FULL, training=replace(FULL.training, lowest=(row, row)))
+    assert "at no epoch looked at is E proved unstable" in FIGURES["training"].caption(a)
+    assert "at every epoch looked at" in FIGURES["training"].caption(FULL)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from stability.eigen import Eigenvalue
-from stability.report.words import kind, part, sign
+from stability.report.words import SPACES, error_of, kind, part, sign
 from stability.results import Analysis
 
 # Values without a residual of their own that a page carries, in each space.
@@ -39,6 +39,7 @@ def rows(analysis: Analysis) -> list[Row]:
     found: dict[tuple[str, str, str, float], Row] = {}
 
     def add(point: str, space: str, e: Eigenvalue, error: float, irrep: str = "") -> None:
+        """Unless it is there already."""
         name = irrep or e.irrep or "not resolved"
         row = Row(point, space, name, e.value, e.residual, e.multiplicity, sign(e.value, max(error, e.residual)))
         found.setdefault((point, space, name, e.value), row)
@@ -57,7 +58,8 @@ def rows(analysis: Analysis) -> list[Row]:
             add(judged, "L, without augmentation", e, whole.error)
     for i, p in enumerate(analysis.points[1:], 1):
         for e in p.lowest:
-            add(_point(analysis, i), "E" if e.irrep == "trivial" else "E⊥", e, 0.0)
+            where = "E" if e.irrep == "trivial" else "E_perp"
+            add(_point(analysis, i), SPACES[where], e, error_of(analysis, e, where))
     return sorted(found.values(), key=lambda r: (r.point, r.value))
 
 

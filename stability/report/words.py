@@ -58,6 +58,15 @@ def part(analysis: Analysis, risk: str, where: str) -> Spectrum | None:
     return spectrum if spectrum and spectrum.lowest else None
 
 
+def error_of(analysis: Analysis, e: Eigenvalue, where: str) -> float:
+    """What λ_min at any point may be off by: its residual, or the whole error at the point judged where that is larger.
+
+    At the other points only residuals are kept.
+    """
+    judged = part(analysis, "aug", where)
+    return max(e.residual, judged.error if judged else 0.0)
+
+
 def below_zero(spectrum: Spectrum) -> str:
     """``30 below zero``."""
     count = spectrum.negative_count
@@ -65,6 +74,7 @@ def below_zero(spectrum: Spectrum) -> str:
 
 
 def plain(status: str) -> str:
+    """``not stationary`` for ``not_stationary``."""
     return status.replace("_", " ")
 
 
@@ -366,7 +376,9 @@ def by_irrep(analysis: Analysis) -> str:
     below = [x for x in found if x.lowest[0].value < -x.error]
     if not below:
         first = found[0]
-        return f"No sector has a negative eigenvalue; the lowest is {eigenvalue(first.lowest[0])} of {first.irrep}."
+        zero = ", zero within its error" if sign(first.lowest[0].value, first.error) == "zero" else ""
+        value = eigenvalue(first.lowest[0])
+        return f"No eigenvalue below zero was found in any sector; the lowest is {value}{zero}, of {first.irrep}."
     named = ", ".join(f"{x.irrep} ({eigenvalue(x.lowest[0])})" for x in below[:6])
     more = f" and {len(below) - 6} more" if len(below) > 6 else ""
     return f"{len(below)} of {len(found)} sectors have negative eigenvalues: {named}{more}."

@@ -102,12 +102,14 @@ def _start(first: np.ndarray, on_e: bool, pushed: bool) -> str:
     return text + ("; the lines start after the push" if pushed else "")
 
 
+def _probability(loss: float) -> float:
+    return math.exp(-loss)
+
+
 def rows(_: Analysis, found: Breaking) -> Rows:
     """One line a time and transform."""
 
-    def shown(loss: float) -> float:
-        return math.exp(-loss) if found.probability else float(loss)
-
+    shown = _probability if found.probability else float
     table: list[tuple[object, ...]] = []
     if found.start is not None:
         table += [("on E", g, shown(loss)) for g, loss in zip(found.elements, found.start, strict=True)]

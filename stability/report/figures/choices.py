@@ -12,7 +12,7 @@ from stability.eigen import Eigenvalue
 from stability.report.figures.figure import Figure, Omitted
 from stability.report.rows import Rows
 from stability.report.style import BLUE, LEAST, ORANGE, below_zero, panels, symlog
-from stability.report.words import kind, number, part, sign
+from stability.report.words import error_of, kind, number, sign
 from stability.results import Analysis, PointReport
 
 
@@ -23,12 +23,6 @@ class Choice:
     point: PointReport
     on_e: Eigenvalue
     across: Eigenvalue
-
-
-def error_of(analysis: Analysis, e: Eigenvalue, where: str) -> float:
-    """The residual, or the whole error of the point judged where that is larger: at the others it was not measured."""
-    judged = part(analysis, "aug", where)
-    return max(e.residual, judged.error if judged else 0.0)
 
 
 def side(analysis: Analysis, choice: Choice) -> str:

@@ -70,6 +70,7 @@ def paint(analysis: Analysis, run: Deviation) -> Canvas:
             _fall(beside, times, np.array(run.risk) - run.risk[0])
         else:
             absent(beside, "", "the risk changes by no more than its rounding")
+            beside.set_yticks([])
         beside.set_title("the risk on the way")
     return canvas
 

@@ -37,18 +37,18 @@ def _moves(analysis: Analysis, line: Slice) -> bool:
     return any(np.ptp(values) > 2 * _error(analysis, values) for values in (line.aug, line.nominal))
 
 
-def paint(_: Analysis, found: dict[str, Slice]) -> Canvas:
+def paint(analysis: Analysis, found: dict[str, Slice]) -> Canvas:
     """Each minus its value at the point."""
     with panels(len(found), 4.4) as (canvas, shown_in):
         for axes, (where, line) in zip(shown_in, found.items(), strict=True):
-            _curves(axes, where, line)
+            _curves(axes, where, line, _error(analysis, line.aug))
             which = "E (trivial)" if where == "E" else f"sector {line.irrep}" if line.irrep else "lowest mode"
             axes.set_title(f"along the lowest mode on {dict(PANELS)[where]}: {which}")
         shown_in[0].set_ylabel("risk minus risk at the point (units of the loss)")
     return canvas
 
 
-def _curves(axes: Axes, where: str, line: Slice) -> None:
+def _curves(axes: Axes, where: str, line: Slice, error: float) -> None:
     t, middle = np.array(line.at), len(line.at) // 2
     curves = (
         ("aug", line.aug, BLUE, "-", "o", r"$R^{\mathrm{aug}}$"),
@@ -64,6 +64,8 @@ def _curves(axes: Axes, where: str, line: Slice) -> None:
     label = rf"$\frac{{1}}{{2}}\lambda t^2$, $\lambda$ = {words.eigenvalue(line.value)}"
     axes.plot(t, predicted, "-.", color="black", linewidth=1.4, label=label, gid=f"predicted {where}", zorder=5)
     aug = np.array(line.aug) - line.aug[middle]
+    if max(np.ptp(aug), np.ptp(predicted)) <= 2 * error:  # its rounding is not magnified: R gives the scale
+        aug = np.array(line.nominal) - line.nominal[middle]
     low, high = min(aug.min(), predicted.min(), 0.0), max(aug.max(), predicted.max(), 0.0)
     room = 0.25 * (high - low) or 1.0
     axes.set_ylim(low - room, high + room)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure as Canvas
 
+from stability.eigen import Eigenvalue
 from stability.least import History
 from stability.report import words
 from stability.report.figures.figure import Figure, Omitted
@@ -22,9 +23,13 @@ def look(analysis: Analysis) -> History | Omitted | None:
     kinds = {e.irrep == "trivial" for e in found.lowest[0]}
     if kinds != {True, False}:
         return None
-    if all(words.sign(e.value, e.residual) == "zero" for row in found.lowest for e in row):
-        return Omitted("every least eigenvalue is zero within its residual at every epoch looked at")
+    if all(_side(analysis, e) == "zero" for row in found.lowest for e in row):
+        return Omitted("every least eigenvalue is zero within its error at every epoch looked at")
     return found
+
+
+def _side(analysis: Analysis, e: Eigenvalue) -> str:
+    return words.sign(e.value, words.error_of(analysis, e, "E" if e.irrep == "trivial" else "E_perp"))
 
 
 def paint(_: Analysis, found: History) -> Canvas:
@@ -60,10 +65,10 @@ def paint(_: Analysis, found: History) -> Canvas:
     return canvas
 
 
-def say(_: Analysis, found: History) -> str:
+def say(analysis: Analysis, found: History) -> str:
     """At which epochs E is unstable."""
     across = found.across()
-    negative = [epoch for epoch, e in zip(found.epochs, across, strict=True) if e.value + e.residual < 0]
+    negative = [epoch for epoch, e in zip(found.epochs, across, strict=True) if _side(analysis, e) == "negative"]
     if len(negative) == len(across):
         follows = "E is unstable for augmented training at every epoch looked at"
     elif not negative:

@@ -123,4 +123,10 @@ def rows(_: Analysis, found: Breaking) -> Rows:
     return ("flow_time", "transform", "probability_of_right_answer" if found.probability else "loss"), table
 
 
-FIGURE = Figure("breaking", "What happens to predictions", look, paint, say, rows)
+def tell(_: Analysis, found: Breaking) -> str:
+    """Where the lines end."""
+    last = _shown(found, found.losses[-1] if found.end is None else found.end)
+    return f"{len(found.elements)} lines, one a transform of a sample: the {_what(found)} ends {_between(last)}."
+
+
+FIGURE = Figure("breaking", "What happens to predictions", look, paint, say, rows, tell)

@@ -12,7 +12,7 @@ from stability.eigen import Eigenvalue
 from stability.report.figures.figure import Figure, Omitted
 from stability.report.rows import Rows
 from stability.report.style import BLUE, LEAST, ORANGE, below_zero, panels, symlog
-from stability.report.words import error_of, kind, number, sign
+from stability.report.words import eigenvalue, error_of, kind, number, sign
 from stability.results import Analysis, PointReport
 
 
@@ -104,4 +104,13 @@ def rows(analysis: Analysis, _: list[Choice]) -> Rows:
     return ("point", "kind", "risk", "irrep", "lowest_eigenvalue", "residual"), table
 
 
-FIGURE = Figure("choices", "Which of them augmented training leaves", look, paint, say, rows)
+def tell(_: Analysis, found: list[Choice]) -> str:
+    """Both eigenvalues, point by point."""
+    ends = [
+        f"{i}, {kind(c.point)}: {eigenvalue(c.on_e)} on E, {eigenvalue(c.across)} on E⊥, of {c.across.irrep}"
+        for i, c in enumerate(found, 1)
+    ]
+    return f"The least eigenvalues at {len(found)} points. {'; '.join(ends)}."
+
+
+FIGURE = Figure("choices", "Which of them augmented training leaves", look, paint, say, rows, tell)

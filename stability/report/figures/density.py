@@ -116,16 +116,20 @@ def say(analysis: Analysis, found: dict[str, Counted]) -> str:
             f"estimated ({'; '.join(dict.fromkeys(s.method for s in estimated))}), bars being standard errors; the "
             f"Krylov runs may put up to {number(doubt, 2)} on the wrong side of a bin's edge"
         )
-    below = []
-    for where, counted in found.items():
-        name, s = words.SPACES[where], counted.shares
-        share = sum(x for x, right in zip(s.share, s.edges[1:], strict=True) if right <= 0)
-        below.append(f"{number(100 * share)} % of the dimensions of {name}" if share else f"nothing on {name}")
     peak = " A peak at the weight decay holds the directions that the data do not see." if analysis.weight_decay else ""
     return (
         f"The share of the dimensions whose eigenvalue of ∇²R^aug lies in a bin, {method}. Below zero lies "
-        f"{' and '.join(below)}.{peak}"
+        f"{_below(found)}.{peak}"
     )
+
+
+def _below(found: dict[str, Counted]) -> str:
+    texts = []
+    for where, counted in found.items():
+        name, s = words.SPACES[where], counted.shares
+        share = sum(x for x, right in zip(s.share, s.edges[1:], strict=True) if right <= 0)
+        texts.append(f"{number(100 * share)} % of the dimensions of {name}" if share else f"nothing on {name}")
+    return " and ".join(texts)
 
 
 def rows(_: Analysis, found: dict[str, Counted]) -> Rows:
@@ -138,4 +142,9 @@ def rows(_: Analysis, found: dict[str, Counted]) -> Rows:
     return ("space", "from_eigenvalue", "to_eigenvalue", "share", "standard_error", "resolution"), table
 
 
-FIGURE = Figure("density", "Spectral density", look, paint, say, rows)
+def tell(_: Analysis, found: dict[str, Counted]) -> str:
+    """What lies below zero."""
+    return f"Histograms of the eigenvalues of ∇²R^aug; below zero lies {_below(found)}."
+
+
+FIGURE = Figure("density", "Spectral density", look, paint, say, rows, tell)

@@ -114,4 +114,13 @@ def rows(_: Analysis, run: Deviation) -> Rows:
     return ("flow_time", "off_E", "off_E_predicted", "moved_on_E", "R_aug"), list(zip(*columns, strict=True))
 
 
-FIGURE = Figure("flow", "Augmented training after a small push", look, paint, say, rows)
+def tell(analysis: Analysis, run: Deviation) -> str:
+    """Both ends of the curve."""
+    first, last = (number(x) for x in (run.off_equivariance[0], run.off_equivariance[-1]))
+    return (
+        f"A curve of the distance from E, from {first} to {last} over a flow time of {number(run.times[-1])}, beside "
+        f"its prediction. {_risk(analysis, run)}"
+    )
+
+
+FIGURE = Figure("flow", "Augmented training after a small push", look, paint, say, rows, tell)

@@ -120,4 +120,12 @@ def rows(_: Analysis, kernel: Kernel) -> Rows:
     return ("kernel", "row", "column", "weight"), table
 
 
-FIGURE = Figure("kernel", "What happens to a kernel", look, paint, say, rows)
+def tell(_: Analysis, kernel: Kernel) -> str:
+    """How far the images differ."""
+    return (
+        f"Images of one kernel of {kernel.layer} before, and after from {len(kernel.after)} places, between which its "
+        f"entries differ by up to {number(spread(kernel))}."
+    )
+
+
+FIGURE = Figure("kernel", "What happens to a kernel", look, paint, say, rows, tell)

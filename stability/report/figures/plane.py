@@ -10,6 +10,7 @@ from stability.report import words
 from stability.report.figures.figure import Figure, Omitted, rounding
 from stability.report.rows import Rows
 from stability.report.style import panels
+from stability.report.words import number
 from stability.results import Analysis
 from stability.slices import Plane
 
@@ -22,10 +23,14 @@ def look(analysis: Analysis) -> Plane | Omitted | None:
     return Omitted("over the lowest modes on E and off it R^aug changes by no more than its rounding")
 
 
+def _change(found: Plane) -> np.ndarray:
+    values = np.array(found.aug)
+    return values - float(values[len(found.across) // 2, len(found.along) // 2])
+
+
 def paint(_: Analysis, found: Plane) -> Canvas:
     """Colours even about the value at the point."""
-    s, t, values = map(np.array, (found.along, found.across, found.aug))
-    change = values - values[len(t) // 2, len(s) // 2]
+    s, t, change = np.array(found.along), np.array(found.across), _change(found)
     sizes = np.abs(change[np.abs(change) > 0])
     linear = float(np.quantile(sizes, 0.1)) if len(sizes) else 1.0
     top = float(sizes.max()) if len(sizes) else 1.0
@@ -84,4 +89,11 @@ def rows(_: Analysis, found: Plane) -> Rows:
     return ("along_E", "along_E_perp", "R_aug"), table
 
 
-FIGURE = Figure("plane", "The augmented risk around the point", look, paint, say, rows)
+def tell(analysis: Analysis, found: Plane) -> str:
+    """The values at the ends of the scale."""
+    change = _change(found)
+    low, high = number(float(change.min())), number(float(change.max()))
+    return f"A map of R^aug minus its value at the point, from {low} to {high}; it is {_kind(analysis, found)}."
+
+
+FIGURE = Figure("plane", "The augmented risk around the point", look, paint, say, rows, tell)

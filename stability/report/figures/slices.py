@@ -116,4 +116,9 @@ def rows(_: Analysis, found: dict[str, Slice]) -> Rows:
     return ("direction", "t", "R_aug", "R", "R_eqv", "R_aug_quadratic"), table
 
 
-FIGURE = Figure("slices", "The risks along the lowest modes", look, paint, say, rows)
+def tell(analysis: Analysis, found: dict[str, Slice]) -> str:
+    """Whether R^aug falls on the way out."""
+    return f"Curves of the three risks over the distance from the point. Off E {_falls(analysis, found['E_perp'])}."
+
+
+FIGURE = Figure("slices", "The risks along the lowest modes", look, paint, say, rows, tell)

@@ -88,4 +88,13 @@ def rows(_: Analysis, found: Runs) -> Rows:
     return ("step_size", "critical_step", "step", "off_E", "off_E_predicted", "moved_on_E", "R_aug"), table
 
 
-FIGURE = Figure("steps", "Steps below and above the critical one", look, paint, say, rows)
+def tell(_: Analysis, found: Runs) -> str:
+    """Both ends of each run."""
+    ends = []
+    for run, step, _limit in found:
+        first, last = (number(x) for x in (run.off_equivariance[0], run.off_equivariance[-1]))
+        ends.append(f"from {first} to {last} in {int(run.times[-1])} steps of {number(step)}")
+    return f"The distance from E goes {' and '.join(ends)}; the critical step is {number(found[0][2])}."
+
+
+FIGURE = Figure("steps", "Steps below and above the critical one", look, paint, say, rows, tell)

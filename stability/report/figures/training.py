@@ -93,4 +93,13 @@ def rows(_: Analysis, found: History) -> Rows:
     return ("epoch", "R", "irrep", "lowest_eigenvalue", "residual"), table
 
 
-FIGURE = Figure("training", "Stability of E along equivariant training", look, paint, say, rows)
+def tell(_: Analysis, found: History) -> str:
+    """Both ends of the curves that decide."""
+    ends = [
+        f"from {words.eigenvalue(e[0])} to {words.eigenvalue(e[-1])} on {name}"
+        for e, name in ((found.on_e(), "E"), (found.across(), "E⊥"))
+    ]
+    return f"Over {len(found.epochs)} epochs λ_min goes {' and '.join(ends)}."
+
+
+FIGURE = Figure("training", "Stability of E along equivariant training", look, paint, say, rows, tell)

@@ -10,8 +10,9 @@ import pytest
 from stability.breaking import Kernel
 from stability.eigen import Eigenvalue
 from stability.report import figures
-from stability.report.figures import FIGURES
+from stability.report.figures import FIGURES, png
 from stability.report.render import page
+from stability.report.rows import as_csv
 from stability.results import Analysis
 from tests.test_report import EQV, PERP, Page
 from tests.test_report_figures import FULL, GRID, LOWEST, OFF, ON, PICTURES, RUN, T, lines
@@ -193,3 +194,17 @@ def test_no_epoch_is_called_unstable_by_less_than_the_error_of_the_point_judged(
     a = replace(FULL, training=replace(FULL.training, lowest=(row, row)))
     assert "at no epoch looked at is E proved unstable" in FIGURES["training"].caption(a)
     assert "at every epoch looked at" in FIGURES["training"].caption(FULL)
+
+
+@pytest.mark.parametrize("bad", [float("inf"), float("nan")])
+def test_a_risk_that_overflows_is_left_white_and_told_where_it_is_finite(bad, tmp_path):
+    over = replace(OFF, aug=(bad, 1.1, 1.0, 1.1, bad), nominal=(bad, 1.1, 1.0, 1.1, 1.2))
+    plane = replace(PICTURES.plane, aug=((bad, 1.0, 1.0, 1.0, 1.2), *PICTURES.plane.aug[1:]))
+    a = having(slices={"E_perp": over, "E": ON}, plane=plane)
+    again = Analysis.from_json(a.to_json())
+    for name in ("slices", "plane"):
+        figure = FIGURES[name]
+        assert png(figure.draw(a)) == png(figure.draw(again))
+        assert figure.caption(a) == figure.caption(again) and figure.alt(a) == figure.alt(again)
+        assert as_csv(figure.rows(a)) == as_csv(figure.rows(again))
+    assert "rises on both sides" in FIGURES["slices"].caption(a)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,7 +12,7 @@ Rows = tuple[tuple[str, ...], list[tuple[Any, ...]]]
 
 
 def as_csv(rows: Rows) -> str:
-    """The table as comma-separated values, numbers with every digit that is stored.
+    """The table as comma-separated values, numbers with every digit that is stored; empty where one is not finite.
 
     >>> as_csv((("t", "R"), [(0.5, None), (1.0, 0.1)]))
     't,R\\n0.5,\\n1.0,0.1\\n'
@@ -19,8 +20,14 @@ def as_csv(rows: Rows) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(rows[0])
-    writer.writerows(["" if x is None else repr(x) if isinstance(x, float) else x for x in row] for row in rows[1])
+    writer.writerows([_cell(x) for x in row] for row in rows[1])
     return stream.getvalue()
+
+
+def _cell(x: object) -> object:
+    if isinstance(x, float):
+        return repr(x) if math.isfinite(x) else ""  # JSON holds null for it
+    return "" if x is None else x
 
 
 def grid(label: str, values: Iterable[Iterable[float]]) -> list[tuple[Any, ...]]:

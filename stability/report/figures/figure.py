@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 from matplotlib.figure import Figure as Canvas
+from numpy.typing import ArrayLike
 
 from stability.report.rows import Rows
 from stability.results import Analysis
@@ -87,6 +88,12 @@ class Figure(Generic[Seen]):
 def rounding(analysis: Analysis) -> float:
     """What a risk or a loss may be off by, relative to its size, in the precision of the run."""
     return ULPS * float(np.finfo(analysis.dtype).eps)
+
+
+def varies(analysis: Analysis, values: ArrayLike) -> bool:
+    """Whether risks or losses differ by more than their rounding; what is not finite does."""
+    x = np.asarray(values, dtype=float)
+    return not np.isfinite(x).all() or float(np.ptp(x)) > 2 * rounding(analysis) * float(np.abs(x).max())
 
 
 def png(canvas: Canvas, dpi: int = 130) -> bytes:

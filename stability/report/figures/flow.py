@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from stability.deviation import Deviation
 from stability.report import words
-from stability.report.figures.figure import Figure, Omitted, rounding
+from stability.report.figures.figure import Figure, Omitted, rounding, varies
 from stability.report.rows import Rows
 from stability.report.style import BLUE, GREY, OFF, absent, below_zero, panels
 from stability.report.words import number
@@ -30,13 +30,8 @@ def look(analysis: Analysis) -> Deviation | Omitted | None:
     return Omitted("the lowest eigenvalue on E⊥ is zero within its error: nothing moves")
 
 
-def _changes(analysis: Analysis, run: Deviation) -> bool:
-    """Whether the risk changes by more than its rounding."""
-    return bool(np.ptp(run.risk) > 2 * rounding(analysis) * np.abs(run.risk).max())
-
-
 def _risk(analysis: Analysis, run: Deviation) -> str:
-    if not _changes(analysis, run):
+    if not varies(analysis, run.risk):
         return "The risk changes by no more than its rounding."
     rises = np.flatnonzero(np.diff(run.risk) > rounding(analysis) * np.abs(run.risk).max())
     return (
@@ -66,7 +61,7 @@ def paint(analysis: Analysis, run: Deviation) -> Canvas:
         axes.set_ylabel(rf"distance from $E$, {OFF}")
         axes.set_title("grows: augmented training leaves E" if run.value < 0 else "decays: it falls back to E")
         axes.legend(loc="best", framealpha=1, fontsize=9)
-        if _changes(analysis, run):
+        if varies(analysis, run.risk):
             _fall(beside, times, np.array(run.risk) - run.risk[0])
         else:
             absent(beside, "", "the risk changes by no more than its rounding")

@@ -7,7 +7,7 @@ from matplotlib.colors import SymLogNorm
 from matplotlib.figure import Figure as Canvas
 
 from stability.report import words
-from stability.report.figures.figure import Figure, Omitted, rounding
+from stability.report.figures.figure import Figure, Omitted, varies
 from stability.report.rows import Rows
 from stability.report.style import panels
 from stability.report.words import number
@@ -18,14 +18,16 @@ from stability.slices import Plane
 def look(analysis: Analysis) -> Plane | Omitted | None:
     """The plane, where R^aug changes on it by more than its rounding."""
     found = analysis.pictures.plane if analysis.pictures else None
-    if found is None or np.ptp(found.aug) > 2 * rounding(analysis) * np.abs(found.aug).max():
+    if found is None or varies(analysis, found.aug):
         return found
     return Omitted("over the lowest modes on E and off it R^aug changes by no more than its rounding")
 
 
 def _change(found: Plane) -> np.ndarray:
-    values = np.array(found.aug)
-    return values - float(values[len(found.across) // 2, len(found.along) // 2])
+    """Of R^aug since the point, in the middle; NaN where it is not finite."""
+    values = np.asarray(found.aug, dtype=float)
+    change = values - values[len(found.across) // 2, len(found.along) // 2]
+    return np.where(np.isfinite(change), change, np.nan)
 
 
 def paint(_: Analysis, found: Plane) -> Canvas:
@@ -40,7 +42,7 @@ def paint(_: Analysis, found: Plane) -> Canvas:
         image = axes.pcolormesh(s, t, change, cmap="PuOr_r", norm=norm, shading="nearest")
         image.set_gid("plane")
         image.set_rasterized(True)
-        if change.min() < 0 < change.max():
+        if np.nanmin(change) < 0 < np.nanmax(change):
             axes.contour(s, t, change, levels=[0.0], colors="black", linewidths=1.8)
         axes.axhline(0.0, color="black", linewidth=1.2, linestyle="--", gid="E")
         axes.plot(0, 0, marker="x", color="black", markersize=11, markeredgewidth=2.5)
@@ -92,7 +94,7 @@ def rows(_: Analysis, found: Plane) -> Rows:
 def tell(analysis: Analysis, found: Plane) -> str:
     """The values at the ends of the scale."""
     change = _change(found)
-    low, high = number(float(change.min())), number(float(change.max()))
+    low, high = number(float(np.nanmin(change))), number(float(np.nanmax(change)))
     return f"A map of R^aug minus its value at the point, from {low} to {high}; it is {_kind(analysis, found)}."
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,7 +11,7 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 
 from stability.report import words
-from stability.report.figures.figure import Figure, Omitted, rounding
+from stability.report.figures.figure import Figure, Omitted, rounding, varies
 from stability.report.rows import Rows
 from stability.report.style import BLUE, GREEN, ORANGE, PANELS, below_zero, panels
 from stability.report.words import number
@@ -29,12 +30,19 @@ def look(analysis: Analysis) -> dict[str, Slice] | Omitted | None:
     return Omitted("along the lowest mode off E no risk changes by more than its rounding")
 
 
+def change(values: Sequence[float]) -> np.ndarray:
+    """Of a risk since the point, in the middle; NaN where it is not finite."""
+    found = np.asarray(values, dtype=float) - values[len(values) // 2]
+    return np.where(np.isfinite(found), found, np.nan)
+
+
 def _error(analysis: Analysis, values: Sequence[float]) -> float:
-    return rounding(analysis) * float(np.abs(values).max())
+    finite = [abs(x) for x in values if x is not None and math.isfinite(x)]
+    return rounding(analysis) * max(finite)
 
 
 def _moves(analysis: Analysis, line: Slice) -> bool:
-    return any(np.ptp(values) > 2 * _error(analysis, values) for values in (line.aug, line.nominal))
+    return varies(analysis, line.aug) or varies(analysis, line.nominal)
 
 
 def paint(analysis: Analysis, found: dict[str, Slice]) -> Canvas:
@@ -49,24 +57,23 @@ def paint(analysis: Analysis, found: dict[str, Slice]) -> Canvas:
 
 
 def _curves(axes: Axes, where: str, line: Slice, error: float) -> None:
-    t, middle = np.array(line.at), len(line.at) // 2
+    t, aug = np.array(line.at), change(line.aug)
     curves = (
         ("aug", line.aug, BLUE, "-", "o", r"$R^{\mathrm{aug}}$"),
         ("nominal", line.nominal, ORANGE, "--", None, "$R$"),
         ("eqv", line.eqv, GREEN, ":", None, r"$R^{\mathrm{eqv}}$"),
     )
-    predicted = np.array(line.predicted()) - line.aug[middle]
+    predicted = np.array(line.predicted()) - line.aug[len(t) // 2]
     for key, values, colour, style, marker, label in curves:
         axes.plot(
-            *(t, np.array(values) - values[middle]), style, color=colour, marker=marker, markersize=3.5,
+            *(t, change(values)), style, color=colour, marker=marker, markersize=3.5,
             linewidth=2.2, label=label, gid=f"{key} {where}", zorder=4 if key == "aug" else 3,
         )  # fmt: skip
     label = rf"$\frac{{1}}{{2}}\lambda t^2$, $\lambda$ = {words.eigenvalue(line.value)}"
     axes.plot(t, predicted, "-.", color="black", linewidth=1.4, label=label, gid=f"predicted {where}", zorder=5)
-    aug = np.array(line.aug) - line.aug[middle]
     if max(np.ptp(aug), np.ptp(predicted)) <= 2 * error:  # its rounding is not magnified: R gives the scale
-        aug = np.array(line.nominal) - line.nominal[middle]
-    low, high = min(aug.min(), predicted.min(), 0.0), max(aug.max(), predicted.max(), 0.0)
+        aug = change(line.nominal)
+    low, high = min(np.nanmin(aug), predicted.min(), 0.0), max(np.nanmax(aug), predicted.max(), 0.0)
     room = 0.25 * (high - low) or 1.0
     axes.set_ylim(low - room, high + room)
     below_zero(axes, low - room)
@@ -90,11 +97,11 @@ def say(analysis: Analysis, found: dict[str, Slice]) -> str:
 
 
 def _falls(analysis: Analysis, across: Slice) -> str:
-    change, error = np.array(across.aug) - across.aug[len(across.aug) // 2], _error(analysis, across.aug)
-    best = int(change.argmin())
-    if change[best] < -error:
-        return f"R^aug falls on the way out, by {number(-float(change[best]))} at t = {number(abs(across.at[best]))}"
-    if min(change[0], change[-1]) > error:
+    moved, error = change(across.aug), _error(analysis, across.aug)
+    best = int(np.nanargmin(moved))
+    if moved[best] < -error:
+        return f"R^aug falls on the way out, by {number(-float(moved[best]))} at t = {number(abs(across.at[best]))}"
+    if not min(moved[0], moved[-1]) <= error:
         return "R^aug rises on both sides"
     return "R^aug does not change by more than its rounding"
 

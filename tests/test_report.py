@@ -13,14 +13,13 @@ import numpy as np
 import pytest
 from matplotlib.collections import PathCollection
 
-from stability import report
 from stability.eigen import Density, Eigenvalue, Spectrum
 from stability.flat import FlatDirections
 from stability.report import words
 from stability.report.figures import FIGURES, png
-from stability.report.render import page
+from stability.report.render import page, render
 from stability.report.style import linear_threshold
-from stability.report.tables import tables
+from stability.report.tables import table, tables
 from stability.results import Analysis, Escape, PointReport, Verdicts
 from stability.verdict import STATUSES, Verdict
 
@@ -265,7 +264,7 @@ def test_every_tag_is_closed_in_order_and_every_picture_has_words(analysis):
 
 @every_analysis
 def test_nothing_missing_is_printed_as_none_or_nan(analysis):
-    for text in (Page(html_of(analysis)).words, report.table(analysis)):
+    for text in (Page(html_of(analysis)).words, table(analysis)):
         assert not re.search(r"\b(None|nan|NaN|inf|True|False)\b", text)
 
 
@@ -313,7 +312,7 @@ def test_a_search_that_failed_is_announced_before_anything_else():
     failed = replace(POINT, converged=False, grad_norm={"nominal": 1.5, "eqv": 0.5, "aug": 0.5})
     html = html_of(replace(ANALYSIS, point=failed, points=(failed,)))
     assert html.index("No point reached the tolerance") < html.index("<h1>")
-    assert "NOT stationary" in report.table(replace(ANALYSIS, point=failed))
+    assert "NOT stationary" in table(replace(ANALYSIS, point=failed))
 
 
 @pytest.mark.parametrize("kind", ["init", "trained", "file"])
@@ -455,7 +454,7 @@ def test_points_are_drawn_with_their_gradients_and_zero_gradients_stay_visible()
 def test_every_analysis_renders_to_files_that_agree(name, tmp_path):
     analysis = EVERY[name]
     (tmp_path / "escape.png").write_bytes(b"of an earlier run")
-    report.render(analysis, tmp_path)
+    render(analysis, tmp_path)
     names = {"report.html"} | ({"spectrum.png", "lowest.png"} if analysis.spectra else set())
     names |= {f"{k}.png" for k in ("points", "escape") if getattr(analysis, k)}
     known = [x for x in (analysis.spectra or {}).get("aug", {}).values() if x.density]
@@ -478,15 +477,15 @@ def test_the_same_analysis_gives_the_same_bytes():
 
 @every_analysis
 def test_the_table_fits_a_terminal(analysis):
-    lines = report.table(analysis).splitlines()
+    lines = table(analysis).splitlines()
     assert max(map(len, lines)) <= 100
     assert len(lines) <= 35
     assert not lines[-1].startswith("verdict:")
 
 
 def test_the_table_holds_spectra_verdicts_and_escape():
-    text = report.table(ANALYSIS)
+    text = table(ANALYSIS)
     for piece in ("Z_5² (25 elements)", "E 4 + E⊥ 37", "-7.580e-3 ± 1.0e-13 ×2", "not stationary:", "0.250 → 0.200"):
         assert piece in text
     long = replace(ANALYSIS, task="t" * 150, facts={"network": "x" * 300, "k" * 120: "v"})
-    assert max(map(len, report.table(long).splitlines())) <= 100
+    assert max(map(len, table(long).splitlines())) <= 100

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from matplotlib.collections import QuadMesh
 
-from stability import report
 from stability.breaking import Breaking, Kernel
 from stability.density import Shares
 from stability.deviation import Deviation
@@ -27,6 +26,7 @@ from stability.report.figures import FIGURES
 from stability.report.figures import density as density_figure
 from stability.report.many import compare as side
 from stability.report.many import gallery
+from stability.report.render import render
 from stability.report.rows import as_csv
 from stability.report.style import COLUMN, for_paper
 from stability.results import Analysis
@@ -237,7 +237,7 @@ def test_rendering_again_from_the_json_alone_gives_the_same_files(tmp_path):
     first, second = tmp_path / "first", tmp_path / "second"
     for folder in (first, second):
         folder.mkdir()
-    report.render(FULL, first)
+    render(FULL, first)
     (second / "spectrum.json").write_text(FULL.to_json())
     assert main([str(second)]) == 0
     names = {f.relative_to(first) for f in first.rglob("*") if f.is_file()}
@@ -326,7 +326,7 @@ def test_bad_input_gets_one_line(arguments, message, tmp_path, capsys):
 def test_the_gallery_shows_every_result_with_one_picture_and_one_sentence(tmp_path):
     root = tmp_path / "reports"
     folder = run_folder(root, "trans-a", ANALYSIS)
-    report.render(ANALYSIS, folder)
+    render(ANALYSIS, folder)
     (root / "figure-small").mkdir()
     shutil.copy(folder / "spectrum.png", root / "figure-small" / "figure.png")
     (root / "nothing").mkdir()

@@ -18,8 +18,8 @@ from typing import NoReturn
 
 from tqdm import tqdm
 
-from stability import report
 from stability.errors import BadInput
+from stability.report.render import render
 from stability.results import Analysis
 
 
@@ -78,7 +78,7 @@ def run(options: argparse.Namespace) -> None:
     analyses = [load(f) for f in folders]
     for folder, analysis in tqdm(list(zip(folders, analyses, strict=True)), desc="reports", disable=None, leave=False):
         try:
-            report.render(analysis, folder)
+            render(analysis, folder)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             reason = f"{type(error).__name__}: {error}"
             raise BadInput(

@@ -39,5 +39,5 @@ def test_an_analysis_keeps_the_mode_through_json_and_draws_it():
     assert found.mode.value == pytest.approx(found.spectra["aug"]["E_perp"].lowest[0].value, rel=1e-9)
     again = Analysis.from_json(found.to_json())
     assert again.mode == found.mode
-    assert FIGURES["mode"](again) is not None
-    assert FIGURES["mode"](Analysis.from_json(found.to_json().replace('"mode": {', '"other": {'))) is None
+    assert FIGURES["mode"].applies(again)
+    assert not FIGURES["mode"].applies(Analysis.from_json(found.to_json().replace('"mode": {', '"other": {')))

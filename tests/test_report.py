@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 from matplotlib.collections import PathCollection
 
-from stability import report
 from stability.eigen import Density, Eigenvalue, Spectrum
 from stability.flat import FlatDirections
-from stability.report import figures, words
-from stability.report.render import page
-from stability.report.tables import tables
+from stability.report import words
+from stability.report.figures import FIGURES, png
+from stability.report.render import page, render
+from stability.report.style import linear_threshold
+from stability.report.tables import table, tables
 from stability.results import Analysis, Escape, PointReport, Verdicts
 from stability.verdict import STATUSES, Verdict
 
@@ -263,7 +264,7 @@ def test_every_tag_is_closed_in_order_and_every_picture_has_words(analysis):
 
 @every_analysis
 def test_nothing_missing_is_printed_as_none_or_nan(analysis):
-    for text in (Page(html_of(analysis)).words, report.table(analysis)):
+    for text in (Page(html_of(analysis)).words, table(analysis)):
         assert not re.search(r"\b(None|nan|NaN|inf|True|False)\b", text)
 
 
@@ -311,7 +312,7 @@ def test_a_search_that_failed_is_announced_before_anything_else():
     failed = replace(POINT, converged=False, grad_norm={"nominal": 1.5, "eqv": 0.5, "aug": 0.5})
     html = html_of(replace(ANALYSIS, point=failed, points=(failed,)))
     assert html.index("No point reached the tolerance") < html.index("<h1>")
-    assert "NOT stationary" in report.table(replace(ANALYSIS, point=failed))
+    assert "NOT stationary" in table(replace(ANALYSIS, point=failed))
 
 
 @pytest.mark.parametrize("kind", ["init", "trained", "file"])
@@ -401,7 +402,7 @@ def test_numbers_keep_three_digits(x, text):
 
 @pytest.mark.parametrize("analysis", [ANALYSIS, STABLE], ids=["unstable", "stable"])
 def test_the_spectrum_drawn_is_the_spectrum_stored(analysis):
-    for axes, where in zip(figures.spectrum(analysis).axes, ("E", "E_perp"), strict=True):
+    for axes, where in zip(FIGURES["spectrum"].draw(analysis).axes, ("E", "E_perp"), strict=True):
         stored = analysis.spectra["aug"][where]
         np.testing.assert_array_equal(drawn(axes, f"values {where}"), stored.density.values)
         ticks = next(c for c in axes.collections if c.get_gid() == f"ticks {where}").get_segments()
@@ -413,7 +414,7 @@ def test_the_spectrum_drawn_is_the_spectrum_stored(analysis):
 
 @pytest.mark.parametrize("analysis", [ANALYSIS, STABLE], ids=["unstable", "stable"])
 def test_the_lowest_eigenvalues_drawn_are_those_stored_with_their_residuals(analysis):
-    for axes, where in zip(figures.lowest(analysis).axes, ("E", "E_perp"), strict=True):
+    for axes, where in zip(FIGURES["lowest"].draw(analysis).axes, ("E", "E_perp"), strict=True):
         stored = analysis.spectra["aug"][where].lowest
         np.testing.assert_array_equal(drawn(axes, f"values {where}"), [e.value for e in stored])
         (bars,) = axes.containers[0].lines[2]
@@ -422,10 +423,10 @@ def test_the_lowest_eigenvalues_drawn_are_those_stored_with_their_residuals(anal
         assert {f"×{e.multiplicity}" for e in stored} <= {t.get_text() for t in axes.texts}
 
 
-@pytest.mark.parametrize("draw", [figures.spectrum, figures.lowest])
+@pytest.mark.parametrize("name", ["spectrum", "lowest"])
 @pytest.mark.parametrize("analysis", [ANALYSIS, STABLE], ids=["unstable", "stable"])
-def test_zero_is_a_strong_line_within_every_panel_and_what_lies_below_is_hatched(draw, analysis):
-    for axes in draw(analysis).axes:
+def test_zero_is_a_strong_line_within_every_panel_and_what_lies_below_is_hatched(name, analysis):
+    for axes in FIGURES[name].draw(analysis).axes:
         (line,) = [x for x in axes.lines if x.get_gid() == "zero"]
         assert set(line.get_ydata()) == {0.0} and line.get_linewidth() >= 2
         low, high = axes.get_ylim()
@@ -435,14 +436,14 @@ def test_zero_is_a_strong_line_within_every_panel_and_what_lies_below_is_hatched
 
 def test_the_linear_part_of_the_axis_hides_no_eigenvalue_that_decides():
     values = np.array([-1e-8, 1e-3, 1.0, 1e2])
-    assert 1e-9 < figures.linear_threshold([values], 1e-12) <= 1e-8
-    assert figures.linear_threshold([values], 1e-6) == pytest.approx(1e-3)  # -1e-8 is zero within this error
-    assert figures.linear_threshold([np.linspace(1, 2, 999), np.array([3e-5, 7.0])], 1e-12) == pytest.approx(1e-5)
-    assert figures.linear_threshold([np.zeros(3), np.array([])], 1e-12) == 1.0
+    assert 1e-9 < linear_threshold([values], 1e-12) <= 1e-8
+    assert linear_threshold([values], 1e-6) == pytest.approx(1e-3)  # -1e-8 is zero within this error
+    assert linear_threshold([np.linspace(1, 2, 999), np.array([3e-5, 7.0])], 1e-12) == pytest.approx(1e-5)
+    assert linear_threshold([np.zeros(3), np.array([])], 1e-12) == 1.0
 
 
 def test_points_are_drawn_with_their_gradients_and_zero_gradients_stay_visible():
-    (axes,) = figures.points(ANALYSIS).axes
+    (axes,) = FIGURES["points"].draw(ANALYSIS).axes
     heights = drawn(axes, "point")
     assert heights[1] == POINT.grad_norm["eqv"] and axes.get_ylim()[0] <= heights[0] < heights[1]
     assert "2 (zero)" in {t.get_text() for t in axes.texts}
@@ -453,7 +454,7 @@ def test_points_are_drawn_with_their_gradients_and_zero_gradients_stay_visible()
 def test_every_analysis_renders_to_files_that_agree(name, tmp_path):
     analysis = EVERY[name]
     (tmp_path / "escape.png").write_bytes(b"of an earlier run")
-    report.render(analysis, tmp_path)
+    render(analysis, tmp_path)
     names = {"report.html"} | ({"spectrum.png", "lowest.png"} if analysis.spectra else set())
     names |= {f"{k}.png" for k in ("points", "escape") if getattr(analysis, k)}
     known = [x for x in (analysis.spectra or {}).get("aug", {}).values() if x.density]
@@ -468,7 +469,7 @@ def test_every_analysis_renders_to_files_that_agree(name, tmp_path):
 
 
 def test_the_same_analysis_gives_the_same_bytes():
-    assert figures.png(figures.lowest(ANALYSIS)) == figures.png(figures.lowest(ANALYSIS))
+    assert png(FIGURES["lowest"].draw(ANALYSIS)) == png(FIGURES["lowest"].draw(ANALYSIS))
 
 
 # ----------------------------------------------------------------------------------------------- the terminal
@@ -476,15 +477,15 @@ def test_the_same_analysis_gives_the_same_bytes():
 
 @every_analysis
 def test_the_table_fits_a_terminal(analysis):
-    lines = report.table(analysis).splitlines()
+    lines = table(analysis).splitlines()
     assert max(map(len, lines)) <= 100
     assert len(lines) <= 35
     assert not lines[-1].startswith("verdict:")
 
 
 def test_the_table_holds_spectra_verdicts_and_escape():
-    text = report.table(ANALYSIS)
+    text = table(ANALYSIS)
     for piece in ("Z_5² (25 elements)", "E 4 + E⊥ 37", "-7.580e-3 ± 1.0e-13 ×2", "not stationary:", "0.250 → 0.200"):
         assert piece in text
     long = replace(ANALYSIS, task="t" * 150, facts={"network": "x" * 300, "k" * 120: "v"})
-    assert max(map(len, report.table(long).splitlines())) <= 100
+    assert max(map(len, table(long).splitlines())) <= 100

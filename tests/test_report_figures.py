@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from matplotlib.collections import QuadMesh
 
-from stability import report
 from stability.breaking import Breaking, Kernel
 from stability.density import Shares
 from stability.deviation import Deviation
@@ -21,10 +20,14 @@ from stability.eigen import Eigenvalue
 from stability.least import History
 from stability.modes import Mode
 from stability.pictures import Pictures
-from stability.report import captions, explore, figures, gallery, landscape, paper, words
-from stability.report import compare as side
+from stability.report import explore, figures, paper, words
 from stability.report.__main__ import main
-from stability.report.numbers import as_csv, numbers
+from stability.report.figures import FIGURES
+from stability.report.figures import density as density_figure
+from stability.report.many import compare as side
+from stability.report.many import gallery
+from stability.report.render import render
+from stability.report.rows import as_csv
 from stability.report.style import COLUMN, for_paper
 from stability.results import Analysis
 from stability.sectors import Sector
@@ -71,7 +74,7 @@ FULL = replace(
     ),
     group={"name": "Z_3²", "order": 9, "moduli": [3, 3]},
 )  # fmt: skip
-NAMES = sorted(figures.FIGURES)
+NAMES = sorted(FIGURES)
 
 
 def lines(axes, gid: str) -> list:
@@ -79,26 +82,28 @@ def lines(axes, gid: str) -> list:
 
 
 def table(name: str, analysis: Analysis = FULL) -> list[dict]:
-    return list(csv.DictReader(io.StringIO(as_csv(numbers(analysis, name)))))
+    return list(csv.DictReader(io.StringIO(as_csv(FIGURES[name].rows(analysis)))))
 
 
 def test_a_run_with_everything_has_every_figure_with_title_caption_and_words():
     for name in NAMES:
-        assert figures.FIGURES[name](FULL) is not None
-        assert captions.TITLES[name]
-        text = captions.caption(FULL, name)
-        assert len(text) > 60 and text.endswith(".") and not re.search(r"\b(None|nan|inf)\b", text)
-    assert set(captions.TITLES) == set(NAMES)
+        figure = FIGURES[name]
+        assert figure.applies(FULL) and figure.name == name and figure.title
+        assert figure.draw(FULL).axes
+        for text in (figure.caption(FULL), figure.alt(FULL)):
+            assert len(text) > 40 and text.endswith(".") and not re.search(r"\b(None|nan|inf)\b", text)
 
 
 @pytest.mark.parametrize("name", sorted(EVERY))
 def test_a_run_of_an_earlier_version_has_no_figure_without_numbers(name):
     for figure in ("slices", "plane", "flow", "steps", "kernel", "breaking", "training", "choices"):
-        assert figures.FIGURES[figure](EVERY[name]) is None
+        assert not FIGURES[figure].applies(EVERY[name])
+        with pytest.raises(ValueError, match=f"'{figure}' does not apply"):
+            FIGURES[figure].draw(EVERY[name])
 
 
 def test_slices_are_drawn_as_stored_less_the_value_at_the_point():
-    for axes, line in zip(landscape.slices(FULL).axes, (OFF, ON), strict=True):
+    for axes, line in zip(FIGURES["slices"].draw(FULL).axes, (OFF, ON), strict=True):
         for key, values in (("aug", line.aug), ("nominal", line.nominal), ("eqv", line.eqv)):
             (drawn,) = lines(axes, f"{key} {line.space}")
             np.testing.assert_array_equal(drawn.get_xdata(), line.at)
@@ -109,7 +114,7 @@ def test_slices_are_drawn_as_stored_less_the_value_at_the_point():
 
 
 def test_the_plane_drawn_is_the_plane_stored_and_its_colours_are_even_about_zero():
-    axes = landscape.plane(FULL).axes[0]
+    axes = FIGURES["plane"].draw(FULL).axes[0]
     (mesh,) = [c for c in axes.collections if isinstance(c, QuadMesh)]
     stored = np.array(PICTURES.plane.aug)
     np.testing.assert_allclose(mesh.get_array().reshape(stored.shape), stored - stored[1, 2])
@@ -117,7 +122,7 @@ def test_the_plane_drawn_is_the_plane_stored_and_its_colours_are_even_about_zero
 
 
 def test_runs_are_drawn_as_stored_beside_their_prediction():
-    axes = landscape.flow(FULL).axes
+    axes = FIGURES["flow"].draw(FULL).axes
     (measured,) = lines(axes[0], "measured")
     np.testing.assert_array_equal(measured.get_xydata(), np.stack([RUN.times, RUN.off_equivariance], 1))
     (predicted,) = lines(axes[0], "predicted")
@@ -125,23 +130,23 @@ def test_runs_are_drawn_as_stored_beside_their_prediction():
     np.testing.assert_allclose(y, 1e-3 * np.exp(0.5 * x))
     np.testing.assert_allclose(lines(axes[1], "risk")[0].get_ydata(), np.array(RUN.risk) - 1.0)
     assert lines(axes[1], "zero")
-    (axes,) = landscape.steps(FULL).axes
+    (axes,) = FIGURES["steps"].draw(FULL).axes
     for run, measured, predicted in zip(PICTURES.steps, lines(axes, "measured"), lines(axes, "predicted"), strict=True):
         np.testing.assert_array_equal(measured.get_ydata(), run.off_equivariance)
         np.testing.assert_allclose(predicted.get_ydata(), 1e-3 * abs(1 - run.step * 20) ** np.array(run.times))
 
 
 def test_kernels_and_predictions_are_drawn_as_stored():
-    kernel = landscape.kernel(FULL)
+    kernel = FIGURES["kernel"].draw(FULL)
     drawn = [np.asarray(a.images[0].get_array()) for a in kernel.axes if a.images]
     np.testing.assert_array_equal(drawn[0], GRID)
     near = replace(PICTURES.kernel, after=(GRID, ((0.1, -0.2), (0.3, 0.45))), shared=GRID)
-    shown = landscape.kernel(replace(FULL, pictures=replace(PICTURES, kernel=near)))
+    shown = FIGURES["kernel"].draw(replace(FULL, pictures=replace(PICTURES, kernel=near)))
     changes = [np.asarray(a.images[0].get_array()) for a in shown.axes if a.images]
     np.testing.assert_allclose(changes[2], [[0, 0], [0, 0.05]], atol=1e-15)
     assert "deviation" in shown.axes[2].get_title() and "after" in kernel.axes[2].get_title()
     np.testing.assert_array_equal(drawn[1:], PICTURES.kernel.after)
-    first, second = landscape.breaking(FULL).axes
+    first, second = FIGURES["breaking"].draw(FULL).axes
     np.testing.assert_allclose(
         [x.get_ydata() for x in lines(first, "transform")], np.exp(-np.array(PICTURES.breaking.losses)).T
     )
@@ -149,18 +154,18 @@ def test_kernels_and_predictions_are_drawn_as_stored():
 
 
 def test_training_and_choices_are_drawn_as_stored_with_zero_marked():
-    axes = landscape.training(FULL).axes[0]
+    axes = FIGURES["training"].draw(FULL).axes[0]
     np.testing.assert_array_equal(lines(axes, "E_perp")[0].get_ydata(), [-0.5, -1.0])
     np.testing.assert_array_equal(lines(axes, "E")[0].get_ydata(), [2e-4, 4e-4])
     np.testing.assert_array_equal(lines(axes, "sector q=1")[0].get_ydata(), [0.1, 0.2])
     assert lines(axes, "zero")
-    (axes,) = landscape.choices(FULL).axes
+    (axes,) = FIGURES["choices"].draw(FULL).axes
     np.testing.assert_array_equal(lines(axes, "E_perp")[0].get_ydata(), [-0.5, -0.5])
     assert lines(axes, "zero")
 
 
 def test_densities_are_drawn_as_stored_with_their_errors():
-    for axes, where in zip(landscape.density(FULL).axes, ("E", "E_perp"), strict=True):
+    for axes, where in zip(FIGURES["density"].draw(FULL).axes, ("E", "E_perp"), strict=True):
         stored = PICTURES.shares[where]
         patches = [p for p in axes.patches if p.get_gid() == f"density {where}"]
         drawn = np.nansum([p.get_data().values for p in patches], axis=0)  # a bin has one sign, so one patch
@@ -175,18 +180,18 @@ def test_densities_are_drawn_as_stored_with_their_errors():
 
 def test_a_run_without_a_stored_density_is_counted_from_its_whole_spectrum():
     for where in ("E", "E_perp"):
-        shares = landscape.shares_of(ANALYSIS, where)
+        shares = density_figure.shares_of(ANALYSIS, where, ANALYSIS.spectra["aug"][where])
         assert sum(shares.share) == pytest.approx(1) and not shares.probes
     negative = sum(s for s, right in zip(shares.share, shares.edges[1:], strict=True) if right <= 0)
     assert negative == pytest.approx(PERP.negative_count / PERP.dim)
     krylov = replace(ANALYSIS, spectra={"aug": {"E": lanczos([-1.0, 2.0], 40, None)}})
-    shares = landscape.shares_of(krylov, "E")
+    shares = density_figure.shares_of(krylov, "E", krylov.spectra["aug"]["E"])
     assert shares.probes == 1 and max(shares.error) == pytest.approx((2 * 0.25 / 42) ** 0.5)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_csv_has_named_columns_and_rows_of_one_length(name):
-    head, rows = numbers(FULL, name)
+    head, rows = FIGURES[name].rows(FULL)
     assert rows and all(len(row) == len(head) for row in rows)
     assert len(table(name)) == len(rows)
 
@@ -207,13 +212,13 @@ def test_csv_files_hold_every_digit_that_is_stored():
 @pytest.mark.parametrize("name", ["slices", "spectrum", "kernel", "steps"])
 def test_a_figure_for_a_paper_is_one_column_wide_and_set_in_computer_modern(name):
     with for_paper():
-        figure = figures.FIGURES[name](FULL)
+        figure = FIGURES[name].draw(FULL)
         content = figures.pdf(figure)
-        assert content == figures.pdf(figures.FIGURES[name](FULL))
+        assert content == figures.pdf(FIGURES[name].draw(FULL))
     width = float(re.search(rb"/MediaBox \[ ?0 0 ([\d.]+)", content)[1])
     assert width == pytest.approx(72 * COLUMN)
     assert re.search(rb"/BaseFont /\S*[Cc][Mm](r10|mi10|sy10|ex10|[Rr])", content)
-    assert figures.FIGURES[name](FULL).get_size_inches()[0] > 2 * COLUMN
+    assert FIGURES[name].draw(FULL).get_size_inches()[0] > 2 * COLUMN
 
 
 def test_the_folder_for_papers_holds_captions_as_latex_a_citation_and_the_command(tmp_path):
@@ -232,7 +237,7 @@ def test_rendering_again_from_the_json_alone_gives_the_same_files(tmp_path):
     first, second = tmp_path / "first", tmp_path / "second"
     for folder in (first, second):
         folder.mkdir()
-    report.render(FULL, first)
+    render(FULL, first)
     (second / "spectrum.json").write_text(FULL.to_json())
     assert main([str(second)]) == 0
     names = {f.relative_to(first) for f in first.rglob("*") if f.is_file()}
@@ -321,7 +326,7 @@ def test_bad_input_gets_one_line(arguments, message, tmp_path, capsys):
 def test_the_gallery_shows_every_result_with_one_picture_and_one_sentence(tmp_path):
     root = tmp_path / "reports"
     folder = run_folder(root, "trans-a", ANALYSIS)
-    report.render(ANALYSIS, folder)
+    render(ANALYSIS, folder)
     (root / "figure-small").mkdir()
     shutil.copy(folder / "spectrum.png", root / "figure-small" / "figure.png")
     (root / "nothing").mkdir()
@@ -344,23 +349,23 @@ def test_a_mode_that_moves_no_response_is_said_and_not_drawn():
     rounding = tuple(tuple(1e-15 * x for x in row) for row in GRID)
     for still in (replace(FULL.mode, change=(rounding,)), replace(FULL.mode, moved=1e-14)):
         a = replace(FULL, mode=still)
-        assert figures.mode(a) is None
-        assert "moves no response" in words.omitted(a)["mode"]
-    assert "mode" not in words.omitted(FULL) and figures.mode(FULL) is not None
+        assert not FIGURES["mode"].applies(a)
+        assert "moves no response" in dict(figures.omitted(a))[FIGURES["mode"].title]
+    assert FIGURES["mode"].title not in dict(figures.omitted(FULL)) and FIGURES["mode"].applies(FULL)
 
 
 def test_a_lowest_mode_above_zero_is_not_called_negative():
     a = replace(FULL, mode=replace(FULL.mode, value=3e-5))
-    for text in (words.mode(a), captions.caption(a, "mode"), figures.mode(a).get_suptitle()):
+    for text in (FIGURES["mode"].alt(a), FIGURES["mode"].caption(a), FIGURES["mode"].draw(a).get_suptitle()):
         assert "negative" not in text and "unstable" not in text
 
 
 def test_the_lines_of_predictions_start_as_one_only_where_the_point_on_e_is_shown():
-    assert "after the push" in captions.caption(FULL, "breaking")
+    assert "after the push" in FIGURES["breaking"].caption(FULL)
     kept = replace(FULL, pictures=replace(PICTURES, breaking=replace(PICTURES.breaking, start=(0.6, 0.6))))
-    assert f"all are at {words.number(float(np.exp(-0.6)))}" in captions.caption(kept, "breaking")
+    assert f"all are at {words.number(float(np.exp(-0.6)))}" in FIGURES["breaking"].caption(kept)
     for a, values in ((FULL, np.exp([-0.5, -0.5])), (kept, np.exp([-0.6, -0.6]))):
-        (drawn,) = lines(landscape.breaking(a).axes[1], "start")
+        (drawn,) = lines(FIGURES["breaking"].draw(a).axes[1], "start")
         np.testing.assert_allclose(drawn.get_ydata(), values)
         assert ("push" in drawn.get_label()) == (a is FULL)
     assert [r["flow_time"] for r in table("breaking", kept)][:3] == ["on E", "on E", "0.0"]
@@ -381,7 +386,7 @@ def test_every_irrep_that_shares_the_lowest_eigenvalue_is_named_and_their_dimens
 def test_leaving_e_is_said_to_help_only_beyond_the_standard_error_of_the_test_accuracy(after, n, said):
     start, end = ({"name": "accuracy", "train": 1.0, "test": x, "test_samples": n} for x in (0.605, after))
     a = replace(FULL, escape=replace(FULL.escape, metrics_start=start, metrics_end=end))
-    text = captions.caption(a, "escape")
+    text = FIGURES["escape"].caption(a)
     assert said in text and ("helped" in text) == (said == "helped")
 
 

@@ -18,13 +18,14 @@ from typing import NoReturn
 
 from tqdm import tqdm
 
-from stability import report
 from stability.errors import BadInput
+from stability.report.render import render
 from stability.results import Analysis
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
+        """One line, as for any other bad input."""
         raise BadInput(f"{message}; see python -m stability.report --help")
 
 
@@ -59,8 +60,8 @@ def load(folder: Path) -> Analysis:
 
 def run(options: argparse.Namespace) -> None:
     """Render what was asked for."""
-    from stability.report.compare import write_comparison
-    from stability.report.gallery import write_gallery
+    from stability.report.many.compare import write_comparison  # matplotlib loads for seconds, not for --help
+    from stability.report.many.gallery import write_gallery
 
     if not options.folders and options.gallery is None:
         raise BadInput("nothing to render; give folders of runs, or --gallery ROOT")
@@ -77,7 +78,7 @@ def run(options: argparse.Namespace) -> None:
     analyses = [load(f) for f in folders]
     for folder, analysis in tqdm(list(zip(folders, analyses, strict=True)), desc="reports", disable=None, leave=False):
         try:
-            report.render(analysis, folder)
+            render(analysis, folder)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             reason = f"{type(error).__name__}: {error}"
             raise BadInput(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from stability.eigen import Eigenvalue
-from stability.report.words import part
+from stability.report.words import SPACES, error_of, kind, part, sign
 from stability.results import Analysis
 
 # Values without a residual of their own that a page carries, in each space.
@@ -28,22 +29,19 @@ class Row:
     sign: str
 
 
-def _sign(value: float, error: float) -> str:
-    return "negative" if value < -error else "positive" if value > error else "zero"
-
-
 def _point(analysis: Analysis, i: int) -> str:
-    kind = analysis.points[i].kind if i < len(analysis.points) else "point"
-    return f"{i + 1}: {kind}" + (", judged" if i == 0 else "")
+    name = kind(analysis.points[i]) if i < len(analysis.points) else "point"
+    return f"{i + 1}: {name}" + (", judged" if i == 0 else "")
 
 
 def rows(analysis: Analysis) -> list[Row]:
     """Every eigenvalue with a residual, of ∇²R^aug at the point judged, of ∇²R on L, and λ_min at the other points."""
-    found: dict[tuple, Row] = {}
+    found: dict[tuple[str, str, str, float], Row] = {}
 
     def add(point: str, space: str, e: Eigenvalue, error: float, irrep: str = "") -> None:
+        """Unless it is there already."""
         name = irrep or e.irrep or "not resolved"
-        row = Row(point, space, name, e.value, e.residual, e.multiplicity, _sign(e.value, max(error, e.residual)))
+        row = Row(point, space, name, e.value, e.residual, e.multiplicity, sign(e.value, max(error, e.residual)))
         found.setdefault((point, space, name, e.value), row)
 
     judged = _point(analysis, 0)
@@ -52,22 +50,23 @@ def rows(analysis: Analysis) -> list[Row]:
         for e in (*x.lowest, *x.highest):
             add(judged, space, e, x.error, x.irrep)
     for where, name in (("E", "E"), ("E_perp", "E⊥")):
-        s = None if analysis.sectors else part(analysis, "aug", where)
-        for e in (*s.lowest, *s.highest) if s else ():
-            add(judged, name, e, s.error)
-    whole = part(analysis, "nominal", "L")
-    for e in (*whole.lowest, *whole.highest) if whole else ():
-        add(judged, "L, without augmentation", e, whole.error)
+        if s := None if analysis.sectors else part(analysis, "aug", where):
+            for e in (*s.lowest, *s.highest):
+                add(judged, name, e, s.error)
+    if whole := part(analysis, "nominal", "L"):
+        for e in (*whole.lowest, *whole.highest):
+            add(judged, "L, without augmentation", e, whole.error)
     for i, p in enumerate(analysis.points[1:], 1):
         for e in p.lowest:
-            add(_point(analysis, i), "E" if e.irrep == "trivial" else "E⊥", e, 0.0)
+            where = "E" if e.irrep == "trivial" else "E_perp"
+            add(_point(analysis, i), SPACES[where], e, error_of(analysis, e, where))
     return sorted(found.values(), key=lambda r: (r.point, r.value))
 
 
-def rest(analysis: Analysis) -> list[dict]:
+def rest(analysis: Analysis) -> list[dict[str, Any]]:
     """Values of whole spectra on E and on E⊥ that have no residual of their own: {space, value, multiplicity}."""
     known = {r.value for r in rows(analysis)}
-    found = []
+    found: list[dict[str, Any]] = []
     for where, name in (("E", "E"), ("E_perp", "E⊥")):
         s = part(analysis, "aug", where)
         if s is None or s.density is None or not s.complete:

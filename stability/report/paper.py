@@ -6,10 +6,14 @@ DIR/paper/<figure>.pdf, DIR/paper/<figure>.csv, DIR/paper/figures.tex, DIR/paper
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from stability.report import captions, words
-from stability.report.numbers import as_csv, numbers
+from stability.report import words
+from stability.report.figures import FIGURES, Figure, pdf
+from stability.report.rows import as_csv
+from stability.report.style import for_paper
 from stability.results import Analysis
 from stability.storage import write
 from stability.version import __version__
@@ -68,20 +72,20 @@ def _piece(text: str) -> str:
     return f"${text}$" if re.fullmatch(r"-\d[\d,.]*", text) else text
 
 
-def figures_tex(analysis: Analysis, names: list[str]) -> str:
+def figures_tex(analysis: Analysis, figures: Sequence[Figure[Any]]) -> str:
     """A file to \\input: one figure environment each, with the caption of the report."""
     lines = [
         f"% {words.headline(analysis)}",
         f"% reproduced by: {analysis.options.get('command') or 'stability.analyse, called from Python'}",
         r"% needs \usepackage{graphicx}; cite the tool with \cite{stability}",
     ]
-    for name in names:
+    for figure in figures:
         lines += [
             r"\begin{figure}",
             r"  \centering",
-            rf"  \includegraphics{{{name}.pdf}}",
-            rf"  \caption{{{tex(captions.caption(analysis, name))}}}",
-            rf"  \label{{fig:{name}}}",
+            rf"  \includegraphics{{{figure.name}.pdf}}",
+            rf"  \caption{{{tex(figure.caption(analysis))}}}",
+            rf"  \label{{fig:{figure.name}}}",
             r"\end{figure}",
         ]
     return "\n".join(lines) + "\n"
@@ -89,21 +93,17 @@ def figures_tex(analysis: Analysis, names: list[str]) -> str:
 
 def write_paper(analysis: Analysis, folder: Path) -> None:
     """Write ``folder``/paper, replacing what an earlier rendering left there."""
-    from stability.report import figures
-    from stability.report.style import for_paper
-
     target = folder / "paper"
     target.mkdir(exist_ok=True)
-    names = []
-    for name, draw in figures.FIGURES.items():
+    shown = []
+    for name, figure in FIGURES.items():
+        if not figure.applies(analysis):
+            (target / f"{name}.pdf").unlink(missing_ok=True)
+            (target / f"{name}.csv").unlink(missing_ok=True)
+            continue
         with for_paper():
-            figure = draw(analysis)
-            if figure is None:
-                (target / f"{name}.pdf").unlink(missing_ok=True)
-                (target / f"{name}.csv").unlink(missing_ok=True)
-                continue
-            write(target / f"{name}.pdf", figures.pdf(figure))
-        write(target / f"{name}.csv", as_csv(numbers(analysis, name)))
-        names.append(name)
-    write(target / "figures.tex", figures_tex(analysis, names))
+            write(target / f"{name}.pdf", pdf(figure.draw(analysis)))
+        write(target / f"{name}.csv", as_csv(figure.rows(analysis)))
+        shown.append(figure)
+    write(target / "figures.tex", figures_tex(analysis, shown))
     write(target / "stability.bib", bibtex())

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from stability.report import captions, explore, paper, words
-from stability.report.numbers import as_csv, numbers
+from stability.report import explore, words
+from stability.report.rows import as_csv
 from stability.report.tables import tables
 from stability.results import Analysis
 from stability.storage import write
@@ -34,15 +35,15 @@ def pretty(text: object) -> Markup:
 
 def render(analysis: Analysis, folder: Path) -> None:
     """Write the figures, the page and ``paper/`` into ``folder``, each file whole or not at all."""
-    from stability.report import figures  # matplotlib and seaborn load for seconds, which a table need not pay
+    # matplotlib and seaborn load for seconds, which a table need not pay; so below.
+    from stability.report import figures, paper
 
     pictures = {}
-    for name, draw in figures.FIGURES.items():
-        figure = draw(analysis)
-        if figure is None:
+    for name, figure in figures.FIGURES.items():
+        if not figure.applies(analysis):
             (folder / f"{name}.png").unlink(missing_ok=True)  # of an earlier run in the same folder
             continue
-        image = figures.png(figure)
+        image = figures.png(figure.draw(analysis))
         write(folder / f"{name}.png", image)
         pictures[name] = base64.b64encode(image).decode()
     write(folder / "report.html", page(analysis, pictures))
@@ -62,17 +63,21 @@ def environment() -> Environment:
     return found
 
 
-def page(analysis: Analysis, pictures: dict[str, str]) -> str:
+def page(analysis: Analysis, pictures: Mapping[str, str]) -> str:
     """The HTML of an analysis with its pictures, PNGs in base64 by name."""
-    texts = {name: as_csv(numbers(analysis, name)).encode() for name in pictures}
+    from stability.report import figures, paper
+
+    shown = [figures.FIGURES[name] for name in pictures]
+    texts = {figure.name: as_csv(figure.rows(analysis)).encode() for figure in shown}
     return (
         environment()
         .get_template("template.html.j2")
         .render(
             a=analysis,
             words=words,
-            captions=captions,
+            figures=shown,
             pictures=pictures,
+            omitted=figures.omitted(analysis),
             tables=tables(analysis),
             rows=explore.rows(analysis),
             rest=explore.rest(analysis),

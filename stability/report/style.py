@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from textwrap import fill
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -18,6 +19,9 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from matplotlib.ticker import SymmetricalLogLocator
+
+from stability.report.words import number
 
 BLUE, ORANGE, GREEN, RED, GREY = (seaborn.color_palette("colorblind").as_hex()[i] for i in (0, 1, 2, 3, 7))
 SIGNS = (("negative", "v", RED), ("zero within the error", "s", GREY), ("positive", "o", BLUE))
@@ -51,6 +55,13 @@ PAPER = STYLE | {
     "pdf.fonttype": 42,
     "svg.hashsalt": "stability",
 }
+# What panels and axes are called, as mathematics.
+PANELS = (("E", "$E$"), ("E_perp", r"$E^\perp$"))
+CURVATURE = r"eigenvalue of $\nabla^2R^{\mathrm{aug}}$"
+EIGENVALUE = f"{CURVATURE} (per unit of squared weight)"
+LEAST = r"$\lambda_{\min}$ of $\nabla^2R^{\mathrm{aug}}$"
+OFF = r"$\|A_{E^\perp}\|$"
+LINES = ("-", "--", ":", "-.")
 # Marks beyond which a PDF holds a picture of them.
 RASTER = 1000
 SYMBOLS = {"≤": r"\leq", "×": r"\times", "→": r"\to", "−": "-", "–": "-", "²": "^2", "⊥": r"^\perp", "λ": r"\lambda"}
@@ -73,7 +84,9 @@ def on_paper() -> bool:
 
 
 @contextmanager
-def panels(columns: int, height: float = 4.4, images: bool = False, **options: object) -> Iterator[tuple[Figure, list]]:
+def panels(
+    columns: int, height: float = 4.4, images: bool = False, **options: Any
+) -> Iterator[tuple[Figure, list[Axes]]]:
     """A figure with panels side by side, or below each other on paper; ``images`` stay side by side there."""
     if not _paper.get():
         with matplotlib.rc_context(STYLE):
@@ -121,9 +134,9 @@ def _shrink(axes: Axes) -> None:
     for collection in axes.collections:
         if isinstance(collection, PathCollection):
             collection.set_sizes(0.3 * collection.get_sizes())
-            collection.set_rasterized(len(collection.get_offsets()) > RASTER)
+            collection.set_rasterized(len(np.asarray(collection.get_offsets())) > RASTER)
         elif isinstance(collection, LineCollection):
-            collection.set_linewidth([0.5 * w for w in collection.get_linewidth()])
+            collection.set_linewidth([0.5 * w for w in np.atleast_1d(collection.get_linewidth())])
             collection.set_rasterized(len(collection.get_segments()) > RASTER)
     for text in axes.texts:
         text.set_fontsize(min(text.get_fontsize(), 6))
@@ -157,3 +170,28 @@ def linear_threshold(panels: list[np.ndarray], error: float) -> float:
     deciding = [abs(values.min()) for values in panels if len(values) and abs(values.min()) > error]
     wanted = min([float(np.quantile(sizes, 0.01, method="lower")), *deciding])
     return max(10.0 ** math.floor(math.log10(wanted)), error)
+
+
+def symlog(axes: Axes, which: str, values: np.ndarray, error: float = 0.0) -> float:
+    """A symmetric logarithmic axis, "x" or "y", that hides nothing that decides; its threshold."""
+    threshold = linear_threshold([values], error)
+    set_scale, axis = (axes.set_yscale, axes.yaxis) if which == "y" else (axes.set_xscale, axes.xaxis)
+    set_scale("symlog", linthresh=threshold)
+    locator = SymmetricalLogLocator(base=10, linthresh=threshold)
+    locator.set_params(numticks=7 if on_paper() else 9)
+    axis.set_major_locator(locator)
+    return threshold
+
+
+def decay(axes: Axes, mu: float) -> None:
+    """The weight decay μ: the eigenvalue of every direction in which the data term is flat."""
+    if mu > 0:
+        label = f"weight decay {number(mu)}"
+        axes.axhline(mu, color="0.3", linestyle="--", linewidth=1.2, label=label, zorder=1)
+
+
+def absent(axes: Axes, name: str, why: str, size: int = 10) -> None:
+    """Say in the panel why it is empty."""
+    axes.set_title(f"on {name}")
+    axes.text(0.5, 0.5, fill(why, 36), ha="center", va="center", transform=axes.transAxes, fontsize=size)
+    axes.set_xticks([])

@@ -3,10 +3,25 @@
 from __future__ import annotations
 
 import textwrap
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from stability.eigen import Eigenvalue, Spectrum
-from stability.report.words import SPACES, alerts, escape, group, headline, named, number, plain, scores, why
+from stability.report.words import (
+    SPACES,
+    alerts,
+    eigenvalue,
+    escape,
+    group,
+    headline,
+    kind,
+    named,
+    number,
+    plain,
+    scores,
+    why,
+)
 from stability.results import Analysis, PointReport
 from stability.sectors import Sector
 
@@ -60,7 +75,7 @@ class Table:
 
     title: str
     head: tuple[str, ...]
-    rows: list[tuple[str, ...]]
+    rows: Sequence[tuple[str, ...]]
     remark: str = ""
     verbatim: bool = False
 
@@ -129,7 +144,7 @@ def _implications(a: Analysis) -> list[tuple[str, ...]]:
     return [(CLAIMS.get(k, k), OUTCOMES.get(v, v)) for k, v in here.items()]
 
 
-def _count(n: int | None) -> str:
+def _count(n: float | None) -> str:
     return "–" if n is None else f"{n:,}"
 
 
@@ -139,7 +154,7 @@ def _spectrum(name: str, s: Spectrum) -> tuple[str, ...]:
 
 
 def _sector(x: Sector) -> tuple[str, ...]:
-    ends = (_eigenvalue(end[0], 4).split(" [")[0] if end else "–" for end in (x.lowest, x.highest))
+    ends = (eigenvalue(replace(end[0], irrep=None), 4, full=True) if end else "–" for end in (x.lowest, x.highest))
     return (
         x.irrep,
         f"{x.dim:,}",
@@ -153,20 +168,19 @@ def _sector(x: Sector) -> tuple[str, ...]:
     )
 
 
-def _eigenvalue(e: Eigenvalue, digits: int = 6) -> str:
-    many = f" ×{e.multiplicity:,}" if e.multiplicity is not None else ""
-    return f"{number(e.value, digits)} ± {number(e.residual, 2)}{many}" + (f" [{e.irrep}]" if e.irrep else "")
-
-
 def _columns(ends: list[tuple[Eigenvalue, ...]]) -> list[tuple[str, ...]]:
     """Row k: the k-th eigenvalue of every spectrum."""
     longest = max(map(len, ends), default=0)
-    return [(str(k + 1), *(_eigenvalue(e[k]) if k < len(e) else "" for e in ends)) for k in range(longest)]
+    return [(str(k + 1), *(eigenvalue(e[k], 6, full=True) if k < len(e) else "" for e in ends)) for k in range(longest)]
 
 
 def _point(p: PointReport) -> tuple[str, ...]:
-    kind = p.kind if p.converged else f"{p.kind}, not stationary"
-    what = (kind, _count(p.start), number(p.risk.get("aug"), 6), _count(p.index_E))
+    what = (
+        kind(p) if p.converged else f"{kind(p)}, not stationary",
+        _count(p.start),
+        number(p.risk.get("aug"), 6),
+        _count(p.index_E),
+    )
     norms = (number(p.grad_norm.get(k), 2) for k in GRADIENTS)
     kink = "smooth σ" if p.kink_margin is None else number(p.kink_margin, 2)
     errors = (number(p.newton_decrement, 2), number(p.equivariance_error, 2))
@@ -174,11 +188,11 @@ def _point(p: PointReport) -> tuple[str, ...]:
     return (*what, *norms, *errors, kink, f"{name} {' / '.join(both)}" if name else "–")
 
 
-def _measured(values: dict | None, names: dict[str, str]) -> list[tuple[str, ...]]:
+def _measured(values: dict[str, Any] | None, names: dict[str, str]) -> list[tuple[str, str]]:
     rows, reasons = [], (values or {}).get("reasons") or {}
     for key, value in (values or {}).items():
         if key != "reasons":
-            why_not = f"not measured: {reasons.get(key, 'no reason recorded')}"
+            why_not = f"not measured: {reasons[key]}" if key in reasons else "not measured"
             measured = ("gap " if key.endswith("gap") else "") + number(value, 2)
             rows.append((names.get(key, key), why_not if value is None else measured))
     return rows
@@ -211,23 +225,25 @@ def table(a: Analysis) -> str:
     if p := a.point:
         state = "stationary" if p.converged else "NOT stationary"
         norms = [f"{name} {number(p.grad_norm.get(k), 2)}" for k, name in GRADIENTS.items()]
-        lines += _entry("point", f"{p.kind}, {state}, R^aug {number(p.risk.get('aug'), 6)}")
+        lines += _entry("point", f"{kind(p)}, {state}, R^aug {number(p.risk.get('aug'), 6)}")
         lines += _entry("gradients", f"{', '.join(norms)}; tolerance on E {number(p.tolerance, 2)}")
         lines += _entry("score", scores(p.metrics)) if scores(p.metrics) else []
     present = _present(a)
-    shown = {k: [_eigenvalue(e[0], 4) for e in (s.lowest, s.highest) if e] for k, s in present.items()}
-    wide = max([29, *(len(ends[0]) for ends in shown.values() if ends)]) + 2
+    ends = {
+        k: [eigenvalue(e[0], 4, full=True) if e else "–" for e in (s.lowest, s.highest)] for k, s in present.items()
+    }
+    wide = max([29, *(len(low) for low, _ in ends.values())]) + 2
     if present:
-        lines += ["", _line("spectrum", "dim", "negative", "lowest ± residual", "highest ± residual", wide)]
+        lines += ["", _line("spectrum", "dim", "negative", "lowest ± residual", "highest ± residual", wide=wide)]
     for name, s in present.items():
-        lines.append(_line(name, f"{s.dim:,}", _count(s.negative_count), *(shown[name] or ["–", "–"]), wide))
-        lines += [] if shown[name] or not s.dim else _entry("", s.method)
+        lines.append(_line(name, f"{s.dim:,}", _count(s.negative_count), *ends[name], wide=wide))
+        lines += [] if s.lowest or not s.dim else _entry("", s.method)
     lines.append("")
     for key in VERDICTS if a.verdict else ():
         verdict = getattr(a.verdict, key)
         lines += _entry(key, f"{plain(verdict.status)}: {verdict.evidence or 'nothing to judge'}")
     if a.escape:
-        lines += _entry("escape", escape(a))
+        lines += _entry("escape", escape(a.escape))
     return "\n".join(
         w for line in lines for w in (textwrap.wrap(line, WIDTH) if len(line) > WIDTH and line[0] != "∇" else [line])
     )
@@ -238,5 +254,5 @@ def _entry(label: str, text: str) -> list[str]:
     return textwrap.wrap(text, WIDTH, initial_indent=f"{label:<{INDENT - 1}} ", subsequent_indent=" " * INDENT)
 
 
-def _line(name: str, dim: str, negative: str, lowest: str, highest: str, wide: int) -> str:
+def _line(name: str, dim: str, negative: str, lowest: str, highest: str, *, wide: int) -> str:
     return f"{name:<15}{dim:>10}{negative:>10}  {lowest:<{wide}}{highest}".rstrip()

@@ -1,16 +1,16 @@
-"""Analysis → plain words: the setting, the headline, why it holds, what to do about it, what a picture says."""
+"""Analysis → plain words: the setting, the headline, why it holds, what to do about it."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
-from stability.eigen import Spectrum
-from stability.results import Analysis
+from stability.eigen import Eigenvalue, Spectrum
+from stability.report import symmetry
+from stability.results import Analysis, Escape, PointReport, Verdicts
 
 SPACES = {"E": "E", "E_perp": "E⊥", "L": "L"}
-# Relative to what a random direction does: a change by less is rounding.
-ROUNDING = 1e-9
 GIVEN = ("init", "trained", "file")
 NAMES = {"init": "random start", "trained": "after equivariant training", "file": "stored point"}
 
@@ -46,10 +46,40 @@ def named(key: str) -> str:
     return KEYS.get(key, key)
 
 
+def eigenvalue(of: Eigenvalue | float, digits: int = 3, full: bool = False) -> str:
+    """An eigenvalue wherever one is written; in ``full`` with its residual, its multiplicity and its irrep.
+
+    >>> eigenvalue(-7.5768e-3), eigenvalue(Eigenvalue(-7.5768e-3, 1e-13, 2, "q=1"), 4, full=True)
+    ('-7.58e-3', '-7.577e-3 ± 1.0e-13 ×2 [q=1]')
+    """
+    if not isinstance(of, Eigenvalue):
+        return number(of, digits)
+    text = number(of.value, digits)
+    if full:
+        text += f" ± {number(of.residual, 2)}"
+        text += "" if of.multiplicity is None else f" ×{of.multiplicity:,}"
+        text += f" [{of.irrep}]" if of.irrep else ""
+    return text
+
+
+def sign(value: float, error: float = 0.0) -> str:
+    """``negative``, ``zero`` or ``positive``: on which side of its error a value lies."""
+    return "negative" if value < -error else "positive" if value > error else "zero"
+
+
 def part(analysis: Analysis, risk: str, where: str) -> Spectrum | None:
     """A spectrum with at least one eigenvalue; None when it was not computed or its space is {0}."""
     spectrum = (analysis.spectra or {}).get(risk, {}).get(where)
     return spectrum if spectrum and spectrum.lowest else None
+
+
+def error_of(analysis: Analysis, e: Eigenvalue, where: str) -> float:
+    """What λ_min at any point may be off by: its residual, or the whole error at the point judged where that is larger.
+
+    At the other points only residuals are kept.
+    """
+    judged = part(analysis, "aug", where)
+    return max(e.residual, judged.error if judged else 0.0)
 
 
 def below_zero(spectrum: Spectrum) -> str:
@@ -59,7 +89,15 @@ def below_zero(spectrum: Spectrum) -> str:
 
 
 def plain(status: str) -> str:
+    """``not stationary`` for ``not_stationary``."""
     return status.replace("_", " ")
+
+
+def kind(p: PointReport) -> str:
+    """What a point is: by its index where the search arrived, by where it came from where it was given."""
+    if p.kind in NAMES or p.converged:
+        return NAMES.get(p.kind, p.kind)
+    return "where the search stopped"
 
 
 def stationary(analysis: Analysis) -> bool:
@@ -80,7 +118,7 @@ def group(analysis: Analysis) -> str:
     return f"{analysis.group['name']} ({'infinite' if order is None else f'{order:,} elements'})"
 
 
-def scores(metrics: dict) -> str:
+def scores(metrics: dict[str, Any]) -> str:
     """``accuracy 0.828 train, 0.619 test, 0.118 constant predictor; loss 0.590 train, …``, as far as known."""
     texts = []
     for name, prefix in {metrics.get("name"): "", "loss": "loss_"}.items():
@@ -95,8 +133,7 @@ def subtitle(analysis: Analysis) -> str:
     a, p = analysis, analysis.point
     texts = [group(a), f"{a.dims['L']:,} weights, {a.dims['E']:,} of them on E", f"{a.samples:,} samples"]
     if p:
-        kind = NAMES.get(p.kind, p.kind)
-        texts.append(f"point: {kind}, gradient on E {number(p.grad_norm.get('eqv'), 2)}")
+        texts.append(f"point: {kind(p)}, gradient on E {number(p.grad_norm.get('eqv'), 2)}")
     return " · ".join(texts)
 
 
@@ -110,7 +147,8 @@ def setting(analysis: Analysis) -> list[tuple[str, str]]:
     if p:
         found = f" found from start {p.start}" if p.start is not None and p.kind not in GIVEN else ""
         norm = f"gradient norm on E {number(p.grad_norm.get('eqv'), 2)} (tolerance {number(p.tolerance, 2)})"
-        rows.append(("Point", f"{p.kind}{found}; R^aug = {number(p.risk.get('aug'), 4)}, {norm}"))
+        what = kind(p) + found if p.converged or not found else f"where the search{found.replace(' found', '')} stopped"
+        rows.append(("Point", f"{what}; R^aug = {number(p.risk.get('aug'), 4)}, {norm}"))
         rows.append(("How good", scores(p.metrics) or "no score is defined for this task"))
     return rows
 
@@ -140,31 +178,41 @@ def cards(analysis: Analysis) -> list[Card]:
             continue
         low = s.lowest[0]
         # A Krylov run proves a negative eigenvalue, but never that there is none.
-        sign = "negative" if low.value < -s.error else "positive" if s.complete and low.value > s.error else ""
+        side = sign(low.value, s.error)
+        proved = side if side == "negative" or (side == "positive" and s.complete) else ""
         many = f", {below_zero(s)}" if s.negative_count is not None else ""
         note = f"{what}: {plain(status)}{many}; residual {number(low.residual, 1)}"
-        found.append(Card(label, number(low.value), note, sign))
+        found.append(Card(label, eigenvalue(low), note, proved))
     perp = part(analysis, "aug", "E_perp")
     if perp and perp.lowest[0].irrep:
-        unstable = perp.lowest[0].value < -perp.error
-        text = "breaks first" if unstable else "is the softest"
-        left = analysis.facts.get("leaves")
-        wave = "a wave over the positions" if perp.lowest[0].irrep.startswith("q=") else "an irrep of the group"
-        note = f"{wave}; it keeps {left}" if unstable and left else f"{wave}, of the lowest eigenvalue on E⊥"
-        also = shared(perp)
-        note += f"; {also}" if also else ""
-        found.append(Card(f"The symmetry that {text}", perp.lowest[0].irrep, note))
-    p = analysis.point
-    name = p.metrics.get("name") if p else None
-    if name and p.metrics.get("train") is not None:
-        which = "test" if p.metrics.get("test") is not None else "train"
-        rest = [
-            f"{number(p.metrics[k])} {text}"
-            for k, text in (("train", "on training data"), ("constant", "for a constant"))
-            if k != which and p.metrics.get(k) is not None
-        ]
-        found.append(Card(f"{name.capitalize()} on {which} data", number(p.metrics[which]), ", ".join(rest)))
-    return found
+        found.append(_symmetry(analysis, perp, perp.lowest[0].irrep))
+    return found + ([_score(analysis.point.metrics)] if analysis.point and _scored(analysis.point.metrics) else [])
+
+
+def _symmetry(analysis: Analysis, perp: Spectrum, irrep: str) -> Card:
+    """The irrep of the lowest eigenvalue on E⊥, and what is kept where it breaks."""
+    unstable = perp.lowest[0].value < -perp.error
+    text = "breaks first" if unstable else "is the softest"
+    left, wave = symmetry.kept(analysis), symmetry.pattern(analysis, irrep)
+    note = f"{wave}; it keeps {left}" if unstable and left else f"{wave}; it has the lowest eigenvalue on E⊥"
+    also = shared(perp)
+    note += f"; {also}" if also else ""
+    return Card(f"The symmetry that {text}", irrep, note)
+
+
+def _scored(metrics: dict[str, Any]) -> bool:
+    return bool(metrics.get("name")) and metrics.get("train") is not None
+
+
+def _score(metrics: dict[str, Any]) -> Card:
+    """The score on test data, or on training data where there are none, beside the constant's."""
+    which = "test" if metrics.get("test") is not None else "train"
+    rest = [
+        f"{number(metrics[k])} {text}"
+        for k, text in (("train", "on training data"), ("constant", "for a constant"))
+        if k != which and metrics.get(k) is not None
+    ]
+    return Card(f"{metrics['name'].capitalize()} on {which} data", number(metrics[which]), ", ".join(rest))
 
 
 def alerts(analysis: Analysis) -> list[str]:
@@ -189,19 +237,19 @@ def alerts(analysis: Analysis) -> list[str]:
     if p and p.distance_to_E:
         found.append(f"The weights given were {number(p.distance_to_E)} away from E and were projected onto it.")
     loss, constant = (p.metrics.get(k) if p else None for k in ("loss_train", "loss_constant"))
-    if None not in (loss, constant) and loss >= constant * (1 - 1e-9):
+    if loss is not None and constant is not None and loss >= constant * (1 - 1e-9):
         found.append("On its training data the network is no better than the constant predictor.")
     return found
 
 
 def descent(analysis: Analysis) -> str:
     """How many directions descend and how steeply: out of E, or else inside it."""
-    outward = analysis.verdict.transverse.status == "unstable"
+    outward = analysis.verdict is not None and analysis.verdict.transverse.status == "unstable"
     spectrum, where = part(analysis, "aug", "E_perp" if outward else "E"), "out of E" if outward else "inside E"
     if spectrum is None:
         return f"at least one direction {where} descends"
     first, count = spectrum.lowest[0], spectrum.negative_count
-    curvature = number(first.value) + (f" (sector {first.irrep}{_left_over(analysis)})" if first.irrep else "")
+    curvature = eigenvalue(first) + (f" (sector {first.irrep}{_left_over(analysis)})" if first.irrep else "")
     if count == 1:
         return f"one direction {where} descends, with curvature {curvature}"
     many = f"{count:,} directions {where} descend" if count else f"at least one direction {where} descends"
@@ -265,13 +313,13 @@ def advice(analysis: Analysis) -> list[tuple[str, str]]:
         kept = "the point" if at_rest else "E"
         items.append(("Nothing is needed", f"augmented training keeps {kept}{modulo}; no penalty has to hold it."))
     if across == "unstable":
-        items.append(("What holds it", _penalty(analysis)))
-        items += [("How fast it falls", _growth(analysis))] if v.growth_rate else []
+        items.append(("What holds it", _penalty(analysis, v)))
+        items += [("How fast it falls", _growth(v, v.growth_rate))] if v.growth_rate else []
     elif across == "degenerate":
         text = "any γ > 0 in γ/2 ‖A_{E⊥}‖² makes E strictly attracting; without it terms of higher order decide."
         items.append(("What holds it", text))
     elif across == "undecided" and perp and perp.lower_bound is not None:
-        items.append(("What holds it", f"γ/2 ‖A_{{E⊥}}‖² with {_enough(perp)}."))
+        items.append(("What holds it", f"γ/2 ‖A_{{E⊥}}‖² with {_enough(perp, perp.lower_bound)}."))
     if at_rest and v.aug.status == "unstable" and across != "unstable":
         text = "the descent lies inside E: equivariant training follows it too, and no penalty on E⊥ prevents it."
         items.append(("Leave the point", text))
@@ -286,11 +334,11 @@ def advice(analysis: Analysis) -> list[tuple[str, str]]:
     known = {name: step for name, step in steps.items() if step}
     if known:
         limits = " and ".join(f"{number(step)} on {name}" for name, step in known.items())
-        first = f"; {min(known, key=known.get)} gives way first" if len(known) == 2 else ""
+        first = f"; {min(known, key=lambda name: known[name])} gives way first" if len(known) == 2 else ""
         text = f"gradient descent with a fixed step overshoots above 2/λ_max, which is {limits}{first}."
         items.append(("How large a step may be", text))
     if analysis.escape:
-        items.append(("Where the instability leads", escape(analysis)))
+        items.append(("Where the instability leads", escape(analysis.escape)))
     return items
 
 
@@ -299,51 +347,32 @@ def _flat(analysis: Analysis, spaces: tuple[str, ...]) -> bool:
     return analysis.weight_decay == 0 and any(f.space in spaces for f in analysis.flat_directions)
 
 
-def _enough(perp: Spectrum) -> str:
+def _enough(perp: Spectrum, bound: float) -> str:
     odds = f" with probability {1 - perp.failure_probability:.6f}" if perp.failure_probability else ""
-    return f"γ above {number(max(0.0, -perp.lower_bound))} is enough{odds}"
+    return f"γ above {number(max(0.0, -bound))} is enough{odds}"
 
 
-def _penalty(analysis: Analysis) -> str:
-    v, perp = analysis.verdict, part(analysis, "aug", "E_perp")
+def _penalty(analysis: Analysis, v: Verdicts) -> str:
+    perp = part(analysis, "aug", "E_perp")
     text = f"add γ/2 ‖A_{{E⊥}}‖² to the risk with γ above γ* = {number(v.critical_penalty)}"
     if perp and not perp.complete:
         text += ", or more: γ* is known from below only"
-        text += f"; {_enough(perp)}" if perp.lower_bound is not None else ""
+        text += f"; {_enough(perp, perp.lower_bound)}" if perp.lower_bound is not None else ""
     if stationary(analysis) and v.eqv.status != "stable":
         text += ". That holds E, inside which the point is not known to be a minimum"
     return text + "."
 
 
-def _growth(analysis: Analysis) -> str:
-    rate = analysis.verdict.growth_rate
+def _growth(v: Verdicts, rate: float) -> str:
     text = f"a small deviation from E grows e-fold within 1/{number(rate)} = {number(1 / rate)} units of flow time"
-    steps = [step for step in analysis.verdict.critical_step.values() if step]
+    steps = [step for step in v.critical_step.values() if step]
     if steps:
         text += f" (step × steps): {math.ceil(1 / (rate * min(steps))):,} steps of the largest size before overshooting"
     return text + "."
 
 
-def judged_test(analysis: Analysis) -> str:
-    """Whether leaving E changed the test accuracy by more than its standard error; empty where none is known."""
-    e = analysis.escape
-    before, after = (m.get("test") for m in (e.metrics_start, e.metrics_end))
-    if None in (before, after) or e.metrics_start.get("name") != "accuracy":
-        return ""
-    change, n = f"test accuracy went from {number(before)} to {number(after)}", e.metrics_start.get("test_samples")
-    if not n:
-        return f"{change}; its standard error is not known, so that is not judged"
-    # As if the two were independent; they see the same samples, so the error of their difference is less.
-    error = math.sqrt((before * (1 - before) + after * (1 - after)) / n)
-    change += f", by {number(after - before)} with a standard error of {number(error, 2)} on {n:,} samples"
-    if abs(after - before) <= 2 * error:
-        return f"{change}: no difference beyond two standard errors"
-    return f"{change}: there leaving E {'helped' if after > before else 'hurt'}"
-
-
-def escape(analysis: Analysis) -> str:
+def escape(e: Escape) -> str:
     """Risk and scores before and after the instability was followed."""
-    e = analysis.escape
     moved = number(e.risk_end - e.risk_start)
     changes = [f"R^aug {number(e.risk_start)} → {number(e.risk_end)} (changed by {moved})"]
     for which in ("train", "test"):
@@ -358,7 +387,7 @@ def escape(analysis: Analysis) -> str:
 
 def _left_over(analysis: Analysis) -> str:
     """The symmetry that the steepest direction keeps."""
-    text = analysis.facts.get("leaves")
+    text = symmetry.kept(analysis)
     return f"; it keeps {text}" if text else ""
 
 
@@ -368,30 +397,12 @@ def by_irrep(analysis: Analysis) -> str:
     below = [x for x in found if x.lowest[0].value < -x.error]
     if not below:
         first = found[0]
-        return f"No sector has a negative eigenvalue; the lowest is {number(first.lowest[0].value)} of {first.irrep}."
-    named = ", ".join(f"{x.irrep} ({number(x.lowest[0].value)})" for x in below[:6])
+        zero = ", zero within its error" if sign(first.lowest[0].value, first.error) == "zero" else ""
+        value = eigenvalue(first.lowest[0])
+        return f"No eigenvalue below zero was found in any sector; the lowest is {value}{zero}, of {first.irrep}."
+    named = ", ".join(f"{x.irrep} ({eigenvalue(x.lowest[0])})" for x in below[:6])
     more = f" and {len(below) - 6} more" if len(below) > 6 else ""
     return f"{len(below)} of {len(found)} sectors have negative eigenvalues: {named}{more}."
-
-
-def moves(analysis: Analysis) -> bool:
-    """Whether the lowest mode changes a response by more than rounding, to first order."""
-    m = analysis.mode
-    if m.moved is not None:
-        return m.moved > ROUNDING
-    reach, scale = (max(abs(v) for row in rows for v in row) for rows in (sum(m.change, ()), m.response))
-    return reach > ROUNDING * scale
-
-
-def omitted(analysis: Analysis) -> dict[str, str]:
-    """Figures that are not drawn, and why."""
-    found = dict(analysis.pictures.omitted) if analysis.pictures else {}
-    if analysis.mode and not moves(analysis):
-        found["mode"] = (
-            f"{mode(analysis).rstrip('.')}; to first order it moves no response of {analysis.mode.layer}, so there "
-            "would be rounding alone to see"
-        )
-    return found
 
 
 def tied(spectrum: Spectrum) -> tuple[tuple[str, ...], int | None]:
@@ -399,8 +410,8 @@ def tied(spectrum: Spectrum) -> tuple[tuple[str, ...], int | None]:
     low = spectrum.lowest[0]
     found = [e for e in spectrum.lowest if e.value - low.value <= max(e.residual + low.residual, spectrum.error)]
     names = tuple(dict.fromkeys(e.irrep for e in found if e.irrep))
-    many = [e.multiplicity for e in found]
-    return names, None if None in many else sum(many)
+    many = [e.multiplicity for e in found if e.multiplicity is not None]
+    return names, sum(many) if len(many) == len(found) else None
 
 
 def shared(spectrum: Spectrum) -> str:
@@ -411,38 +422,3 @@ def shared(spectrum: Spectrum) -> str:
     of = f"{', '.join(names[:-1])} and {names[-1]}" if len(names) <= 6 else f"{len(names)} irreps"
     total = "" if dim is None else f", {dim:,} dimensions in all"
     return f"the lowest of {of} agree to within their errors{total}"
-
-
-def mode(analysis: Analysis) -> str:
-    """Where the lowest mode lives."""
-    m = analysis.mode
-    shares = ", ".join(f"{100 * share:.0f} % in {name}" for name, share in m.shares.items() if share >= 0.005)
-    which = "the most negative" if m.value < 0 else "the lowest"
-    return f"{which} mode, of {m.irrep}, eigenvalue {number(m.value)}: {shares} of its squared norm."
-
-
-def message(analysis: Analysis, picture: str) -> str:
-    """What a picture says, for those who do not see it."""
-    if picture == "escape":
-        return f"Bars, {escape(analysis)}"
-    if picture == "points":
-        below = sum(p.converged for p in analysis.points)
-        return f"Points found: {len(analysis.points)}, of which {below} have a gradient norm below the tolerance."
-    if picture == "mode":
-        return f"Images, {mode(analysis)}"
-    if picture in ("sectors", "frequencies"):
-        return by_irrep(analysis)
-    if picture not in ("spectrum", "lowest"):
-        from stability.report.captions import caption  # its captions are made of these words
-
-        return caption(analysis, picture)
-    ends = []
-    for where in ("E", "E_perp"):
-        s = part(analysis, "aug", where)
-        if s is None:
-            ends.append(f"on {SPACES[where]} there is none")
-            continue
-        reach = f"from {number(s.lowest[0].value)} to {number(s.highest[0].value)}"
-        ends.append(f"on {SPACES[where]} {reach}, {below_zero(s)}")
-    which = "Lowest eigenvalues" if picture == "lowest" else "Eigenvalues"
-    return f"{which} of the augmented Hessian. Spectrum: {'; '.join(ends)}."

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from stability.errors import BadInput
 from stability.report import words
+from stability.report.render import environment
 from stability.results import Analysis
 from stability.storage import write
 
@@ -39,7 +40,7 @@ def entry(folder: Path, sources: Path) -> Entry | None:
     link = next((name for name in PAGES if (folder / name).is_file()), None)
     if (folder / "spectrum.json").is_file():
         a = Analysis.from_json((folder / "spectrum.json").read_text())
-        kind = words.NAMES.get(a.point.kind, a.point.kind) if a.point else "no point"
+        kind = words.kind(a.point) if a.point else "no point"
         picture = next((f"{p}.png" for p in PICTURES if (folder / f"{p}.png").is_file()), None)
         verdict = f": {words.plain(words.tone(a))}" if a.verdict else ""
         title = f"{a.task}, {a.size}, {words.group(a)}, {kind}{verdict}"
@@ -53,9 +54,9 @@ def entry(folder: Path, sources: Path) -> Entry | None:
     if not sentence and link and link.endswith(".html"):
         found = re.search(r'class="headline">(.*?)</p>', (folder / link).read_text(), re.DOTALL)
         sentence = html.unescape(re.sub(r"<[^>]+>", "", found[1])).strip() if found else ""
-    image = next((p for p in images if p.stem == name), images[0] if images else None)
+    image = next((p.name for p in images if p.stem == name), images[0].name if images else None)
     data = next((p.name for p in sorted(folder.glob("*.json"))), "")
-    return Entry(folder.name, folder.name, sentence, image.name if image else None, link or data or image.name)
+    return Entry(folder.name, folder.name, sentence, image, link or data or image or "")
 
 
 def _first_line(source: Path) -> str:
@@ -79,8 +80,6 @@ def entries(root: Path, sources: Path | None = None) -> list[Entry]:
 
 def write_gallery(root: Path, sources: Path | None = None) -> Path:
     """index.html and README.md in ``root``; the first one's path."""
-    from stability.report.render import environment
-
     found = entries(root, sources)
     write(root / "README.md", markdown(found))
     page = environment().get_template("gallery.html.j2").render(entries=found)

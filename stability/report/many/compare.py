@@ -7,17 +7,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from textwrap import fill
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import SymmetricalLogLocator
 
 from stability.errors import BadInput
 from stability.report import explore, words
 from stability.report.figures import png
-from stability.report.numbers import Rows, as_csv
-from stability.report.style import BLUE, GREY, ORANGE, RED, linear_threshold, panels
-from stability.report.words import number, part, plain
+from stability.report.render import environment
+from stability.report.rows import Rows, as_csv
+from stability.report.style import BLUE, ORANGE, PANELS, panels, signs, symlog
+from stability.report.words import eigenvalue, number, part, plain
 from stability.results import Analysis
 from stability.storage import write
 
@@ -38,7 +40,7 @@ def facts(a: Analysis) -> dict[str, str]:
         "activation": a.activation,
         "weight decay": number(a.weight_decay),
         "samples": f"{a.samples:,}",
-        "point": words.NAMES.get(a.point.kind, a.point.kind) if a.point else "none",
+        "point": words.kind(a.point) if a.point else "none",
         "dtype": a.dtype,
     }
 
@@ -84,21 +86,21 @@ def numbers(runs: Sequence[Run]) -> Rows:
 
 def lowest(runs: Sequence[Run]) -> Figure | None:
     """λ_min on E and on E⊥ of every run, residuals as bars, on one symmetric logarithmic axis."""
-    found = [(name, part(a, "aug", "E"), part(a, "aug", "E_perp")) for name, a in runs]
-    values = np.array([s.lowest[0].value for _, *pair in found for s in pair if s])
+    found = [(name, {where: part(a, "aug", where) for where, _ in PANELS}) for name, a in runs]
+    values = np.array([s.lowest[0].value for _, pair in found for s in pair.values() if s])
     if not len(values):
         return None
     with panels(1, 1.6 + 0.5 * len(runs)) as (figure, (axes,)):
-        for which, colour, marker, label in ((1, BLUE, "o", "on $E$"), (2, ORANGE, "D", r"on $E^\perp$")):
-            rank = np.array([k for k, row in enumerate(found) if row[which]])
-            ends = [row[which].lowest[0] for row in found if row[which]]
-            if not ends:
+        for (which, space), colour, marker in zip(PANELS, (BLUE, ORANGE), "oD", strict=True):
+            known = [(k, s.lowest[0]) for k, (_, pair) in enumerate(found) if (s := pair[which])]
+            if not known:
                 continue
-            style = {"fmt": marker, "color": colour, "markersize": 9, "label": label}
+            rank, ends = [k for k, _ in known], [e for _, e in known]
+            style: dict[str, Any] = {"fmt": marker, "color": colour, "markersize": 9, "label": f"on {space}"}
             axes.errorbar([e.value for e in ends], rank, xerr=[e.residual for e in ends], **style)
-            axes.lines[-1].set_gid("E" if which == 1 else "E_perp")
+            axes.lines[-1].set_gid(which)
             for k, e in zip(rank, ends, strict=True):
-                if which == 2 and e.irrep:
+                if which == "E_perp" and e.irrep:
                     axes.annotate(e.irrep, (e.value, k), (0, -14), textcoords="offset points", ha="center", fontsize=8)
         _zero(axes, values)
         axes.set_yticks(range(len(found)), [fill(name, 30) for name, *_ in found], fontsize=10)
@@ -119,16 +121,9 @@ def ladders(runs: Sequence[Run]) -> Figure | None:
             values = np.array([e.value for e in (*s.lowest[:LADDER], *s.highest[:LADDER])])
             every.append(values)
             axes.hlines(k, values.min(), values.max(), color="0.75", linewidth=1.5, zorder=1)
-            for mask, marker, colour in (
-                (values < -s.error, "v", RED),
-                (np.abs(values) <= s.error, "s", GREY),
-                (values > s.error, "o", BLUE),
-            ):
-                if mask.any():
-                    drawn = axes.scatter(
-                        values[mask], np.full(mask.sum(), k), s=26, marker=marker, color=colour, zorder=3
-                    )
-                    drawn.set_gid(f"run {k}")
+            for mask, _, marker, colour in signs(values, s.error):
+                at = np.full(mask.sum(), k)
+                axes.scatter(values[mask], at, s=26, marker=marker, color=colour, zorder=3).set_gid(f"run {k}")
         _zero(axes, np.concatenate(every))
         axes.set_yticks(range(len(found)), [fill(name, 30) for name, _ in found], fontsize=10)
         axes.set_ylim(len(found) - 0.4, -0.6)
@@ -136,12 +131,8 @@ def ladders(runs: Sequence[Run]) -> Figure | None:
     return figure
 
 
-def _zero(axes, values: np.ndarray) -> None:
-    threshold = linear_threshold([values], 0.0)
-    axes.set_xscale("symlog", linthresh=threshold)
-    locator = SymmetricalLogLocator(base=10, linthresh=threshold)
-    locator.set_params(numticks=9)
-    axes.xaxis.set_major_locator(locator)
+def _zero(axes: Axes, values: np.ndarray) -> None:
+    threshold = symlog(axes, "x", values)
     low, high = min(3 * values.min(), -threshold), max(3 * values.max(), threshold)
     axes.set_xlim(low, high)
     axes.axvline(0.0, color="black", linewidth=2.0, gid="zero", zorder=2)
@@ -150,22 +141,25 @@ def _zero(axes, values: np.ndarray) -> None:
 
 def summary(runs: Sequence[Run]) -> str:
     """What the comparison says, in one sentence."""
-    known = [a for _, a in runs if a.verdict]
-    unstable = sum(a.verdict.transverse.status == "unstable" for a in known)
-    stable = sum(a.verdict.transverse.status == "stable" for a in known)
+    across = [a.verdict.transverse.status for _, a in runs if a.verdict]
+    unstable, stable = across.count("unstable"), across.count("stable")
     rest = len(runs) - unstable - stable
     ends = [(s.lowest[0].value, name) for name, a in runs if (s := part(a, "aug", "E_perp"))]
     text = f"E is unstable for augmented training in {unstable} of {len(runs)} runs, stable in {stable}"
     text += f", undecided or degenerate in {rest}" if rest else ""
     if ends:
         (low, where), (high, other) = min(ends), max(ends)
-        text += f"; λ_min on E⊥ goes from {number(low)} ({where}) to {number(high)} ({other})" if low != high else ""
+        text += (
+            f"; λ_min on E⊥ goes from {eigenvalue(low)} ({where}) to {eigenvalue(high)} ({other})"
+            if low != high
+            else ""
+        )
     return text + "."
 
 
 def rows(runs: Sequence[Run]) -> list[tuple[str, ...]]:
     """The table of the page."""
-    found = []
+    found: list[tuple[str, ...]] = []
     for name, a in runs:
         e, perp, v = part(a, "aug", "E"), part(a, "aug", "E_perp"), a.verdict
         m, name_of = a.point.metrics if a.point else {}, (a.point.metrics.get("name") if a.point else None)
@@ -175,8 +169,8 @@ def rows(runs: Sequence[Run]) -> list[tuple[str, ...]]:
                 name,
                 f"{a.dims['L']:,} / {a.dims['E']:,}",
                 *((plain(v.eqv.status), plain(v.aug.status), plain(v.transverse.status)) if v else ("–",) * 3),
-                number(e.lowest[0].value) if e else "–",
-                number(perp.lowest[0].value) if perp else "–",
+                eigenvalue(e.lowest[0]) if e else "–",
+                eigenvalue(perp.lowest[0]) if perp else "–",
                 "–" if count is None else f"{count:,}",
                 (perp.lowest[0].irrep or "–") if perp else "–",
                 number(v.critical_step.get("E_perp")) if v else "–",
@@ -198,8 +192,6 @@ def write_comparison(folders: Sequence[Path], analyses: Sequence[Analysis], page
     Raises:
         BadInput: fewer than two runs.
     """
-    from stability.report.render import environment
-
     if len(analyses) < 2:
         raise BadInput("a comparison needs at least two runs; give more folders")
     page.parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,1 @@
+"""Several results: side by side (``compare``), and an index over a folder of them (``gallery``)."""

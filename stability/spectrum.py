@@ -28,7 +28,6 @@ from stability.results import Analysis
 from stability.sectors import chosen
 from stability.storage import (
     Checkpoint,
-    data_digest,
     load_point,
     lock,
     prepare_folder,
@@ -188,7 +187,7 @@ def run_in(
     """Analyse and write to a folder that is ours alone; the exit status."""
     named = options.task in TASKS
     shown = {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items() if k not in ELSEWHERE}
-    checkpoint = Checkpoint(folder / "state", {**shown, "data": data_digest(problem)}, options.resume)
+    checkpoint = Checkpoint(folder / "state", shown, options.resume)
     settings = Settings(
         seed=options.seed,
         at=at,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import math
 from collections.abc import Callable
 from textwrap import fill
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -23,6 +25,21 @@ PANELS = (("E", "$E$"), ("E_perp", r"$E^\perp$"))
 LADDERS = 24
 ASIDE = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)}
 EIGENVALUE = r"eigenvalue of $\nabla^2R^{\mathrm{aug}}$ (per unit of squared weight)"
+
+
+def literal(value: Any) -> Any:
+    """A record whose texts are drawn as they are: a dollar begins no formula, a control character is a space."""
+    if isinstance(value, str):
+        return "".join(c if c.isprintable() else " " for c in value).replace("$", r"\$")
+    if dataclasses.is_dataclass(value):
+        return dataclasses.replace(
+            value, **{f.name: literal(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        )
+    if isinstance(value, dict):
+        return {k: literal(v) for k, v in value.items()}
+    if isinstance(value, tuple | list):
+        return value if value and isinstance(value[0], float) else type(value)(literal(v) for v in value)
+    return value
 
 
 def png(figure: Figure, dpi: int = 130) -> bytes:

@@ -12,6 +12,8 @@ from stability.results import Analysis
 
 Rows = tuple[tuple[str, ...], list[tuple]]
 SPACES = ("E", "E_perp")
+# How a formula begins in a spreadsheet.
+FORMULA = tuple("=+-@")
 
 
 def numbers(analysis: Analysis, name: str) -> Rows:
@@ -41,8 +43,16 @@ def as_csv(rows: Rows) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(rows[0])
-    writer.writerows(["" if x is None else repr(x) if isinstance(x, float) else x for x in row] for row in rows[1])
+    writer.writerows([_cell(x) for x in row] for row in rows[1])
     return stream.getvalue()
+
+
+def _cell(x: object) -> object:
+    """A cell; text that a spreadsheet would run as a formula begins with an apostrophe, which keeps it text."""
+    if isinstance(x, str):
+        printable = "".join(c if c.isprintable() else " " for c in x)
+        return f"'{printable}" if printable.lstrip()[:1] in FORMULA else printable
+    return "" if x is None else repr(x) if isinstance(x, float) else x
 
 
 def _spectrum(a: Analysis) -> Rows:

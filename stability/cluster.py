@@ -220,6 +220,21 @@ def _tunables() -> str:
     return f"{given}:{HUGE_PAGES}" if given else HUGE_PAGES
 
 
+@contextlib.contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    """The environment with these values: what a user exported, such as OMP_NUM_THREADS, goes before Dask's setting."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
 def _security() -> Any:
     """A key and a certificate that exist in this process and those it starts, and nowhere else.
 
@@ -280,10 +295,10 @@ class Cluster(Pool):
         if address is None:
             threads = threads or 1
             names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-            limits = dict.fromkeys(names, threads) | {"OMP_WAIT_POLICY": "PASSIVE", "GLIBC_TUNABLES": _tunables()}
+            limits = dict.fromkeys(names, str(threads)) | {"OMP_WAIT_POLICY": "PASSIVE", "GLIBC_TUNABLES": _tunables()}
             # Dask's own profiler would look at every worker a hundred times a second.
             lean = {"distributed.nanny.pre-spawn-environ": limits, "distributed.worker.profile.enabled": False}
-            with dask.config.set(lean | SILENT):
+            with dask.config.set(lean | SILENT), _environment(limits):
                 self.local = LocalCluster(
                     n_workers=workers,
                     threads_per_worker=1,

@@ -51,20 +51,27 @@ _INSTALLED = [
 ]
 
 
-def text_digest(text: bytes) -> str:
+def text_digest(text: bytes | memoryview) -> str:
     """sha256, its first 16 digits."""
     return hashlib.sha256(text).hexdigest()[:16]
 
 
+def raw(tensor: Tensor) -> memoryview:
+    """The bytes of a tensor's values, row by row, in any dtype."""
+    # One number that was expanded counts as contiguous with a stride of zero, which cannot be seen as bytes.
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    flat = flat if flat.stride() == (1,) else flat.clone(memory_format=torch.contiguous_format)
+    return flat.view(torch.uint8).numpy().data
+
+
 def _described(tensor: Tensor) -> dict[str, object]:
     """dtype, shape and digest; of floats also norm and a random projection, for means rounded elsewhere otherwise."""
-    flat = tensor.detach().cpu().contiguous().reshape(-1)
     found: dict[str, object] = {
         "of": f"{tensor.dtype} {tuple(tensor.shape)}",
-        "digest": text_digest(flat.view(torch.uint8).numpy().tobytes()),
+        "digest": text_digest(raw(tensor)),
     }
     if tensor.is_floating_point():
-        flat = flat.double()
+        flat = tensor.detach().cpu().reshape(-1).double()
         r = torch.randn(len(flat), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
         found["numbers"] = [float(flat.norm()), float(flat @ r) / max(len(flat), 1) ** 0.5]
     return found

@@ -15,7 +15,7 @@ from stability.least import History
 from stability.modes import Mode
 from stability.pictures import Pictures
 from stability.record import Record, build, plain, to_json
-from stability.schema import NUMBER, PLAIN, Validator, check, checksum, parse, schema, validator
+from stability.schema import NUMBER, PLAIN, Validator, check, checksum, optional, parse, schema, validator
 from stability.sectors import Sector
 from stability.verdict import STATUSES, Verdict
 
@@ -32,8 +32,8 @@ REFINED: dict[tuple[str, str], dict[str, Any]] = {
         "required": ["name"],
         "properties": {
             "name": _TEXT,
-            "order": {"anyOf": [{"type": "null"}, {**_COUNT, "minimum": 1}]},
-            "moduli": {"anyOf": [{"type": "null"}, {"type": "array", "items": {**_COUNT, "minimum": 1}}]},
+            "order": optional({**_COUNT, "minimum": 1}),
+            "moduli": optional({"type": "array", "items": {**_COUNT, "minimum": 1}}),
         },
     },
     ("Analysis", "dims"): {
@@ -49,9 +49,7 @@ REFINED: dict[tuple[str, str], dict[str, Any]] = {
             "properties": {**dict.fromkeys(("name", "source", "target"), _TEXT), "dim": _COUNT, "dim_E": _COUNT},
         },
     },
-    ("Analysis", "identities"): {
-        "anyOf": [{"type": "null"}, {**_NUMBERS, "properties": {"reasons": _TEXTS}}],
-    },
+    ("Analysis", "identities"): optional({**_NUMBERS, "properties": {"reasons": _TEXTS}}),
     ("Eigenvalue", "value"): {"type": "number"},
     ("Eigenvalue", "residual"): {"type": "number", "minimum": 0},
     ("Spectrum", "dim"): _COUNT,

@@ -111,11 +111,17 @@ def schema(kind: type, refined: dict[tuple[str, str], dict] | None = None) -> di
     return {"$schema": DIALECT, "title": f"stability {kind.__name__}", **top, "$defs": dict(sorted(found.items()))}
 
 
+def optional(inner: dict[str, Any]) -> dict[str, Any]:
+    """null, or what ``inner`` allows; said so that an error names its place inside."""
+    return {"if": {"not": {"type": "null"}}, "then": inner}
+
+
 def _of(kind: Any, found: dict[str, Any], refined: dict[tuple[str, str], dict]) -> dict[str, Any]:
     """The schema of an annotated type; those of dataclasses are collected in ``found``."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (types.UnionType, typing.Union):
-        return {"anyOf": [{"type": "null"} if a is type(None) else _of(a, found, refined) for a in arguments]}
+        inner = [_of(a, found, refined) for a in arguments if a is not type(None)]
+        return optional(inner[0]) if len(inner) == 1 and type(None) in arguments else {}
     if origin is tuple:
         return {"type": "array", "items": _of(arguments[0], found, refined)}
     if origin is dict:

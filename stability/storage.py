@@ -23,7 +23,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from stability.errors import BadInput, CannotWrite, say
-from stability.identity import differences
+from stability.identity import differences, raw
 from stability.problem import ParameterSpace, Problem
 from stability.trees import shape_of, unpack
 from stability.version import __version__
@@ -135,9 +135,8 @@ def checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
     """sha256 of names, dtypes, shapes, values and metadata, in an order of its own."""
     found = hashlib.sha256(json.dumps({k: v for k, v in metadata.items() if k != CHECKSUM}, sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):
-        flat = tensor.detach().cpu().contiguous().reshape(-1)
         found.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
-        found.update(flat.view(torch.uint8).numpy().data)
+        found.update(raw(tensor))
     return found.hexdigest()
 
 

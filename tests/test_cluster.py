@@ -194,9 +194,9 @@ def test_a_plain_scheduler_is_used_with_a_warning_and_one_behind_tls_without(tmp
         if security is not None:  # the user's certificates, as files named in Dask's configuration
             for name, text in (("key", mine.tls_client_key), ("cert", mine.tls_client_cert), ("ca", mine.tls_ca_file)):
                 (tmp_path / f"{name}.pem").write_text(text)
-            client = {"key": str(tmp_path / "key.pem"), "cert": str(tmp_path / "cert.pem")}
-            known = {"distributed.comm.tls": {"ca-file": str(tmp_path / "ca.pem"), "client": client,
-                                              "scheduler": client, "worker": client}}  # fmt: skip
+            pair = {"key": str(tmp_path / "key.pem"), "cert": str(tmp_path / "cert.pem")}
+            known = {f"distributed.comm.tls.client.{k}": v for k, v in pair.items()}
+            known["distributed.comm.tls.ca-file"] = str(tmp_path / "ca.pem")
         local = LocalCluster(
             n_workers=1, processes=False, protocol=protocol, security=security, host="127.0.0.1", dashboard_address=None
         )

@@ -27,7 +27,8 @@ from stability.groups import Symmetric, permutation
 from helper import curvature
 
 def make():
-    x0 = torch.tensor([float(w) for w in (Path(__file__).parent / "weights.txt").read_text().split()], dtype=torch.float64)
+    words = (Path(__file__).parent / "weights.txt").read_text().split()
+    x0 = torch.tensor([float(w) for w in words], dtype=torch.float64)
 
     def risk(t):
         x = t["x"]

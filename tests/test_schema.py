@@ -145,7 +145,7 @@ def test_bytes_that_are_no_text_are_refused_in_one_line(tmp_path, capsys):
         (lambda d: d["dims"].pop("E"), "dims"),
         (lambda d: d["group"].update(order="many"), "group/order"),
         (lambda d: d.update(samples=-1), "samples"),
-        (lambda d: d["spectra"]["aug"]["E"]["lowest"][0].update(value=None), "lowest/0/value"),
+        (lambda d: d["spectra"]["aug"]["E"]["lowest"][0].update(value=None), "spectra/aug/E/lowest/0/value"),
         (lambda d: d.update(sectors={}), "sectors"),
         (lambda d: d.update(versions=[1]), "versions"),
     ],

@@ -138,14 +138,14 @@ def test_a_run_whose_problem_is_the_same_is_resumed_whatever_else_lies_in_the_fo
 
 def test_the_point_given_by_a_file_is_part_of_what_is_resumed(project, monkeypatch, capsys):
     weights = project / "at.safetensors"
-    save_file({"x": torch.zeros(4, 1, dtype=torch.float64)}, weights)
+    save_file({"x": torch.zeros(4, dtype=torch.float64)}, weights)
     forget()
     arguments = ["--task", f"{project / 'task.py'}:make", "--at", weights, "--out", project / "out"]
     Stop.writes = 2
     with monkeypatch.context() as patched:
         patched.setattr(spectrum, "Checkpoint", Stop)
         assert run(*arguments) == 130
-    save_file({"x": torch.ones(4, 1, dtype=torch.float64)}, weights)
+    save_file({"x": torch.ones(4, dtype=torch.float64)}, weights)
     assert run(*arguments, "--resume") == 2
     assert "at was a point of digest" in capsys.readouterr().err
 

@@ -13,6 +13,7 @@ import resource
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,13 +57,23 @@ from stability.curvature import (
 from stability.eigen import Solution, Spectrum, dense_spectrum, lanczos, ritz, rounding
 from stability.errors import BadInput
 from stability.groups import Irrep, cyclic_moduli, residual_symmetry, trivial_irrep
+from stability.identity import identity, text_digest
 from stability.points import MOVED_SAMPLES, describe, is_large, scores
 from stability.pooled import hessian_on_e
 from stability.problem import FlatFamily, Problem, Samples, single
 from stability.results import Analysis, Escape, Verdicts
 from stability.shards import sharded_hessian
-from stability.stationary import StationaryPoint, describe_point, find_points, gradient_scale, runaway, search
-from stability.storage import Checkpoint
+from stability.stationary import (
+    DENSE_NEWTON,
+    Job,
+    StationaryPoint,
+    describe_point,
+    find_points,
+    gradient_scale,
+    runaway,
+    search,
+)
+from stability.storage import Checkpoint, only
 from stability.training import descend_on_e, minimise_augmented
 from stability.verdict import Block, judge, proposition_3
 from stability.version import __version__
@@ -182,7 +193,24 @@ class SolvedSector:
             solution = Solution(results.spectrum_from_json(metadata["spectrum"]), tensors["values"], tensors["vectors"])
             return SolvedSector(solution, int(metadata["hvps"]), *json.loads(metadata["mismatch"]))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise BadInput(f"--resume: a stored sector cannot be read ({error!r}); start over without it") from error
+            raise BadInput(f"a stored sector cannot be read ({error!r})") from error
+
+    @staticmethod
+    def stored(tensors: dict[str, Tensor], metadata: dict[str, str], size: int, like: Tensor) -> SolvedSector:
+        """The inverse of :meth:`packed` for a file, whose shapes, dtypes and numbers are those of a sector.
+
+        Raises:
+            BadInput: they are not.
+        """
+        found = SolvedSector.unpacked(tensors, metadata)
+        count = len(tensors["values"])
+        values = only(tensors["values"], (count,), like, "values")
+        vectors = only(tensors["vectors"], (count, size), like, "vectors")
+        return replace(found, solution=Solution(found.solution.spectrum, values, vectors))
+
+
+def _start_file(job: Job) -> str:
+    return f"start-{job.start}" if job.kind == "minimum" else f"start-{job.start}-{job.kind}"
 
 
 class Interrupted(KeyboardInterrupt):
@@ -234,7 +262,19 @@ def analyse(
 
 
 def _sector_file(name: str) -> str:
-    return "sector-" + "".join(c if c.isalnum() else "_" for c in name)
+    """A file name for an irrep: its letters to be recognised by, a digest since q=(1,1) and q=(1,-1) share them."""
+    letters = "".join(c if c.isascii() and c.isalnum() else "_" for c in name)
+    return f"sector-{letters[:40]}-{text_digest(name.encode())[:8]}"
+
+
+# What does not change what is computed, or is told to the checkpoint otherwise.
+ELSEWHERE = ("at", "memory_gb", "shards", "pictures")
+
+
+def _settings(settings: Settings) -> dict[str, object]:
+    """The settings that what is kept depends on, a point given by its digest."""
+    at = settings.at if isinstance(settings.at, str) else f"a point of digest {digest(settings.at)}"
+    return {"at": at} | {k: v for k, v in vars(settings).items() if k not in ELSEWHERE}
 
 
 def densest(settings: Settings, limit: int) -> int:
@@ -340,10 +380,11 @@ def sector_job(
     return pack(tensors, **metadata)
 
 
-def search_job(source: Source, kind: str, theta: bytes, tolerance: float) -> bytes:
+def search_job(source: Source, kind: str, theta: bytes, tolerance: float, seconds: float) -> bytes:
     """Inside a worker: the search from one start."""
     problem = problem_of(source)
-    return pack({"theta": search(problem, kind, unpack(theta)[0]["theta"].to(problem.samples.x), tolerance)})
+    start = unpack(theta)[0]["theta"].to(problem.samples.x)
+    return pack({"theta": search(problem, kind, start, tolerance, seconds=seconds)})
 
 
 class _Run:
@@ -368,8 +409,7 @@ class _Run:
         self.large = is_large(problem)
         # Handed over only where there is someone to hand it to: the work is done here otherwise.
         self.pool = None if isinstance(pool, Serial) else pool
-        self.source = recipe or problem
-        self.handle = self.pool.share(self.source) if self.pool is not None else None
+        self.source, self.handle = recipe or problem, None
         self.budgets: dict[str, certificates.Budget] = {}
         self.size = 0.0
         self.kink: kinks.Bend | None = None
@@ -378,8 +418,10 @@ class _Run:
     def all(self) -> Outcome:
         self.check_memory()
         self.check_assumptions()
+        self.identify()
         points = self.find_points()
         self.theta = points[0].theta
+        self.checkpoint.at(digest(self.theta))
         self.outcome.theta = self.theta
         # Dense weights of a large network are never made: its sectors and points know them by coordinates.
         self.at = self.like.new_zeros(0) if self.large else self.space.embed(self.theta)
@@ -422,19 +464,38 @@ class _Run:
         if measured:
             self.keep(assumptions=measured)
 
+    def identify(self) -> None:
+        """Tie what is kept, and what workers build, to what the problem is and not to its name."""
+        if self.checkpoint.folder is None and self.pool is None:
+            return
+        recipe = self.source if isinstance(self.source, Recipe) else None
+        with _stage("what the problem is"):
+            known = identity(self.problem, recipe.task if recipe else "")
+        self.checkpoint.belongs_to({**known, "settings": _settings(self.settings)})
+        if self.pool is not None:
+            if recipe:
+                self.source = replace(recipe, known=json.dumps(known, sort_keys=True))
+            self.handle = self.pool.share(self.source)
+
+    def stored_points(self, tensors: dict[str, Tensor], metadata: dict[str, str]) -> list[tuple]:
+        """(kind, start, θ) of the points that were found."""
+        kinds, starts = metadata["kinds"].split(), metadata["starts"].split()
+        if not kinds or set(tensors) != {str(i) for i in range(len(kinds))}:
+            raise BadInput(f"it holds the tensors {', '.join(sorted(tensors)) or 'none'} for {len(kinds)} points")
+        shape = (self.space.dim_equivariant,)
+        return [
+            (kind, None if start == "-" else int(start), only(tensors[str(i)], shape, self.like, f"point {i}"))
+            for i, (kind, start) in enumerate(zip(kinds, starts, strict=True))
+        ]
+
     def find_points(self) -> list[StationaryPoint]:
         settings = self.settings
-        stored = self.checkpoint.load("points")
+        stored = self.checkpoint.load("points", self.stored_points)
         scale = gradient_scale(self.problem, settings.seed) if self.problem.initial else 1.0
         self.scale = scale
         tolerance = (1e-9 if self.like.dtype == torch.float64 else 1e-4) * scale
         if stored is not None:
-            kinds = stored[1]["kinds"].split()
-            starts = [None if s == "-" else int(s) for s in stored[1]["starts"].split()]
-            return [
-                describe_point(self.problem, stored[0][str(i)].to(self.like), kind, tolerance, start)
-                for i, (kind, start) in enumerate(zip(kinds, starts, strict=True))
-            ]
+            return [describe_point(self.problem, theta, kind, tolerance, start) for kind, start, theta in stored]
         if isinstance(settings.at, Tensor):
             points = [describe_point(self.problem, settings.at, "file", tolerance)]
         elif settings.at == "point":
@@ -444,9 +505,8 @@ class _Run:
                 settings.seed,
                 tolerance,
                 settings.saddles,
-                load=self.started_from,
-                keep=lambda start, theta: self.checkpoint.save(f"start-{start}", {"theta": theta}),
                 seconds=60 * settings.search_minutes,
+                searches=self.searches,
             )
         else:
             if self.problem.initial is None:
@@ -463,16 +523,55 @@ class _Run:
         )
         return points
 
-    def started_from(self, start: int) -> Tensor | None:
-        """How far an interrupted minimisation came."""
-        stored = self.checkpoint.load(f"start-{start}")
-        return None if stored is None else stored[0]["theta"].to(self.like)
+    def searches(self, jobs: list[Job], tolerance: float, seconds: float) -> Iterator[tuple[int, Tensor]]:
+        """(number, end) of the searches from all starts: those stored first, then in order here, or as workers end.
 
-    def spread_searches(self, jobs: list[tuple[str, int, Tensor]], tolerance: float) -> Iterator[tuple[int, Tensor]]:
-        """The searches of all starts, each in a process of its own, as they end."""
-        sent = [(self.handle, kind, pack({"theta": theta}), tolerance) for kind, _, theta in jobs]
-        for number, message in self.pool.run(search_job, sent, "stationary points on E"):
-            yield number, unpack(message)[0]["theta"].to(self.like)
+        A search that ended is kept. One that did not goes on from its last iterate only where E is too large for dense
+        Newton steps; elsewhere it is short and begins again, so that its end is the same to the last bit.
+        """
+        missing: dict[int, Tensor | None] = {}
+        for number, job in enumerate(jobs):
+            stored = self.checkpoint.load(_start_file(job), self.stored_start)
+            if stored is not None and stored[1]:
+                yield number, stored[0]
+            else:
+                missing[number] = stored[0] if stored is not None else None
+        found = self.spread_searches if self.pool is not None and len(missing) > 1 else self.searches_here
+        for number, end in found(jobs, missing, tolerance, seconds):
+            self.checkpoint.save(_start_file(jobs[number]), {"theta": end}, ended="yes")
+            yield number, end
+
+    def stored_start(self, tensors: dict[str, Tensor], metadata: dict[str, str]) -> tuple[Tensor, bool]:
+        """θ of a search, and whether it had ended there."""
+        theta = only(tensors["theta"], (self.space.dim_equivariant,), self.like, "theta")
+        return theta, metadata.get("ended") == "yes"
+
+    def searches_here(
+        self, jobs: list[Job], missing: dict[int, Tensor | None], tolerance: float, seconds: float
+    ) -> Iterator[tuple[int, Tensor]]:
+        """The searches, one after another."""
+        for number, reached in tqdm(missing.items(), desc="stationary points on E", disable=None, leave=False):
+            job = jobs[number]
+
+            def keep(theta: Tensor, name: str = _start_file(job)) -> None:
+                if len(theta) > DENSE_NEWTON:
+                    self.checkpoint.save(name, {"theta": theta})
+
+            start = job.theta if reached is None else reached
+            yield number, search(self.problem, job.kind, start, tolerance, keep=keep, seconds=seconds)
+
+    def spread_searches(
+        self, jobs: list[Job], missing: dict[int, Tensor | None], tolerance: float, seconds: float
+    ) -> Iterator[tuple[int, Tensor]]:
+        """The searches, each in a process of its own, as they end."""
+        numbers = list(missing)
+        starts = [jobs[i].theta if missing[i] is None else missing[i] for i in numbers]
+        sent = [
+            (self.handle, jobs[i].kind, pack({"theta": start}), tolerance, seconds)
+            for i, start in zip(numbers, starts, strict=True)
+        ]
+        for place, message in self.pool.run(search_job, sent, "stationary points on E"):
+            yield numbers[place], unpack(message)[0]["theta"].to(self.like)
 
     def train(self, theta: Tensor) -> Tensor:
         """EQUI from the start; by default half the critical step on E there, so that every epoch descends."""
@@ -791,8 +890,8 @@ class _Run:
         for number, (irrep, _) in enumerate(self.sectors):
             if irrep.is_trivial:  # B_λ of the trivial irrep is ∇²R^eqv on E, which was solved already
                 yield number, SolvedSector(on_e, 0, None, None)
-            elif (stored := self.checkpoint.load(_sector_file(irrep.name))) is not None:
-                yield number, SolvedSector.unpacked(*stored)
+            elif stored := self.checkpoint.load(_sector_file(irrep.name), partial(self.stored_sector, number)):
+                yield number, stored
             else:
                 missing.append(number)
         if self.pool is None:
@@ -817,6 +916,13 @@ class _Run:
             self.keep_sector(self.sectors[missing[place]][0], one)
             yield missing[place], one
 
+    def stored_sector(self, number: int, tensors: dict[str, Tensor], metadata: dict[str, str]) -> SolvedSector:
+        """A sector that was kept."""
+        irrep, size = self.sectors[number]
+        if metadata["irrep"] != irrep.name:
+            raise BadInput(f"it holds the sector {metadata['irrep']}, not {irrep.name}")
+        return SolvedSector.stored(tensors, metadata, size, self.like)
+
     def in_shards(self, number: int) -> Callable[[Tensor], Operator]:
         """θ ↦ B_λ of a sector, its products summed over shards of the samples."""
         irrep = self.sectors[number][0]
@@ -840,7 +946,7 @@ class _Run:
     def keep_sector(self, irrep: Irrep, one: SolvedSector) -> None:
         """A finished sector survives an interruption."""
         tensors, metadata = one.packed()
-        self.checkpoint.save(_sector_file(irrep.name), tensors, **metadata)
+        self.checkpoint.save(_sector_file(irrep.name), tensors, irrep=irrep.name, **metadata)
         self.checkpoint.forget(f"lanczos-{_sector_file(irrep.name)}-run")  # its basis is large, and no longer wanted
 
     def affordable(self, nominal: Operator) -> bool:

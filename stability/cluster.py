@@ -5,8 +5,9 @@ Points, sectors, frequencies, seeds, whole runs and the sample shards of one pro
 Dask, on a local cluster of processes or on whatever serves a scheduler's address (docs/cluster.md).
 
 Workers are sent a :class:`Recipe`, by which each builds the problem once, coordinates and names, never a program.
-Dask itself pickles what it sends between its processes, so a scheduler belongs in a network that is trusted, or
-behind TLS; nothing that is written to a file or read from one is ever pickled.
+Dask itself pickles what it sends between its processes, so whoever may speak to a scheduler may run code. Processes
+started here speak TLS with a certificate that only they hold and that lives as long as they do; a scheduler elsewhere
+belongs behind TLS too. Nothing that is written to a file or read from one is ever pickled.
 
 >>> with pool() as here:
 ...     sorted(here.run(divmod, [(7, 2), (9, 4)], "dividing"))
@@ -33,7 +34,8 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 from tqdm import tqdm
 
-from stability.errors import BadInput
+from stability.errors import BadInput, say
+from stability.identity import differences, identity
 from stability.problem import Problem
 from stability.tasks import TaskOptions
 from stability.tasks import load as load_task
@@ -45,11 +47,18 @@ CONNECT_SECONDS = 20
 HUGE_PAGES = "glibc.malloc.hugetlb=1"
 # Problems and linearised products that a worker keeps.
 KEPT = 8
+# What the local cluster's web server would tell everyone on the machine, such as the workers' calls.
+SILENT = {f"distributed.{role}.http.routes": [] for role in ("scheduler", "worker")}
+# Addresses under which Dask neither encrypts nor asks who is there.
+PLAIN = ("tcp", "ws", "ucx")
 
 
 @dataclass(frozen=True)
 class Recipe:
     """How a process builds a problem for itself: a task and its options, in plain text.
+
+    ``known`` is what the sender found the problem to be (:func:`stability.identity.identity`), as JSON: what another
+    process builds from the same words, of another FILE.py or other data, is refused there.
 
     >>> recipe = Recipe.of("counterexample", TaskOptions())
     >>> recipe.problem().name, recipe == Recipe.of("counterexample", TaskOptions())
@@ -58,6 +67,7 @@ class Recipe:
 
     task: str
     options: str
+    known: str = ""
 
     @staticmethod
     def of(task: str, options: TaskOptions) -> Recipe:
@@ -75,7 +85,16 @@ class Recipe:
         plain = json.loads(self.options)
         plain["dtype"] = getattr(torch, plain["dtype"])
         plain["data_dir"] = Path(plain["data_dir"]) if plain["data_dir"] else None
-        return remember(("problem", self), lambda: load_task(self.task, TaskOptions(**plain)))
+        return remember(("problem", self), lambda: self._same(load_task(self.task, TaskOptions(**plain))))
+
+    def _same(self, built: Problem) -> Problem:
+        """The problem built, once it is known to be the sender's."""
+        if self.known and (changed := differences(json.loads(self.known), identity(built, self.task))):
+            raise BadInput(
+                f"{self.task}: a worker built another problem than this process has ({changed[0]}); put the same files "
+                "at the same path everywhere and start the workers anew"
+            )
+        return built
 
 
 Source = Recipe | Problem
@@ -201,6 +220,53 @@ def _tunables() -> str:
     return f"{given}:{HUGE_PAGES}" if given else HUGE_PAGES
 
 
+@contextlib.contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    """The environment with these values: what a user exported, such as OMP_NUM_THREADS, goes before Dask's setting."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _security() -> Any:
+    """A key and a certificate that exist in this process and those it starts, and nowhere else.
+
+    Raises:
+        BadInput: without the library that makes them.
+    """
+    from distributed.security import Security
+
+    try:
+        return Security.temporary()
+    except ImportError as error:
+        raise BadInput(
+            "--workers needs cryptography, so that nobody else on this machine can speak to them: "
+            "pip install 'stability[cluster]'"
+        ) from error
+
+
+def unprotected(address: str) -> str:
+    """What must be said of a scheduler's address; nothing where TLS keeps strangers out.
+
+    >>> unprotected("tls://10.0.0.1:8786"), unprotected("10.0.0.1:8786").split(":")[0]
+    ('', 'warning')
+    """
+    scheme = address.partition("://")[0] if "://" in address else "tcp"
+    if scheme not in PLAIN:
+        return ""
+    return (
+        f"warning: --scheduler {address}: the connection is neither encrypted nor authenticated, and whoever reaches "
+        "that port can run code on its workers and here; use tls:// with certificates (docs/cluster.md)"
+    )
+
+
 def _versions() -> dict[str, str]:
     return {"stability": __version__, "torch": torch.__version__}
 
@@ -209,7 +275,8 @@ class Cluster(Pool):
     """Dask workers, of a scheduler's address or in processes of this machine.
 
     Args:
-        address: of a scheduler, such as tcp://10.0.0.1:8786.
+        address: of a scheduler, such as tls://10.0.0.1:8786; certificates are those of Dask's configuration
+            (``distributed.comm.tls``). A plain one gets a warning on stderr.
         workers: processes to start here, instead of an address.
         threads: of each worker's arithmetic; started here, one, so that processes do not fight over cores.
 
@@ -228,24 +295,35 @@ class Cluster(Pool):
         if address is None:
             threads = threads or 1
             names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-            limits = dict.fromkeys(names, threads) | {"OMP_WAIT_POLICY": "PASSIVE", "GLIBC_TUNABLES": _tunables()}
+            limits = dict.fromkeys(names, str(threads)) | {"OMP_WAIT_POLICY": "PASSIVE", "GLIBC_TUNABLES": _tunables()}
             # Dask's own profiler would look at every worker a hundred times a second.
             lean = {"distributed.nanny.pre-spawn-environ": limits, "distributed.worker.profile.enabled": False}
-            with dask.config.set(lean):
+            with dask.config.set(lean | SILENT), _environment(limits):
                 self.local = LocalCluster(
                     n_workers=workers,
                     threads_per_worker=1,
                     processes=True,
                     memory_limit=None,
+                    host="127.0.0.1",
+                    protocol="tls://",
+                    security=_security(),
                     dashboard_address="127.0.0.1:0",
                     silence_logs=logging.CRITICAL,
                 )
+        elif unprotected(address):
+            say(unprotected(address))
         try:
             self.client = Client(self.local or address, timeout=CONNECT_SECONDS)
         except (OSError, ValueError, TimeoutError) as error:
             raise BadInput(
                 f"--scheduler {address!r}: nothing answers there ({str(error) or type(error).__name__}); give the "
-                "address that dask scheduler printed, such as tcp://10.0.0.1:8786"
+                "address that dask scheduler printed, such as tls://10.0.0.1:8786, and for tls:// the certificates in "
+                "Dask's configuration"
+            ) from error
+        except TypeError as error:  # how Dask says that it was given no certificate
+            raise BadInput(
+                f"--scheduler {address!r}: no certificates are known ({error}); set distributed.comm.tls in Dask's "
+                "configuration, or DASK_DISTRIBUTED__COMM__TLS__CA_FILE, …__CLIENT__CERT and …__CLIENT__KEY"
             ) from error
         self.fixed = threads
         try:

@@ -16,7 +16,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -512,12 +512,3 @@ def bound_epsilon(dim: int, steps: int, probability: float) -> float:
     1e-05
     """
     return (math.log(1.648 * math.sqrt(dim) / probability) / (2 * steps - 1)) ** 2
-
-
-def label(spectrum: Spectrum, irrep: str | None) -> Spectrum:
-    """The same spectrum with every eigenvalue labelled by an irrep."""
-    return replace(
-        spectrum,
-        lowest=tuple(replace(e, irrep=irrep) for e in spectrum.lowest),
-        highest=tuple(replace(e, irrep=irrep) for e in spectrum.highest),
-    )

@@ -1,6 +1,15 @@
-"""The one exception a user should ever see."""
+"""The one exception a user should ever see, and the one way to say something beside the results."""
 
 from __future__ import annotations
+
+import sys
+
+from tqdm import tqdm
+
+
+def say(line: str) -> None:
+    """One line on stderr that a user should see, above any progress bar."""
+    tqdm.write(f"stability: {' '.join(line.split())}", file=sys.stderr)
 
 
 class BadInput(ValueError):
@@ -16,7 +25,3 @@ class CannotWrite(BadInput, OSError):
 
 class NotFinite(BadInput, ArithmeticError):
     """Infinity or NaN came out of a product or a risk that had been finite."""
-
-
-class NoStationaryPoint(RuntimeError):
-    """No start reached the tolerance; the command still writes its report and exits with 3."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from tqdm import tqdm
 from stability.curvature import Operator
 from stability.eigen import LanczosState, Solution, lanczos, lanczos_spectrum, ritz, zero_space
 from stability.errors import BadInput
-from stability.storage import Checkpoint
+from stability.storage import Checkpoint, only
 
 SETTLE_NEGATIVE = 30
 SETTLE_POSITIVE = 100
@@ -45,6 +46,25 @@ class Plan:
 def room(plan_gb: float, n: int, dtype: torch.dtype, pairs: int) -> int:
     """Krylov vectors of n numbers that fit, besides those at work."""
     return int(0.5 * plan_gb * 1e9 / (dtype.itemsize * n)) - 3 * pairs // 2
+
+
+def _restored(
+    start: Tensor, steps: int, tensors: dict[str, Tensor], metadata: dict[str, str]
+) -> tuple[LanczosState, float]:
+    """The run that was kept, and the seconds it had taken.
+
+    Raises:
+        BadInput: what is stored is no such run.
+    """
+    count = len(tensors["alphas"])
+    if not 1 <= count <= steps:
+        raise BadInput(f"it holds {count} steps of at most {steps}")
+    full = torch.zeros((), dtype=torch.float64)
+    alphas = only(tensors["alphas"], (count,), full, "alphas")
+    betas = only(tensors["betas"], (count,), full, "betas")
+    rows = count if float(betas[-1]) == 0.0 else count + 1
+    basis = only(tensors["basis"][:rows], (rows, len(start)), start, "the basis")
+    return LanczosState(basis, alphas.tolist(), betas.tolist()), float(metadata["seconds"])
 
 
 def run(
@@ -86,12 +106,7 @@ def run(
         )
     generator = torch.Generator().manual_seed(plan.seed)
     start = torch.randn(operator.dim, generator=generator, dtype=torch.float64).to(like.device, precision)
-    stored = checkpoint.load(f"lanczos-{name}")
-    state, spent = None, 0.0
-    if stored is not None:
-        tensors, metadata = stored
-        state = LanczosState(tensors["basis"].to(start), tensors["alphas"].tolist(), tensors["betas"].tolist())
-        spent = float(metadata["seconds"])
+    state, spent = checkpoint.load(f"lanczos-{name}", partial(_restored, start, steps)) or (None, 0.0)
     saved, pause = time.perf_counter(), SAVE_SECONDS
     bar = tqdm(total=steps, initial=state.steps if state else 0, desc=f"Lanczos {name}", disable=None, leave=False)
 
@@ -109,14 +124,8 @@ def run(
             seconds=str(seconds()),
         )
 
-    def on_step(current: LanczosState) -> bool:
-        nonlocal saved, pause
-        bar.update(1)
-        if time.perf_counter() - saved > pause:
-            before = time.perf_counter()
-            keep(current)
-            saved = time.perf_counter()
-            pause = max(SAVE_SECONDS, 20 * (saved - before))  # a large basis is not written all the time
+    def settled(current: LanczosState) -> bool:
+        """Whether the run has what it is for; it looks at itself every tenth step."""
         if current.steps % 10 or current.steps < min(4 * max(plan.low, plan.high), SETTLE_NEGATIVE):
             return False
         values, _, estimates = ritz(current)
@@ -127,7 +136,19 @@ def run(
         ends = np.r_[estimates[: plan.low], estimates[len(estimates) - plan.high :]]
         return bool(ends.max() <= 1e-9 * (values[-1] - values[0]))
 
-    state = lanczos(operator, start, steps, project, state, on_step)
+    def on_step(current: LanczosState) -> bool:
+        nonlocal saved, pause
+        bar.update(1)
+        if time.perf_counter() - saved > pause:
+            before = time.perf_counter()
+            keep(current)
+            saved = time.perf_counter()
+            pause = max(SAVE_SECONDS, 20 * (saved - before))  # a large basis is not written all the time
+        return settled(current)
+
+    # A run that was kept at its end takes not one step more: its numbers would be others in their last digits.
+    if state is None or not (state.betas[-1] == 0.0 or settled(state)):
+        state = lanczos(operator, start, steps, project, state, on_step)
     bar.close()
     keep(state)
 

@@ -15,6 +15,7 @@ Reading: where E⊥, value -1.5
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 import types
@@ -24,6 +25,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor
+
+from stability import schema
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,8 +44,14 @@ class Record:
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """The inverse of :meth:`to_json`; keys that this version does not know are ignored, tensors are float64."""
-        return build(cls, json.loads(text))
+        """The inverse of :meth:`to_json`; keys that this version does not know are ignored, tensors are float64.
+
+        Raises:
+            BadInput: text that is no strict JSON, or does not keep to the schema of the record.
+        """
+        data = schema.parse(text)
+        schema.check(_validator(cls), data)
+        return build(cls, data)
 
     def rows(self) -> list[dict[str, Any]]:
         """The lines of :meth:`to_frame`: by default one, of the fields that fit a cell."""
@@ -58,6 +67,11 @@ class Record:
     def __str__(self) -> str:
         words = ", ".join(f"{k} {shown(v)}" for k, v in Record.rows(self)[0].items() if v is not None)
         return f"{type(self).__name__}: {words}"
+
+
+@functools.cache
+def _validator(kind: type) -> schema.Validator:
+    return schema.validator(kind)
 
 
 def frame(results: Iterable[Record]) -> pd.DataFrame:

@@ -1,22 +1,63 @@
-"""What an analysis returns: frozen dataclasses that round-trip through JSON (schema 1)."""
+"""What an analysis returns: frozen dataclasses that round-trip through JSON (schema 1, docs/spectrum.schema.json)."""
 
 from __future__ import annotations
 
+import functools
 import json
 from dataclasses import dataclass, field
 from typing import Any
 
 from stability.certificates import Certificate
 from stability.eigen import Eigenvalue, Spectrum
+from stability.errors import BadInput
 from stability.flat import FlatDirections
 from stability.least import History
 from stability.modes import Mode
 from stability.pictures import Pictures
 from stability.record import Record, build, plain, to_json
+from stability.schema import NUMBER, PLAIN, Validator, check, checksum, optional, parse, schema, validator
 from stability.sectors import Sector
-from stability.verdict import Verdict
+from stability.verdict import STATUSES, Verdict
 
 SCHEMA = 1
+_TEXT, _COUNT = PLAIN[str], {**PLAIN[int], "minimum": 0}
+_TEXTS, _NUMBERS = ({"type": "object", "additionalProperties": one} for one in (_TEXT, NUMBER))
+# What the types of the records leave open.
+REFINED: dict[tuple[str, str], dict[str, Any]] = {
+    ("Analysis", "schema"): {"const": SCHEMA},
+    ("Analysis", "samples"): _COUNT,
+    ("Analysis", "weight_decay"): {"type": "number", "minimum": 0},
+    ("Analysis", "group"): {
+        "type": "object",
+        "required": ["name"],
+        "properties": {
+            "name": _TEXT,
+            "order": optional({**_COUNT, "minimum": 1}),
+            "moduli": optional({"type": "array", "items": {**_COUNT, "minimum": 1}}),
+        },
+    },
+    ("Analysis", "dims"): {
+        "type": "object",
+        "required": ["L", "E", "E_perp"],
+        "additionalProperties": _COUNT,
+    },
+    ("Analysis", "layers"): {
+        "type": "array",
+        "items": {
+            "type": "object",
+            "required": ["name", "source", "target", "dim", "dim_E"],
+            "properties": {**dict.fromkeys(("name", "source", "target"), _TEXT), "dim": _COUNT, "dim_E": _COUNT},
+        },
+    },
+    ("Analysis", "identities"): optional({**_NUMBERS, "properties": {"reasons": _TEXTS}}),
+    ("Eigenvalue", "value"): {"type": "number"},
+    ("Eigenvalue", "residual"): {"type": "number", "minimum": 0},
+    ("Spectrum", "dim"): _COUNT,
+    ("Spectrum", "error"): {"type": "number", "minimum": 0},
+    ("Verdict", "status"): {"enum": list(STATUSES)},
+}
+_SCORES = {**_NUMBERS, "properties": {"name": {"type": ["string", "null"]}}}
+REFINED |= dict.fromkeys((("PointReport", "metrics"), ("Escape", "metrics_start"), ("Escape", "metrics_end")), _SCORES)
 __all__ = ["SCHEMA", "Analysis", "Escape", "PointReport", "Verdicts", "spectrum_from_json", "to_json"]
 
 
@@ -116,28 +157,52 @@ class Analysis(Record):
     schema: int = SCHEMA
 
     def to_json(self) -> str:
-        """Strict JSON; a number that is not finite becomes null."""
-        return json.dumps(plain(self), indent=1, ensure_ascii=False, allow_nan=False)
+        """Strict JSON; a number that is not finite becomes null. ``sha256`` is of all but cost, seconds and options."""
+        data = plain(self)
+        return json.dumps({**data, "sha256": checksum(data)}, indent=1, ensure_ascii=False, allow_nan=False)
 
     @staticmethod
     def from_json(text: str) -> Analysis:
-        """The inverse of :meth:`to_json`; keys that this version does not know are ignored.
+        """The inverse of :meth:`to_json`; unknown keys are ignored, and so is the checksum (see :meth:`read`).
 
         Raises:
-            ValueError: text that is no analysis of schema 1.
+            BadInput: text that is no analysis of schema 1.
         """
-        data = json.loads(text)
+        return Analysis._of(parse(text))
+
+    @staticmethod
+    def read(text: str) -> Analysis:
+        """:meth:`from_json` for a file: its numbers are held to its checksum, where it has one.
+
+        Raises:
+            BadInput: text that is no analysis of schema 1, or whose numbers are not those that were written.
+        """
+        data = parse(text)
+        found = Analysis._of(data)
+        if "sha256" in data and data["sha256"] != checksum(data):
+            raise BadInput(
+                "it is damaged or was edited: its content does not match its checksum; take a sound copy (or, if the "
+                "edit was meant, delete the key sha256)"
+            )
+        return found
+
+    @staticmethod
+    def _of(data: Any) -> Analysis:
+        """The analysis that plain JSON holds."""
         if not isinstance(data, dict) or "schema" not in data:
-            raise ValueError("no spectrum.json: it names no schema")
+            raise BadInput("no spectrum.json: it names no schema")
         if data["schema"] != SCHEMA:
-            wrote = (data.get("versions") or {}).get("stability", "unknown")
-            raise ValueError(
-                f"a spectrum.json of schema {data['schema']}, written by stability {wrote}; this version reads {SCHEMA}"
+            versions = data.get("versions")
+            wrote = versions.get("stability", "unknown") if isinstance(versions, dict) else "unknown"
+            raise BadInput(
+                f"a spectrum.json of schema {str(data['schema'])[:20]}, written by stability {str(wrote)[:20]}; this "
+                f"version reads {SCHEMA}"
             )
         try:
-            return build(Analysis, data)
-        except (TypeError, AttributeError, KeyError, RecursionError) as error:
-            raise ValueError(f"a spectrum.json that does not keep to schema {SCHEMA}: {error}") from error
+            check(_validator(), data)
+        except BadInput as error:
+            raise BadInput(f"a spectrum.json that does not keep to schema {SCHEMA}: {error}") from error
+        return build(Analysis, data)
 
     def summary(self) -> str:
         """``verdict: eqv=… aug=… nominal=… transverse=…``."""
@@ -158,6 +223,16 @@ class Analysis(Record):
         from stability.report.tables import table  # the tables read analyses, so they are loaded after this module
 
         return f"{table(self)}\n{self.summary()}"
+
+
+@functools.cache
+def _validator() -> Validator:
+    return validator(Analysis, REFINED)
+
+
+def published_schema() -> str:
+    """docs/spectrum.schema.json."""
+    return json.dumps(schema(Analysis, REFINED), indent=1, ensure_ascii=False) + "\n"
 
 
 def spectrum_from_json(text: str) -> Spectrum:

@@ -52,11 +52,6 @@ class Slice:
         middle = self.aug[int(np.argmin(np.abs(self.at)))]
         return tuple(middle + t * self.slope + 0.5 * t * t * self.value for t in self.at)
 
-    def predicted_nominal(self) -> tuple[float, ...]:
-        """R(A) + t·nominal_slope + ½t²·nominal_value."""
-        middle = self.nominal[int(np.argmin(np.abs(self.at)))]
-        return tuple(middle + t * self.nominal_slope + 0.5 * t * t * self.nominal_value for t in self.at)
-
 
 @dataclass(frozen=True)
 class Plane:

@@ -28,7 +28,6 @@ from stability.results import Analysis
 from stability.sectors import chosen
 from stability.storage import (
     Checkpoint,
-    data_digest,
     load_point,
     lock,
     prepare_folder,
@@ -156,19 +155,21 @@ def run(options: argparse.Namespace, command: str) -> int:
     if options.sectors not in ("all", "none"):
         chosen(problem.group, options.sectors)  # refused before anything is written
     named = options.task in TASKS
-    at, distance = options.at, 0.0
+    at, distance, recipe = options.at, 0.0, Recipe.of(options.task, task_options)
     if at not in ("point", "init", "trained"):
         if Path(at).suffix == ".safetensors":
             at, distance = load_point(Path(at), problem.space, problem.samples.x)
         else:  # a checkpoint of a module, with its buffers
-            problem, weights = api.fitted(problem, at)
+            fitted, weights = api.fitted(problem, at)
+            # A recipe knows nothing of the buffers that a checkpoint brings along: then the problem itself is sent.
+            problem, recipe = fitted, recipe if fitted is problem else None
             at, _, distance = api.locate(problem, weights)
     folder = options.out or output_folder(options.task, options.size if named else "custom", options.seed)
     is_new = not folder.exists()
     prepare_folder(folder)
     try:
         with lock(folder):
-            return run_in(folder, problem, options, task_options, at, distance, command)
+            return run_in(folder, problem, options, task_options, at, distance, command, recipe)
     except BadInput:
         if is_new:
             with contextlib.suppress(OSError):  # with something in it, it stays
@@ -184,11 +185,12 @@ def run_in(
     at: str | Tensor,
     distance: float,
     command: str,
+    recipe: Recipe | None,
 ) -> int:
     """Analyse and write to a folder that is ours alone; the exit status."""
     named = options.task in TASKS
     shown = {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items() if k not in ELSEWHERE}
-    checkpoint = Checkpoint(folder / "state", {**shown, "data": data_digest(problem)}, options.resume)
+    checkpoint = Checkpoint(folder / "state", shown, options.resume)
     settings = Settings(
         seed=options.seed,
         at=at,
@@ -217,7 +219,6 @@ def run_in(
 
     try:
         with pool(options.scheduler, options.workers if options.workers != 1 else None) as spread:
-            recipe = Recipe.of(options.task, task_options)
             outcome = analyse(problem, settings, header, checkpoint, publish, spread, recipe)
     except Interrupted as stop:
         save(problem, stop.outcome, folder)

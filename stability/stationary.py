@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -341,11 +341,25 @@ def search(
     tolerance: float,
     iterations: int = 2000,
     keep: Keep = lambda theta: None,
+    seconds: float = SEARCH_SECONDS,
 ) -> Tensor:
     """Where the search for a "minimum" or a "saddle" from θ ends."""
     if kind == "minimum":
-        return minimise(problem, theta, tolerance, iterations, keep)
+        return minimise(problem, theta, tolerance, iterations, keep, seconds)
     return find_saddle(problem, theta)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A search to be done: for a "minimum" or a "saddle", from the seeded start θ."""
+
+    kind: str
+    start: int
+    theta: Tensor
+
+
+# (jobs, tolerance, seconds for each) ↦ (number of a job, where it ended), in any order.
+Searches = Callable[[list[Job], float, float], Iterable[tuple[int, Tensor]]]
 
 
 def find_points(
@@ -355,9 +369,8 @@ def find_points(
     tolerance: float | None = None,
     saddles: int = 0,
     iterations: int = 2000,
-    load: Callable[[int], Tensor | None] = lambda start: None,
-    keep: Callable[[int, Tensor], None] = lambda start, theta: None,
     seconds: float = SEARCH_SECONDS,
+    searches: Searches | None = None,
 ) -> list[StationaryPoint]:
     """Distinct equivariant stationary points, lowest risk first; then points that missed the tolerance, and the origin.
 
@@ -368,33 +381,35 @@ def find_points(
         tolerance: bound on ‖∇R^eqv‖; by default 1e-9 of the gradient at the first start.
         saddles: how many starts are also searched for saddles (E of at most 400 dimensions).
         iterations: L-BFGS iterations for each start.
-        load: where an interrupted minimisation of a start had come to, if anywhere.
-        keep: called with a start and iterates of its minimisation, now and then.
         seconds: longest search from one start where E is too large for a dense Hessian.
+        searches: who does them; one after another here, by default.
     """
     tolerance = tolerance if tolerance is not None else 1e-9 * gradient_scale(problem, seed)
     found: list[StationaryPoint] = []
     small = problem.space.dim_equivariant <= SADDLE_LIMIT
-    jobs = [("minimum", seed + i) for i in range(starts)] + [
-        ("saddle", seed + i) for i in range(saddles if small else 0)
-    ]
-    for kind, s in tqdm(jobs, desc="stationary points on E", disable=None, leave=False):
-        theta = load(s) if kind == "minimum" else None
-        theta = _start(problem, s) if theta is None else theta
-        at = (
-            minimise(problem, theta, tolerance, iterations, partial(keep, s), seconds)
-            if kind == "minimum"
-            else find_saddle(problem, theta)
-        )
-        point = describe_point(problem, at, kind, tolerance, s)
+    wanted = [("minimum", seed + i) for i in range(starts)]
+    wanted += [("saddle", seed + i) for i in range(saddles if small else 0)]
+    jobs = [Job(kind, s, _start(problem, s)) for kind, s in wanted]
+    ends = dict(
+        searches(jobs, tolerance, seconds) if searches else _in_turn(problem, jobs, tolerance, iterations, seconds)
+    )
+    for number, job in enumerate(jobs):
+        point = describe_point(problem, ends[number], job.kind, tolerance, job.start)
         # A minimum that fell short is still worth reporting; a failed saddle search is a gradient-flat point.
-        if point.converged or kind == "minimum":
+        if point.converged or job.kind == "minimum":
             found.append(point)
     origin = torch.zeros_like(_start(problem, seed))
     if float(np.linalg.norm(_OnE(problem, origin).gradient(origin.cpu().double().numpy()))) <= tolerance:
         found.append(describe_point(problem, origin, "origin", tolerance))
     # The origin, where every weight vanishes, is of no interest while there is anything else.
     return distinct(sorted(found, key=lambda p: (p.kind == "origin", not p.converged, p.risk)))
+
+
+def _in_turn(
+    problem: Problem, jobs: list[Job], tolerance: float, iterations: int, seconds: float
+) -> Iterator[tuple[int, Tensor]]:
+    for number, job in enumerate(tqdm(jobs, desc="stationary points on E", disable=None, leave=False)):
+        yield number, search(problem, job.kind, job.theta, tolerance, iterations, seconds=seconds)
 
 
 def distinct(points: Sequence[StationaryPoint]) -> list[StationaryPoint]:

@@ -1,7 +1,8 @@
 """Files: written to a temporary name and renamed, so a reader never sees half of one. No pickles.
 
 A folder has one writer at a time (:func:`lock`), a killed run leaves at most temporary files, which the next one sweeps
-up, and every tensor file names its format, so that a file of another one is refused by name and never misread.
+up, and every tensor file names its format and carries a checksum of its content, so that a file of another format or
+with a flipped bit is refused by name and never misread.
 """
 
 from __future__ import annotations
@@ -12,22 +13,26 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from stability.errors import BadInput, CannotWrite
+from stability.errors import BadInput, CannotWrite, say
+from stability.identity import differences, raw
 from stability.problem import ParameterSpace, Problem
 from stability.trees import shape_of, unpack
 from stability.version import __version__
 
 # Of tensor files; files without one are those of format 1.
 FORMAT = 1
-LOCK = ".lock"
+LOCK, CHECKSUM = ".lock", "sha256"
+Read = TypeVar("Read")
+Stored = tuple[dict[str, Tensor], dict[str, str]]
 DENSE_WEIGHTS = 1_000_000
 CONVENTION = (
     "theta: coordinates of a point of E, layer by layer; in a layer block by block (target summand, source summand), "
@@ -126,19 +131,27 @@ def write(path: Path, content: bytes | str) -> Path:
     return path
 
 
+def checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """sha256 of names, dtypes, shapes, values and metadata, in an order of its own."""
+    found = hashlib.sha256(json.dumps({k: v for k, v in metadata.items() if k != CHECKSUM}, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        found.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        found.update(raw(tensor))
+    return found.hexdigest()
+
+
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> Path:
-    """safetensors with string metadata, atomically."""
+    """safetensors with string metadata and a checksum, atomically."""
     content = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-    return write(path, save(content, {**metadata, "format_version": str(FORMAT)}))
+    told = {**metadata, "format_version": str(FORMAT)}
+    return write(path, save(content, {**told, CHECKSUM: checksum(content, told)}))
 
 
-def read_tensors(
-    path: Path, option: str = "--at", metadata_only: bool = False
-) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors and metadata of a safetensors file.
+def read_tensors(path: Path, option: str = "--at", metadata_only: bool = False) -> Stored:
+    """The tensors and metadata of a safetensors file; those of other programs have no checksum to be held to.
 
     Raises:
-        BadInput: a missing, empty or corrupt file, or one of another format.
+        BadInput: a missing, empty or corrupt file, one of another format, or one that is not what was written.
     """
     if not path.is_file():
         raise BadInput(f"{option}: there is no file {str(path)!r}; check the path")
@@ -150,6 +163,13 @@ def read_tensors(
     except (SafetensorError, OSError, ValueError, RuntimeError, AttributeError, KeyError, TypeError) as error:
         mend = "remove it: what it held is computed anew" if option == "--resume" else "write it anew"
         raise BadInput(f"{option}: {str(path)!r} is no readable safetensors file ({error}); {mend}") from error
+    if not metadata_only and CHECKSUM in metadata and metadata[CHECKSUM] != checksum(tensors, metadata):
+        mend = (
+            "remove it: what it held is computed anew"
+            if option == "--resume"
+            else "take a sound copy, or write it anew"
+        )
+        raise BadInput(f"{option}: {str(path)!r} is damaged: its content does not match its checksum; {mend}")
     if (version := metadata.get("format_version", "1")) != str(FORMAT):
         raise BadInput(
             f"{option}: {str(path)!r} is of format {version}, this version reads format {FORMAT}; open it with the "
@@ -217,7 +237,10 @@ def load_point(path: Path, space: ParameterSpace, like: Tensor) -> tuple[Tensor,
 
 
 class Checkpoint:
-    """Intermediate tensors of a run under DIR/state, keyed by the options that they belong to.
+    """Intermediate tensors of a run under DIR/state, tied to the options, the problem and the point they belong to.
+
+    What belongs to another run is refused; a file that is damaged is named on stderr and counts as not there, so that
+    what it held is computed again.
 
     Args:
         folder: DIR/state; None keeps nothing.
@@ -228,13 +251,16 @@ class Checkpoint:
     def __init__(self, folder: Path | None, key: dict[str, object], resume: bool) -> None:
         self.folder, self.resume = folder, resume
         self.key = json.dumps({**key, "stability": __version__}, sort_keys=True, default=str)
+        self.problem: dict[str, object] | None = None
+        self.point = ""
         if folder is None:
             return
         if resume and not folder.is_dir():
             raise BadInput(f"--resume: nothing to resume in {str(folder.parent)!r}; leave the option out")
         if resume:
-            for path in sorted(folder.glob("*.safetensors")):
-                self._check(path, read_tensors(path, "--resume", metadata_only=True)[1])
+            for path, metadata in self._stored():
+                if metadata.get("key") != self.key and self._sound(path):
+                    self._check(path, metadata)
         else:
             self.clear()  # what an earlier run left here belongs to that run
         try:
@@ -243,8 +269,61 @@ class Checkpoint:
             why = f"{str(folder)!r} cannot be made ({error.strerror}); make room, or choose another --out"
             raise CannotWrite(why) from error
 
-    def load(self, name: str) -> tuple[dict[str, Tensor], dict[str, str]] | None:
-        """What was saved under a name; None when nothing was, or this run starts over.
+    def _stored(self) -> Iterator[tuple[Path, dict[str, str]]]:
+        """Every file with its metadata; damaged ones are said and removed."""
+        for path in sorted(self.folder.glob("*.safetensors")):
+            try:
+                yield path, read_tensors(path, "--resume", metadata_only=True)[1]
+            except BadInput as error:
+                self._lost(path, str(error))
+
+    def _sound(self, path: Path) -> bool:
+        """Whether a file is what was written, before its metadata are believed; one that is not is lost."""
+        try:
+            read_tensors(path, "--resume")
+        except BadInput as error:
+            self._lost(path, str(error))
+            return False
+        return True
+
+    def _lost(self, path: Path, why: str) -> None:
+        say(f"{why.removeprefix('--resume: ').partition('; ')[0]}; what it held is computed again")
+        path.unlink(missing_ok=True)
+
+    def belongs_to(self, problem: dict[str, object]) -> None:
+        """Tie what is kept to a problem, see :func:`stability.identity.identity`.
+
+        Raises:
+            BadInput: what is to be resumed belongs to another one; the message says what changed.
+        """
+        # Through JSON, as it comes back: tuples are lists there.
+        self.problem, self.point = json.loads(json.dumps(problem)), ""
+        if self.folder is None or not self.resume:
+            return
+        for path, metadata in self._stored():
+            try:
+                stored = json.loads(metadata.get("problem", "null"))
+                changed = differences(stored, self.problem) if stored is not None else ["it names no problem"]
+            except (ValueError, TypeError, AttributeError, KeyError, IndexError) as error:
+                self._lost(path, f"{str(path)!r} is damaged: its metadata cannot be read ({type(error).__name__})")
+                continue
+            if changed and self._sound(path):
+                more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+                raise BadInput(
+                    f"--resume: {str(path)!r} belongs to another problem: {changed[0]}{more}; restore what it was "
+                    "computed with, or start over without --resume"
+                )
+
+    def at(self, point: str) -> None:
+        """Tie what is kept from here on to a point, named by a digest of it."""
+        self.point = point
+
+    def load(self, name: str, read: Callable[[dict[str, Tensor], dict[str, str]], Read] | None = None) -> Read | None:
+        """What was saved under a name; None when nothing was, this run starts over, or the file is damaged.
+
+        Args:
+            name: given to ``save``.
+            read: makes of tensors and metadata what is wanted; whatever it raises says that they are not that.
 
         Raises:
             BadInput: files of a run with other options or of another version.
@@ -252,9 +331,20 @@ class Checkpoint:
         path = self.folder / f"{name}.safetensors" if self.folder else None
         if path is None or not self.resume or not path.is_file():
             return None
-        tensors, metadata = read_tensors(path, "--resume")
+        try:
+            tensors, metadata = read_tensors(path, "--resume")
+        except BadInput as error:
+            return self._lost(path, str(error))
         self._check(path, metadata)
-        return tensors, metadata
+        if CHECKSUM not in metadata:
+            return self._lost(path, f"{str(path)!r} carries no checksum")
+        if metadata.get("point", "") != self.point:
+            return self._lost(path, f"{str(path)!r} belongs to another point")
+        try:
+            return read(tensors, metadata) if read else (tensors, metadata)
+        except (BadInput, KeyError, ValueError, TypeError, AttributeError, IndexError, RuntimeError) as error:
+            reason = str(error) if isinstance(error, BadInput) else repr(error)
+            return self._lost(path, f"{str(path)!r} is damaged: {reason}")
 
     def _check(self, path: Path, metadata: dict[str, str]) -> None:
         if metadata.get("key") != self.key:
@@ -277,7 +367,10 @@ class Checkpoint:
     def save(self, name: str, tensors: dict[str, Tensor], **metadata: str) -> None:
         """Keep tensors for a later ``load``."""
         if self.folder is not None:
-            write_tensors(self.folder / f"{name}.safetensors", tensors, {"key": self.key, **metadata})
+            told = {"key": self.key, "point": self.point, **metadata}
+            if self.problem is not None:
+                told["problem"] = json.dumps(self.problem)
+            write_tensors(self.folder / f"{name}.safetensors", tensors, told)
 
     def forget(self, name: str) -> None:
         """Remove one file of the state."""
@@ -296,3 +389,16 @@ class Checkpoint:
             for file in [*self.folder.glob("*.safetensors"), *self.folder.glob(f"{_temporary('*')}*")]:
                 file.unlink(missing_ok=True)
             self.leave_no_trace()  # a file that is not ours stays, and so does the folder
+
+
+def only(tensor: Tensor, shape: tuple[int, ...], like: Tensor, what: str) -> Tensor:
+    """A tensor that was read, once its shape, dtype and numbers are what was kept.
+
+    Raises:
+        BadInput: they are not.
+    """
+    if tuple(tensor.shape) != shape or tensor.dtype != like.dtype:
+        raise BadInput(f"{what} is {tensor.dtype} of shape {tuple(tensor.shape)}, not {like.dtype} of shape {shape}")
+    if not torch.isfinite(tensor).all():
+        raise BadInput(f"{what} holds {int((~torch.isfinite(tensor)).sum())} values that are not finite")
+    return tensor.to(like.device)

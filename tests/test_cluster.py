@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
+import urllib.error
+import urllib.request
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from problems import classification
+from problems import classification, regression
 
 from stability import cluster, spectrum
-from stability.analysis import Settings, analyse
+from stability.analysis import Settings, analyse, search_job
 from stability.cluster import Cluster, Recipe, Serial, pack, pool, unpack
 from stability.curvature import nominal_hessian
 from stability.errors import BadInput
 from stability.groups import trivial_irrep
+from stability.identity import identity
 from stability.pooled import hessian_on_e
 from stability.results import Analysis
 from stability.sectors import by_name, occurring, sector_hessian, sizes
@@ -30,6 +34,19 @@ pytest.importorskip("distributed")
 def two():
     with Cluster(workers=2) as found:
         yield found
+
+
+OWN = """
+import torch, stability
+from stability.groups import Symmetric, permutation
+
+def make():
+    def risk(t):
+        return {k} * (t["x"] ** 2).sum() + t["x"].mean() ** 4
+    return stability.from_risk(
+        risk, {{"x": torch.ones(4, dtype=torch.float64)}}, {{"x": permutation(Symmetric(4))}}, name="own"
+    )
+"""
 
 
 def square(x: int) -> int:
@@ -88,6 +105,19 @@ def test_a_job_whose_worker_is_lost_is_done_by_another(two, tmp_path):
     assert sorted(two.run(die_once, jobs, "dying")) == [(i, i * i) for i in range(5)]
 
 
+def on_one_thread(work):
+    """What a worker's arithmetic gives: sums are taken in another order on more threads."""
+    return cluster._job(1, work, ())
+
+
+@pytest.fixture(autouse=True)
+def threads_stay():
+    """``on_one_thread`` leaves no other test with one."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
 def assert_same(one: Analysis, both: Analysis) -> None:
     assert one.summary() == both.summary() and numbers(one).keys() == numbers(both).keys()
     for p, q in zip(one.points, both.points, strict=True):
@@ -111,6 +141,83 @@ def test_a_problem_that_is_no_recipe_is_sent_and_its_points_are_searched_by_the_
     settings = Settings(points=2, escape_iterations=0, memory_gb=2.0)
     plain = replace(problem, exchanges=None)
     assert_same(analyse(plain, settings).analysis, analyse(plain, settings, pool=two).analysis)
+
+
+def test_starts_are_searched_by_the_workers_and_end_where_they_do_here_to_the_last_bit(two, monkeypatch):
+    problem = regression("C_5", weight_decay=0.1)
+    settings = Settings(points=3, saddles=1, escape_iterations=0, memory_gb=2.0)
+    here = on_one_thread(lambda: analyse(problem, settings))
+    sent = []
+    run = type(two).run
+    monkeypatch.setattr(
+        type(two), "run", lambda self, f, jobs, *a, **k: sent.append((f, len(jobs))) or run(self, f, jobs, *a, **k)
+    )
+    there = on_one_thread(lambda: analyse(problem, settings, pool=two))
+    assert (search_job, 4) in sent
+    assert torch.equal(here.theta, there.theta) and len(here.analysis.points) == len(there.analysis.points) > 0
+    for p, q in zip(here.analysis.points, there.analysis.points, strict=True):
+        assert (p.start, p.kind, p.risk, p.grad_norm) == (q.start, q.kind, q.risk, q.grad_norm)
+    assert numbers(here.analysis) == numbers(there.analysis)
+
+
+def test_another_client_is_refused_without_the_certificate_of_these_workers(two):
+    from distributed import Client
+    from distributed.security import Security
+
+    address = two.local.scheduler_address
+    assert address.startswith("tls://127.0.0.1:")
+    everyone = [address, *(w["nanny"] for w in two._workers().values()), *two._workers()]
+    assert len(everyone) == 5 and all(one.startswith("tls://") for one in everyone)
+    # Without a certificate, in plain text, and with a certificate that someone else made.
+    for where, security in ((address, None), (address.replace("tls", "tcp"), None), (address, Security.temporary())):
+        with pytest.raises((OSError, TypeError, TimeoutError)):
+            Client(where, security=security, timeout=5)
+    assert list(two.run(square, [(3,)], "squares")) == [(0, 9)]
+
+
+@pytest.mark.parametrize("path", ["/info/main/workers.html", "/json/counts.json", "/metrics", "/sysinfo"])
+def test_nothing_about_the_workers_is_told_over_http(two, path):
+    sockets = two.local.scheduler.http_server._sockets.values()
+    for port in {s.getsockname()[1] for s in sockets}:
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10)
+
+
+def test_a_plain_scheduler_is_used_with_a_warning_and_one_behind_tls_without(tmp_path, capsys):
+    import dask
+    from distributed import LocalCluster
+    from distributed.security import Security
+
+    mine = Security.temporary()
+    for protocol, security in (("tcp://", None), ("tls://", mine)):
+        known = {}
+        if security is not None:  # the user's certificates, as files named in Dask's configuration
+            for name, text in (("key", mine.tls_client_key), ("cert", mine.tls_client_cert), ("ca", mine.tls_ca_file)):
+                (tmp_path / f"{name}.pem").write_text(text)
+            pair = {"key": str(tmp_path / "key.pem"), "cert": str(tmp_path / "cert.pem")}
+            known = {f"distributed.comm.tls.client.{k}": v for k, v in pair.items()}
+            known["distributed.comm.tls.ca-file"] = str(tmp_path / "ca.pem")
+        local = LocalCluster(
+            n_workers=1, processes=False, protocol=protocol, security=security, host="127.0.0.1", dashboard_address=None
+        )
+        with local, dask.config.set(known), Cluster(local.scheduler_address) as found:
+            assert list(found.run(square, [(4,)], "squares")) == [(0, 16)]
+        error = capsys.readouterr().err
+        assert ("neither encrypted nor authenticated" in error) == (protocol == "tcp://"), error
+        if protocol == "tcp://":
+            assert error.count("\n") == 1 and "tls://" in error
+
+
+def test_a_worker_that_builds_another_problem_than_was_sent_is_refused(tmp_path):
+    file = tmp_path / "own.py"
+    file.write_text(OWN.format(k="1.0"))
+    task = f"{file}:make"
+    recipe = replace(Recipe.of(task, TaskOptions()), known=json.dumps(identity(load(task, TaskOptions()), task)))
+    assert recipe.problem().name == "own"
+    cluster._kept.clear()
+    file.write_text(OWN.format(k="-1.0"))
+    with pytest.raises(BadInput, match="another problem.*own.py has changed"):
+        recipe.problem()
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])

@@ -443,9 +443,16 @@ def test_resuming_is_refused_whatever_the_stored_files_of_another_run_are_named(
     Checkpoint(tmp_path / "state", {"task": "perm"}, False).save("sector-q__1_2_", {"0": torch.zeros(1)})
     assert run(*QUICK, "--out", tmp_path, "--resume") == 2
     assert "other options" in capsys.readouterr().err
+
+
+def test_a_damaged_file_of_the_state_is_named_and_what_it_held_is_computed_again(tmp_path, capsys):
+    (tmp_path / "state").mkdir()
     (tmp_path / "state" / "sector-q__1_2_.safetensors").write_bytes(b"garbage")
-    assert run(*QUICK, "--out", tmp_path, "--resume") == 2
-    assert "remove it: what it held is computed anew" in capsys.readouterr().err
+    assert run(*QUICK, "--out", tmp_path, "--resume") == 0
+    error = capsys.readouterr().err
+    assert (
+        "sector-q__1_2_.safetensors" in error and "what it held is computed again" in error and error.count("\n") == 1
+    )
 
 
 def test_a_refused_run_leaves_no_folder_behind(tmp_path, capsys):

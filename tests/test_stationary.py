@@ -83,7 +83,12 @@ def test_a_search_steered_by_single_precision_ends_at_a_minimum_to_double_precis
 def test_a_long_search_ends_when_its_time_is_up_and_keeps_what_it_found():
     problem = load("perm", TaskOptions(size="paper", samples=8))  # E has 6,656 dimensions
     kept = []
-    point, _ = find_points(problem, 1, 0, keep=lambda start, theta: kept.append(theta), seconds=1e-3)
+
+    def searches(jobs, tolerance, seconds):
+        for number, job in enumerate(jobs):
+            yield number, stationary.search(problem, job.kind, job.theta, tolerance, keep=kept.append, seconds=seconds)
+
+    point, _ = find_points(problem, 1, 0, seconds=1e-3, searches=searches)
     assert not point.converged and kept
     assert point.risk < float(problem.equivariant_loss(problem.initial(0), problem.samples)) + float(
         problem.penalty(problem.initial(0))

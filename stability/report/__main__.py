@@ -19,6 +19,7 @@ from typing import NoReturn
 from tqdm import tqdm
 
 from stability.errors import BadInput
+from stability.report.many.gallery import read
 from stability.report.render import render
 from stability.results import Analysis
 
@@ -51,11 +52,7 @@ def load(folder: Path) -> Analysis:
     file = folder / "spectrum.json" if folder.is_dir() else folder
     if not file.is_file():
         raise BadInput(f"{str(folder)!r} holds no spectrum.json; give folders that stability.spectrum wrote")
-    try:
-        return Analysis.from_json(file.read_text())
-    except (ValueError, TypeError, KeyError) as error:
-        reason = str(error).splitlines()[0]
-        raise BadInput(f"{str(file)!r} cannot be read ({reason}); run stability.spectrum again") from error
+    return read(file)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -77,14 +74,7 @@ def run(options: argparse.Namespace) -> None:
         print(f"skipped, no spectrum.json: {skipped}")
     analyses = [load(f) for f in folders]
     for folder, analysis in tqdm(list(zip(folders, analyses, strict=True)), desc="reports", disable=None, leave=False):
-        try:
-            render(analysis, folder)
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-            reason = f"{type(error).__name__}: {error}"
-            raise BadInput(
-                f"{str(folder)!r}: its spectrum.json lacks or distorts what a report draws ({reason}); run "
-                "stability.spectrum again"
-            ) from error
+        render(analysis, folder)
         print(f"report: {folder / 'report.html'}")
     if len(folders) > 1 and (options.compare or options.gallery is None):
         above = Path(os.path.commonpath([f.resolve().parent for f in folders]))

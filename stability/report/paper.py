@@ -6,6 +6,7 @@ DIR/paper/<figure>.pdf, DIR/paper/<figure>.csv, DIR/paper/figures.tex, DIR/paper
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,13 @@ SPECIAL = {
     "$": r"\$",
     "{": r"\{",
     "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
 }
+_SYMBOL_CHARACTERS = frozenset("".join(SYMBOLS))
 
 
 def bibtex() -> str:
@@ -55,10 +62,30 @@ def tex(text: str) -> str:
 
     >>> tex("λ_min = -1.2e-3 on E⊥, 50 %")
     '$\\lambda_{\\min}$ = $-1.2\\cdot10^{-3}$ on $E^\\perp$, 50 \\%'
+
+    Nothing of it is a command: what LaTeX would read as one is escaped, what it may not know is spelled in ASCII.
+
+    >>> tex("\\input{a}^^5c~")
+    '\\textbackslash{}input\\{a\\}\\textasciicircum{}\\textasciicircum{}5c\\textasciitilde{}'
     """
+    text = "".join(_known(c) for c in text)
     pattern = "|".join(re.escape(k) for k in sorted(SYMBOLS, key=len, reverse=True))
     pieces = re.split(rf"({pattern}|-?\d[\d,.]*e-?\d+|(?<![\w.)])-\d[\d,.]*\d|[{re.escape(''.join(SPECIAL))}])", text)
     return "".join(_piece(p) for p in pieces)
+
+
+def _known(character: str) -> str:
+    """A character that LaTeX sets; letters without their accents, and a question mark for what is not in ASCII."""
+    if character in _SYMBOL_CHARACTERS or (character.isascii() and character.isprintable()):
+        return character
+    if character.isspace() or not character.isprintable():
+        return " "
+    return unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode() or "?"
+
+
+def _comment(text: str) -> str:
+    """Text that cannot leave the line of a comment."""
+    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def _piece(text: str) -> str:
@@ -75,8 +102,8 @@ def _piece(text: str) -> str:
 def figures_tex(analysis: Analysis, figures: Sequence[Figure[Any]]) -> str:
     """A file to \\input: one figure environment each, with the caption of the report."""
     lines = [
-        f"% {words.headline(analysis)}",
-        f"% reproduced by: {analysis.options.get('command') or 'stability.analyse, called from Python'}",
+        f"% {_comment(words.headline(analysis))}",
+        f"% reproduced by: {_comment(str(analysis.options.get('command') or 'stability.analyse, called from Python'))}",
         r"% needs \usepackage{graphicx}; cite the tool with \cite{stability}",
     ]
     for figure in figures:

@@ -10,6 +10,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from stability.errors import BadInput
 from stability.report import explore, words
 from stability.report.rows import as_csv
 from stability.report.tables import tables
@@ -34,7 +35,25 @@ def pretty(text: object) -> Markup:
 
 
 def render(analysis: Analysis, folder: Path) -> None:
-    """Write the figures, the page and ``paper/`` into ``folder``, each file whole or not at all."""
+    """Write the figures, the page and ``paper/`` into ``folder``, each file whole or not at all.
+
+    Raises:
+        BadInput: the analysis keeps to the schema, but its parts do not fit each other.
+        OSError: a file cannot be written.
+    """
+    try:
+        _render(analysis, folder)
+    except (BadInput, OSError, MemoryError):
+        raise
+    except Exception as error:  # whatever drawing a stranger's numbers may end in
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise BadInput(
+            f"{str(folder)!r}: its spectrum.json lacks or distorts what a report draws ({reason}); run "
+            "stability.spectrum again"
+        ) from error
+
+
+def _render(analysis: Analysis, folder: Path) -> None:
     # matplotlib and seaborn load for seconds, which a table need not pay; so below.
     from stability.report import figures, paper
 

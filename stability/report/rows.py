@@ -8,6 +8,8 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+# How a formula begins in a spreadsheet.
+FORMULA = tuple("=+-@")
 Rows = tuple[tuple[str, ...], list[tuple[Any, ...]]]
 
 
@@ -25,6 +27,10 @@ def as_csv(rows: Rows) -> str:
 
 
 def _cell(x: object) -> object:
+    """A cell; text that a spreadsheet would run as a formula begins with an apostrophe, which keeps it text."""
+    if isinstance(x, str):
+        printable = "".join(c if c.isprintable() else " " for c in x)
+        return f"'{printable}" if printable.lstrip()[:1] in FORMULA else printable
     if isinstance(x, float):
         return repr(x) if math.isfinite(x) else ""  # JSON holds null for it
     return "" if x is None else x

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from stability.report import words
 from stability.report.figures import (
     breaking,
     choices,
@@ -47,4 +48,4 @@ def omitted(analysis: Analysis) -> list[tuple[str, str]]:
     """(title, why) of those not drawn: the run did not compute them, or they would show nothing."""
     why = dict(analysis.pictures.omitted) if analysis.pictures else {}
     why |= {figure.name: text for figure in FIGURES.values() if (text := figure.omitted(analysis))}
-    return [(FIGURES[name].title if name in FIGURES else name, text) for name, text in why.items()]
+    return [(FIGURES[name].title if name in FIGURES else words.named(name), text) for name, text in why.items()]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from matplotlib.figure import Figure as Canvas
@@ -70,7 +71,8 @@ class Figure(Generic[Seen]):
         Raises:
             ValueError: the figure does not apply; so do the three below.
         """
-        return self.paint(analysis, self._seen(analysis))
+        drawn = literal(analysis)
+        return self.paint(drawn, self._seen(drawn))
 
     def caption(self, analysis: Analysis) -> str:
         """What is seen and what follows from it."""
@@ -83,6 +85,21 @@ class Figure(Generic[Seen]):
     def alt(self, analysis: Analysis) -> str:
         """The alternative text of the picture."""
         return (self.tell or self.say)(analysis, self._seen(analysis))
+
+
+def literal(value: Any) -> Any:
+    """A record whose texts are drawn as they are: a dollar begins no formula, a control character is a space."""
+    if isinstance(value, str):
+        return "".join(c if c.isprintable() else " " for c in value).replace("$", r"\$")
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.replace(
+            value, **{f.name: literal(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        )
+    if isinstance(value, dict):
+        return {k: literal(v) for k, v in value.items()}
+    if isinstance(value, tuple | list):
+        return value if value and isinstance(value[0], float) else type(value)(literal(v) for v in value)
+    return value
 
 
 def rounding(analysis: Analysis) -> float:

@@ -12,6 +12,7 @@ from stability.errors import BadInput
 from stability.report import words
 from stability.report.render import environment
 from stability.results import Analysis
+from stability.schema import LONGEST
 from stability.storage import write
 
 PICTURES = ("spectrum", "sectors", "frequencies", "lowest")
@@ -30,6 +31,21 @@ class Entry:
     tone: str = ""
 
 
+def read(file: Path) -> Analysis:
+    """The analysis in a spectrum.json, whoever wrote it.
+
+    Raises:
+        BadInput: it is no sound one.
+    """
+    try:
+        if (size := file.stat().st_size) > LONGEST:
+            raise BadInput(f"{size:,} bytes are more than any result has ({LONGEST:,} at most)")
+        return Analysis.read(file.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise BadInput(f"{str(file)!r} cannot be read ({reason}); run stability.spectrum again") from error
+
+
 def entry(folder: Path, sources: Path) -> Entry | None:
     """What a folder shows: an analysis by its headline, any other by the first line of the module that made it.
 
@@ -39,7 +55,7 @@ def entry(folder: Path, sources: Path) -> Entry | None:
     """
     link = next((name for name in PAGES if (folder / name).is_file()), None)
     if (folder / "spectrum.json").is_file():
-        a = Analysis.from_json((folder / "spectrum.json").read_text())
+        a = read(folder / "spectrum.json")
         kind = words.kind(a.point) if a.point else "no point"
         picture = next((f"{p}.png" for p in PICTURES if (folder / f"{p}.png").is_file()), None)
         verdict = f": {words.plain(words.tone(a))}" if a.verdict else ""
@@ -86,6 +102,11 @@ def write_gallery(root: Path, sources: Path | None = None) -> Path:
     return write(root / "index.html", page)
 
 
+def _inline(text: str) -> str:
+    """Text on one line in which Markdown finds no markup, link or tag."""
+    return re.sub(r"[\\`*<>\[\]]", r"\\\g<0>", " ".join(text.split()))
+
+
 def markdown(found: list[Entry]) -> str:
     """The gallery as a page that GitHub shows."""
     lines = [
@@ -95,8 +116,9 @@ def markdown(found: list[Entry]) -> str:
         "",
     ]
     for e in found:
-        lines += [f"## [{e.title}]({e.folder}/{e.link})", ""]
-        lines += [e.sentence.replace("*", r"\*"), ""] if e.sentence else []
+        title = _inline(e.title)
+        lines += [f"## [{title}]({e.folder}/{e.link})", ""]
+        lines += [_inline(e.sentence), ""] if e.sentence else []
         if e.picture:
-            lines += [f"[![{e.title}]({e.folder}/{e.picture})]({e.folder}/{e.link})", ""]
+            lines += [f"[![{title}]({e.folder}/{e.picture})]({e.folder}/{e.link})", ""]
     return "\n".join(lines)

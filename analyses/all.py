@@ -12,10 +12,11 @@ folder for each size), and this is all that it needs to do to appear:
                   …}                                                 every number in the pictures, however it likes
     *.png        the figures
 
-``section`` is ``asdict(shared.Section(…))``: plain texts, made by a pure function section(rows) -> Section from the
-numbers beside them, so that text and numbers cannot drift apart. A blank line (\n\n) starts a paragraph. ``finding``
-is one sentence with the number that decides, for the list at the top of the page; without it the first sentence of
-``means`` serves. ``shared.finish`` writes all of it for modules that keep ``shared.Rows``, else ``shared.publish``.
+``section`` is ``asdict(Section(…))``, Section of analyses.lab.publish: plain texts, made by a pure function
+section(rows) -> Section from the numbers beside them, so that text and numbers cannot drift apart. A blank line (\n\n)
+starts a paragraph. ``finding`` is one sentence with the number that decides, for the list at the top of the page;
+without it the first sentence of ``means`` serves. ``finish`` of analyses.lab.publish writes all of it for modules that
+keep Rows, else ``publish`` there.
 The page puts A_{E⊥}, R^aug and λ_min in order typographically, numbers figures and tables, and says what is missing:
 a module without results, and results without words, with the command that makes them.
 """
@@ -34,7 +35,8 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from analyses.shared import Section, command
+from analyses.lab.command import command
+from analyses.lab.publish import Section
 from stability import report
 from stability.errors import BadInput
 from stability.report.render import pretty
@@ -194,6 +196,7 @@ def page(results: Sequence[Result]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    """Gather, write one page, say what is missing."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--reports", type=Path, default=Path("reports"), help="where the analyses left their results")
     parser.add_argument("--out", type=Path, default=Path("reports/all"))

@@ -14,6 +14,7 @@ from analyses.lab.drift.walks import follow
 from analyses.paper.figure1 import __main__ as command
 from analyses.paper.figure1 import curves, runs, words
 from stability.curvature import assemble, augmented_hessian_from_data, transverse
+from stability.data import graphs, published_graphs
 from stability.storage import Checkpoint
 from stability.training import descend, exact_augmentation
 
@@ -159,3 +160,16 @@ def test_at_the_papers_size_words_tell_what_runs_cost_plain_and_fast_and_show_ru
     assert f"take {hours:.1f} hours of one core with NEAR" in first["section"]["measured"]
     command.main([*arguments, "--runs", "5", "--show"])
     assert stored(tmp_path)["section"] == first["section"] and len(stored(tmp_path)["rows"]) == len(rows)
+
+
+def test_other_data_are_refused_in_the_same_folder(tmp_path, capsys):
+    for seed in (0, 1):
+        data = graphs(5, 12, seed, 0.7, 0.2)
+        arrays = {"adjacency": data.inputs.reshape(12, 5, 5), "label": data.targets}
+        np.savez(tmp_path / f"{seed}.npz", **arrays)
+    arguments = ["--task", "perm", "--strategy", "EQUI", "--runs", "1", "--epochs", "2", "--out", str(tmp_path / "out")]
+    command.main([*arguments, "--data-dir", str(tmp_path / "0.npz")])
+    assert stored(tmp_path / "out")["options"]["data"] == [f"perm {published_graphs(tmp_path / '0.npz').digest}"]
+    for other in (["--data-dir", str(tmp_path / "1.npz")], []):
+        assert lab_command.command(command.main, [*arguments, *other]) == 2
+        assert "other options" in capsys.readouterr().err

@@ -28,7 +28,7 @@ from analyses.lab.publish import finish
 from analyses.lab.rows import Rows
 from analyses.paper.figure1.curves import curves
 from analyses.paper.figure1.picture import draw
-from analyses.paper.figure1.runs import PAPER, STRATEGIES, TASKS, estimate, key, one_run
+from analyses.paper.figure1.runs import PAPER, STRATEGIES, TASKS, data_of, estimate, key, one_run
 from analyses.paper.figure1.words import section, table_of
 from analyses.paper.protocol import PASSES, STEP
 from stability.cluster import pool
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run what is missing, draw, print the means."""
     options = parse(arguments)
     folder = prepare_folder(options.out)
-    rows = Rows(folder / "figure1.json", key(options))
+    rows = Rows(folder / "figure1.json", key(options) | data_of(options))
     jobs = [
         (task, name, run)
         for run in range(0 if options.show else options.runs)

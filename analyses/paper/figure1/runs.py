@@ -89,7 +89,8 @@ def one_run(task: str, name: str, run: int, options: argparse.Namespace) -> dict
     elif name == "COST":
         row["plain_seconds"] = options.epochs * epoch_seconds(task, "AUG", options)[1]
     elif options.size == "paper" or name == "NEAR":
-        keep = Checkpoint(prepare_folder(options.out / "state"), key(options), resume=True)
+        where = {} if options.data_dir is None else {"data_dir": str(options.data_dir.resolve())}
+        keep = Checkpoint(prepare_folder(options.out / "state"), key(options) | where, resume=True)
         walk = walk_of(task, name, run, options.passes, options)
         row["travelled"], row["off_equivariance"] = follow(walk, options.epochs, run, f"{task}-{name}-{run}", keep)
         row["method"] = walk.method + (", gradients in float32" if options.size == "paper" else "")
@@ -117,8 +118,16 @@ def curvature(problem: Problem, at: Tensor) -> dict[str, float]:
 
 
 def key(options: argparse.Namespace) -> dict[str, object]:
-    """What results depend on."""
+    """What a run depends on, its data apart."""
     return {k: getattr(options, k) for k in ("size", "epochs", "passes", "step", "samples")}
+
+
+def data_of(options: argparse.Namespace) -> dict[str, object]:
+    """Which data were given with ``--data-dir``, task by task, so that no folder mixes two; nothing without it."""
+    if options.data_dir is None:
+        return {}
+    problems = {task: problem_of(task, options.size, options.samples, options.data_dir) for task in options.task}
+    return {"data": [f"{task} {dict(problem.facts)['digest']}" for task, problem in problems.items()]}
 
 
 def epoch_seconds(task: str, name: str, options: argparse.Namespace) -> tuple[float, float]:

@@ -10,6 +10,9 @@ sampler  as executed, the published rotation drew 0° with probability .4 and 18
          an average keeps all that 180° fixes, and E is not invariant under it
 norm     as executed, the published norm was √Σ_k‖A_{k,⊥}‖⁴, the layers' norms squared once too often
 
+The data are a fifth: as published they differ from what is described, and analyses.replays.published_data goes from
+them to ours one change at a time. Here they are ours.
+
 Under a sampler m the mean step is M∇R with M = Σ_g m(g)ρ̄(g). On E⊥ of C_4 that is the factor 1 where 180° acts
 as +1 (q = 2) and m(0°) − m(180°) = −.2 where it acts as −1 (q = 1), so the gradient's split over both predicts AUG/NOM.
 """

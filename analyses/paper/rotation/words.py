@@ -49,7 +49,8 @@ def section(found: Sequence[Setting], size: str) -> Section:
     if faulty:
         means.append(
             "The published picture, AUG close to NOM and both far below ‖A − A⁰‖, comes out of the published sampler "
-            "and the published norm together."
+            "and the published norm together. The data are ours here; what the published ones, which have faults of "
+            "their own, change is measured in the section on the paper's own data."
         )
     return Section(
         f"Why rotations looked different, {size} size",

@@ -2,8 +2,8 @@ r"""Every result of the analyses, gathered into one page that reads like the res
 
     python -m analyses.all [--reports reports] [--out reports/all]
 
-Nothing is computed here. A module analyses/NAME.py leaves its results in reports/NAME/ (or reports/NAME-SUFFIX/, one
-folder for each size), and this is all that it needs to do to appear:
+Nothing is computed here. ``python -m analyses.NAME`` leaves its results in reports/NAME/ (or reports/NAME-SUFFIX/, one
+folder for each size; dots in NAME are folders too), and this is all that it needs to do to appear:
 
     NAME.json    {"section": {"title", "expected", "measured", "means", "finding"},
                   "figures": [{"file", "caption"}],                  optional; else NAME.png without a caption
@@ -12,10 +12,11 @@ folder for each size), and this is all that it needs to do to appear:
                   …}                                                 every number in the pictures, however it likes
     *.png        the figures
 
-``section`` is ``asdict(shared.Section(…))``: plain texts, made by a pure function section(rows) -> Section from the
-numbers beside them, so that text and numbers cannot drift apart. A blank line (\n\n) starts a paragraph. ``finding``
-is one sentence with the number that decides, for the list at the top of the page; without it the first sentence of
-``means`` serves. ``shared.finish`` writes all of it for modules that keep ``shared.Rows``, else ``shared.publish``.
+``section`` is ``asdict(Section(…))``, Section of analyses.lab.publish: plain texts, made by a pure function
+section(rows) -> Section from the numbers beside them, so that text and numbers cannot drift apart. A blank line (\n\n)
+starts a paragraph. ``finding`` is one sentence with the number that decides, for the list at the top of the page;
+without it the first sentence of ``means`` serves. ``finish`` of analyses.lab.publish writes all of it for modules that
+keep Rows, else ``publish`` there.
 The page puts A_{E⊥}, R^aug and λ_min in order typographically, numbers figures and tables, and says what is missing:
 a module without results, and results without words, with the command that makes them.
 """
@@ -34,7 +35,8 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from analyses.shared import Section, command
+from analyses.lab.command import command
+from analyses.lab.publish import Section
 from stability import report
 from stability.errors import BadInput
 from stability.report.render import pretty
@@ -52,6 +54,7 @@ CHAPTERS = (
     "augmentation",
     "stability_map",
     "restricted",
+    "replays.published_data",
 )
 SIZES = ("small", "medium", "paper")
 # Longer tables are folded away.
@@ -86,6 +89,11 @@ class Result:
     problem: str = ""
 
     @property
+    def file(self) -> str:
+        """Its numbers, relative to the reports."""
+        return f"{self.folder}/{self.name.rpartition('.')[2]}.json"
+
+    @property
     def title(self) -> str:
         """The section's, with the folder's suffix where one analysis has several folders."""
         return self.section.title if self.section else f"analyses.{self.name}"
@@ -102,10 +110,12 @@ def gather(reports: Path) -> list[Result]:
     """All results found, chapter by chapter; a chapter without results is there too and says so."""
     found: list[Result] = []
     for name in CHAPTERS:
-        folders = [p for p in reports.glob(f"{name}*") if p.name == name or p.name.startswith(f"{name}-")]
-        results = [read(name, folder) for folder in sorted(folders, key=_rank) if (folder / f"{name}.json").is_file()]
+        *rooms, last = name.split(".")
+        room = reports.joinpath(*rooms)
+        folders = [p for p in room.glob(f"{last}*") if p.name == last or p.name.startswith(f"{last}-")]
+        results = [read(name, folder) for folder in sorted(folders, key=_rank) if (folder / f"{last}.json").is_file()]
         missing = f"There are no results yet; `python -m analyses.{name}` makes them."
-        found += results or [Result(name, name, None, problem=missing)]
+        found += results or [Result(name, "/".join((*rooms, last)), None, problem=missing)]
     return found
 
 
@@ -117,24 +127,25 @@ def _rank(folder: Path) -> tuple[int, str]:
 
 def read(name: str, folder: Path) -> Result:
     """What one folder holds. Results that cannot be read, or have no words, are reported and not skipped."""
-    default = {"file": f"{name}.png", "caption": ""}
-    again = f"`python -m analyses.{name} --out {folder.parent.name}/{folder.name}`"
+    *rooms, last = name.split(".")
+    default, place = {"file": f"{last}.png", "caption": ""}, "/".join((*rooms, folder.name))
+    again = f"`python -m analyses.{name} --out {folder.parents[len(rooms)].name}/{place}`"
     try:
-        stored = json.loads((folder / f"{name}.json").read_text())
+        stored = json.loads((folder / f"{last}.json").read_text())
         if "section" not in stored and stored.get("rows"):
             why = f"{len(stored['rows'])} rows are there, but no words yet: {again} finishes the run."
-            return Result(name, folder.name, None, _pictures(folder, [default]), problem=why)
+            return Result(name, place, None, _pictures(folder, [default]), problem=why)
         section = Section(**stored["section"])
         figures = stored.get("figures") or [default]
         tables = tuple(stored.get("tables", ()))
         options = stored.get("options", {})
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        why = f"{name}.json has no section that can be read ({type(error).__name__}: {error}); run {again} once more."
-        return Result(name, folder.name, None, _pictures(folder, [default]), problem=why)
+        why = f"{last}.json has no section that can be read ({type(error).__name__}: {error}); run {again} once more."
+        return Result(name, place, None, _pictures(folder, [default]), problem=why)
     pictures = _pictures(folder, figures)
     gone = [f["file"] for f in figures if not (folder / f["file"]).is_file()]
     problem = f"{', '.join(gone)} is missing; {again} draws it." if gone else ""
-    return Result(name, folder.name, section, pictures, tables, setting(options), problem)
+    return Result(name, place, section, pictures, tables, setting(options), problem)
 
 
 def _pictures(folder: Path, figures: Sequence[dict]) -> tuple[Picture, ...]:
@@ -194,6 +205,7 @@ def page(results: Sequence[Result]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    """Gather, write one page, say what is missing."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--reports", type=Path, default=Path("reports"), help="where the analyses left their results")
     parser.add_argument("--out", type=Path, default=Path("reports/all"))

@@ -76,7 +76,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--eigenvalues", type=int, default=10, help="distinct eigenvalues reported at each end")
     p.add_argument("--sectors", default="all", help="all, none, or names of irreps such as '(4,1),(3,2)' or 'q=(0,1)'")
     p.add_argument("--samples", type=int, help="training samples")
-    p.add_argument("--data-dir", type=Path, help="folder with the original MNIST IDX files")
+    p.add_argument("--data-dir", type=Path, help="trans: the MNIST IDX files; perm, rot: the published data")
     p.add_argument("--memory-gb", type=float, help="memory the run may use; by default 80 %% of what is free")
     p.add_argument("--workers", type=int, help="spread points and sectors over so many processes of this machine")
     p.add_argument("--scheduler", metavar="ADDRESS", help="spread them over the workers of a Dask scheduler")

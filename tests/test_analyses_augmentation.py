@@ -13,7 +13,8 @@ from brute import augmented_risk, risk
 from problems import REPRESENTATIONS, classification, point_of_e, regression
 from torch.func import grad, hessian
 
-from analyses import augmentation
+from analyses.studies.augmentation import __main__ as command
+from analyses.studies.augmentation import laws, measure, sampling, words
 from stability.problem import Problem, Samples
 
 BATCH = 6  # of 12 samples: two mini-batches
@@ -50,36 +51,36 @@ def mean_over_all_draws(derivatives: torch.Tensor, elements: int) -> float:
     return total / number
 
 
-@pytest.mark.parametrize("mode", augmentation.MODES)
+@pytest.mark.parametrize("mode", measure.MODES)
 @pytest.mark.parametrize("name", REPRESENTATIONS)
 def test_the_law_of_gradients_is_the_mean_over_all_draws(name, mode):
     for make in (classification, regression):
         problem = make(name, weight_decay=1e-2)
         at = point_of_e(problem)
         expected = mean_over_all_draws(moved_derivatives(problem, at, mode, grad), 1)
-        assert augmentation.gradient_law(problem, at, mode, BATCH) == pytest.approx(expected, rel=1e-10)
+        assert laws.gradient_law(problem, at, mode, BATCH) == pytest.approx(expected, rel=1e-10)
 
 
-@pytest.mark.parametrize("mode", augmentation.MODES)
+@pytest.mark.parametrize("mode", measure.MODES)
 @pytest.mark.parametrize("name", ["C_5", "S_3 on pairs"])
 def test_the_laws_fall_like_one_over_k(name, mode):
     problem = classification(name)
     at = point_of_e(problem)
     derivatives = moved_derivatives(problem, at, mode, grad)
-    law = augmentation.gradient_law(problem, at, mode, BATCH)
+    law = laws.gradient_law(problem, at, mode, BATCH)
     assert mean_over_all_draws(derivatives, 2) == pytest.approx(law / 2, rel=1e-10)
 
 
-@pytest.mark.parametrize("mode", augmentation.MODES)
+@pytest.mark.parametrize("mode", measure.MODES)
 @pytest.mark.parametrize("name", ["C_5", "Q_8", "S_3 on pairs", "D_4"])
 def test_the_law_of_hessians_is_the_mean_over_all_draws(name, mode):
     problem = regression(name)
     at = point_of_e(problem)
     derivatives = moved_derivatives(problem, at, mode, hessian)
     expected = mean_over_all_draws(derivatives, 1)
-    assert augmentation.hessian_law(problem, at, mode, BATCH) == pytest.approx(expected, rel=1e-10)
+    assert laws.hessian_law(problem, at, mode, BATCH) == pytest.approx(expected, rel=1e-10)
     # and distances of given draws follow from inner products of moved data
-    products = augmentation.gram(problem, at, mode, BATCH)
+    products = sampling.gram(problem, at, mode, BATCH)
     away = (derivatives - derivatives.mean(1, keepdim=True)).flatten(2)
     assert np.allclose(products, torch.einsum("bgi,chi->bgch", away, away).numpy(), atol=1e-12 * products.max())
 
@@ -92,34 +93,32 @@ def test_batches_that_cancel_make_one_g_a_mini_batch_the_noisier_one_and_batches
         dataclasses.replace(problem, samples=Samples(doubled.x, doubled.y, doubled.weight * torch.tensor(signs)))
         for signs in ([1.0] * 2 * BATCH, [1.0] * BATCH + [-1.0] * BATCH)
     )
-    one_pass, mini = (augmentation.gradient_law(alike, at, mode, BATCH) for mode in augmentation.MODES)
+    one_pass, mini = (laws.gradient_law(alike, at, mode, BATCH) for mode in measure.MODES)
     assert one_pass == pytest.approx(2 * mini, rel=1e-12)
-    one_pass, mini = (augmentation.gradient_law(minus, at, mode, BATCH) for mode in augmentation.MODES)
+    one_pass, mini = (laws.gradient_law(minus, at, mode, BATCH) for mode in measure.MODES)
     assert one_pass < 1e-28 < mini
 
 
 def test_shares_of_draws_sum_to_one_and_have_the_haar_mean():
-    share = augmentation.draw_shares(5, 3, 8, 4000, np.random.default_rng(0))
+    share = sampling.draw_shares(5, 3, 8, 4000, np.random.default_rng(0))
     assert np.allclose(share.sum(2), 1)
     assert abs(share.mean(0) - 1 / 5).max() < 0.01
 
 
-@pytest.mark.parametrize("mode", augmentation.MODES)
+@pytest.mark.parametrize("mode", measure.MODES)
 def test_the_training_core_and_sampled_inner_products_agree_with_the_laws_within_sampling_error(mode):
     problem = classification("D_4")
     at = point_of_e(problem)
-    found, inside = augmentation.gradient_distances(problem, at, 3, mode, BATCH, 200, 0)
-    law = augmentation.gradient_law(problem, at, mode, BATCH) / 3
+    found, inside = sampling.gradient_distances(problem, at, 3, mode, BATCH, 200, 0)
+    law = laws.gradient_law(problem, at, mode, BATCH) / 3
     assert abs(found.mean() - law) < 4 * found.std() / np.sqrt(200)
     assert inside < 1e-12  # the noise is in E⊥
-    found = augmentation.squared_distances(
-        augmentation.gram(problem, at, mode, BATCH), 3, 2000, np.random.default_rng(0)
-    )
-    law = augmentation.hessian_law(problem, at, mode, BATCH) / 3
+    found = sampling.squared_distances(sampling.gram(problem, at, mode, BATCH), 3, 2000, np.random.default_rng(0))
+    law = laws.hessian_law(problem, at, mode, BATCH) / 3
     assert abs(found.mean() - law) < 4 * found.std() / np.sqrt(2000)
 
 
-@pytest.mark.parametrize("mode", augmentation.MODES)
+@pytest.mark.parametrize("mode", measure.MODES)
 def test_the_law_of_the_drift_is_the_mean_over_all_runs_to_first_order(mode):
     problem, step = classification("C_5", weight_decay=1e-2), 0.005
     at, elements = point_of_e(problem), list(problem.group.elements())
@@ -138,27 +137,24 @@ def test_the_law_of_the_drift_is_the_mean_over_all_runs_to_first_order(mode):
             two = one - step * (sum(second[b, g] for b, g in enumerate(again)) + problem.weight_decay * one)
             off += float(problem.space.transverse_part(two).square().sum())
             number += 1
-    law = augmentation.drift_law(problem, at, step, 2, mode, BATCH)
+    law = laws.drift_law(problem, at, step, 2, mode, BATCH)
     exact = off / number
     # Without the curvature the second step would add as much as the first.
-    u = [
-        augmentation.spread(problem, a, mode, BATCH)
-        for a in (at, at - step * grad(lambda a: augmented_risk(problem, a))(at))
-    ]
+    u = [laws.spread(problem, a, mode, BATCH) for a in (at, at - step * grad(lambda a: augmented_risk(problem, a))(at))]
     flat = step**2 * float(sum(x.square().sum() for x in u))
     assert law[1] == pytest.approx(step**2 * float(u[0].square().sum()), rel=1e-12)
     assert abs(law[2] / exact - 1) < 0.1 * abs(flat / exact - 1)
     assert abs(law[2] / exact - 1) < 1e-3
 
 
-@pytest.mark.parametrize("mode", augmentation.MODES)
+@pytest.mark.parametrize("mode", measure.MODES)
 def test_expansions_of_every_draw_follow_sampled_descent_to_their_order_in_the_step(mode):
     problem = classification("D_4", weight_decay=1e-2)
     at = point_of_e(problem)
     for order in range(3):
         gaps = [
-            augmentation.expanded_drifts(problem, at, step, 5, mode, BATCH, 3, order)
-            - augmentation.drifts(problem, at, step, 5, 1, mode, BATCH, 3)[:, -1]
+            sampling.expanded_drifts(problem, at, step, 5, mode, BATCH, 3, order)
+            - sampling.drifts(problem, at, step, 5, 1, mode, BATCH, 3)[:, -1]
             for step in (2e-3, 1e-3)
         ]
         assert gaps[0] / gaps[1] == pytest.approx(2.0 ** (3 + order), rel=0.2)
@@ -167,7 +163,7 @@ def test_expansions_of_every_draw_follow_sampled_descent_to_their_order_in_the_s
 def test_a_control_of_known_mean_takes_out_what_it_shares_and_nothing_else():
     rng = np.random.default_rng(0)
     control, own = rng.standard_normal((2, 4000))
-    found = augmentation.controlled(3 + 2 * control + 0.1 * own, control, 0.0)
+    found = sampling.controlled(3 + 2 * control + 0.1 * own, control, 0.0)
     assert found.mean() == pytest.approx(3, abs=0.01)
     assert found.std() == pytest.approx(0.1, rel=0.05)
 
@@ -188,14 +184,14 @@ def test_words_tell_an_excess_that_vanishes_with_the_step_from_one_that_stays():
         ]
         return {"part": "feedback", "label": "x", "mode": "pass", "elements": 1, "runs": 9, "steps": steps}
 
-    said = augmentation.section([row(1.4, 1.1, 1.025)]).measured
+    said = words.section([row(1.4, 1.1, 1.025)]).measured
     assert "40% (one g a pass) falls like τ^2.0" in said
     assert (
         "to first order leave +30.0% at the longest step, +1.9% at the shortest and to second order leave -2.0%" in said
     )
-    assert "does not vanish" in augmentation.section([row(1.4, 1.4, 1.4)]).measured
-    assert "No excess" in augmentation.section([row(1.02, 1.0, 1.0)]).measured
-    assert augmentation.tables([row(1.4, 1.1)])[3]["rows"][1][3] == pytest.approx(1.1)
+    assert "does not vanish" in words.section([row(1.4, 1.4, 1.4)]).measured
+    assert "No excess" in words.section([row(1.02, 1.0, 1.0)]).measured
+    assert words.tables([row(1.4, 1.1)])[3]["rows"][1][3] == pytest.approx(1.1)
 
 
 def test_the_mean_of_lambda_min_rises_to_its_limit_and_lies_below_the_bound_of_the_limits_eigenspace():
@@ -213,25 +209,25 @@ def test_the_mean_of_lambda_min_rises_to_its_limit_and_lies_below_the_bound_of_t
     assert exact[0] < exact[1] < float(limit[0])
     rng = np.random.default_rng(0)
     for elements, expected in zip((1, 2), exact, strict=True):
-        values, bounds = augmentation.lowest(hessians, elements, 400, rng, vectors[:, :1])
+        values, bounds = sampling.lowest(hessians, elements, 400, rng, vectors[:, :1])
         assert abs(values.mean() - expected) < 4 * values.std() / 20
         assert (values <= bounds + 1e-12).all()
 
 
 def test_the_command_writes_its_laws_and_takes_up_where_it_stopped(tmp_path, monkeypatch):
-    monkeypatch.setattr(augmentation, "LOWEST_COUNTS", (1, 64, 256))
-    monkeypatch.setitem(augmentation.ROWS, "lowest", (augmentation.lowest_row, (1, 64, 256)))
-    monkeypatch.setitem(augmentation.DRAWS, "lowest", 20)
+    monkeypatch.setattr(measure, "LOWEST_COUNTS", (1, 64, 256))
+    monkeypatch.setitem(measure.ROWS, "lowest", (measure.lowest_row, (1, 64, 256)))
+    monkeypatch.setitem(measure.DRAWS, "lowest", 20)
     arguments = ["--parts", "lowest", "--tasks", "tiny", "--out", str(tmp_path)]
-    augmentation.main(arguments)
+    command.main(arguments)
     stored = json.loads((tmp_path / "augmentation.json").read_text())
     assert [(r["mode"], r["elements"]) for r in stored["rows"]] == [
-        (m, k) for m in sorted(augmentation.MODES) for k in (1, 64, 256)
+        (m, k) for m in sorted(measure.MODES) for k in (1, 64, 256)
     ]
     assert "rising in 2 of 2 steps" in stored["section"]["measured"]
     assert all(r["measured"] <= r["bound"] <= r["law"] + 1e-12 for r in stored["rows"])
     one_pass = next(r for r in stored["rows"] if (r["mode"], r["elements"]) == ("pass", 1))
     assert one_pass["most"] - one_pass["least"] < 1e-10  # whatever g is drawn
     before = (tmp_path / "augmentation.json").read_bytes()
-    augmentation.main(arguments)
+    command.main(arguments)
     assert (tmp_path / "augmentation.json").read_bytes() == before

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from brute import dim_hom
 
-from analyses import dimensions
+from analyses.paper import dimensions
 from stability.tasks import TaskOptions, load
 
 

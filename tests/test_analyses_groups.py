@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from analyses import groups
+from analyses.paper import groups
 
 
 @pytest.fixture(scope="module")

@@ -6,13 +6,16 @@ import json
 
 import pytest
 
-from analyses import penalty, shared
+from analyses.lab import cases, command
+from analyses.lab import ground as lab_ground
+from analyses.lab import rows as lab_rows
+from analyses.studies import penalty
 from stability.errors import BadInput
 
 
 @pytest.fixture(scope="module")
-def unstable() -> shared.Ground:
-    return shared.Case("counterexample").ground()
+def unstable() -> lab_ground.Ground:
+    return cases.Case("counterexample").ground()
 
 
 @pytest.mark.parametrize("factor", [0.5, 0.9, 1.1, 2.0])
@@ -25,7 +28,7 @@ def test_the_counterexample_follows_its_rate_known_by_hand(unstable, factor):
 
 
 def test_an_unstable_point_of_graphs_is_lost_below_and_held_above():
-    ground = shared.Case("perm", 1, 40, 1e-2).ground()
+    ground = cases.Case("perm", 1, 40, 1e-2).ground()
     slow, fast = (penalty.measure(ground, f, duration=0.05) for f in (0.9, 1.1))
     assert slow["rate_measured"] > 0 > fast["rate_measured"]
     assert max(map(penalty.relative_error, (slow, fast))) < 1e-2
@@ -33,7 +36,7 @@ def test_an_unstable_point_of_graphs_is_lost_below_and_held_above():
 
 def test_a_stable_point_has_no_critical_penalty():
     with pytest.raises(BadInput, match="needs an unstable point"):
-        penalty.measure(shared.Case("counterexample-twin").ground(), 1.1, 1.0)
+        penalty.measure(cases.Case("counterexample-twin").ground(), 1.1, 1.0)
 
 
 def test_the_command_writes_every_number_of_its_picture_and_takes_up_where_it_stopped(tmp_path):
@@ -66,16 +69,16 @@ def test_words_say_so_when_the_sign_does_not_turn():
     [(["--tasks", "digits"], "--tasks digits"), (["--factors", "-1"], "--factors")],
 )
 def test_bad_options_end_with_one_line_and_status_2(tmp_path, capsys, arguments, message):
-    assert shared.command(penalty.main, [*arguments, "--out", str(tmp_path / "out")]) == 2
+    assert command.command(penalty.main, [*arguments, "--out", str(tmp_path / "out")]) == 2
     said = capsys.readouterr().err
     assert message in said
     assert said.count("\n") == 1
 
 
 def test_results_of_other_options_are_refused(tmp_path):
-    shared.Rows(tmp_path / "a.json", {"factors": [1.0]}).add({"x": 1})
+    lab_rows.Rows(tmp_path / "a.json", {"factors": [1.0]}).add({"x": 1})
     with pytest.raises(BadInput, match="other options"):
-        shared.Rows(tmp_path / "a.json", {"factors": [2.0]})
+        lab_rows.Rows(tmp_path / "a.json", {"factors": [2.0]})
     (tmp_path / "b.json").write_text("[]")
     with pytest.raises(BadInput, match="no result"):
-        shared.Rows(tmp_path / "b.json", {})
+        lab_rows.Rows(tmp_path / "b.json", {})

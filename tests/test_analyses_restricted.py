@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from analyses import restricted
-from analyses.restricted import Size, admit, build, compute, coordinates, draw, section, start
-from analyses.shared import Rows
-from stability.restricted import compatibility
+from analyses.lab.rows import Rows
+from analyses.studies.restricted import measure, networks, picture
+from analyses.studies.restricted.measure import compute
+from analyses.studies.restricted.networks import Size, admit, build, coordinates, start
+from analyses.studies.restricted.picture import draw
+from analyses.studies.restricted.words import section
+from stability.restricted import compatibility, restricted_augmented
 
 TINY = Size(side=8, channels=(2, 2, 2), samples=6, steps=3, krylov=8, seeds=1)
 
@@ -24,7 +27,7 @@ def rows(tmp_path_factory):
 
 
 def test_only_the_cross_in_orthonormal_coordinates_keeps_E(rows):
-    off = {(r["support"], r["coordinates"]): r["off_equivariance"] for r in restricted.runs(rows.rows)}
+    off = {(r["support"], r["coordinates"]): r["off_equivariance"] for r in picture.runs(rows.rows)}
     assert all(values[0] < 1e-13 for values in off.values())
     kept = {key for key, values in off.items() if values[-1] < 1e-12}
     assert kept == {("cross", "orthonormal")}
@@ -33,16 +36,16 @@ def test_only_the_cross_in_orthonormal_coordinates_keeps_E(rows):
 
 def test_spectra_of_both_supports_are_those_of_dense_blocks(rows):
     problem = build(TINY)
-    for which in restricted.SUPPORTS:
+    for which in networks.SUPPORTS:
         admissible = admit(problem, which)
         c = start(problem, admissible, 0)
-        operator = restricted.restricted_augmented(problem, admissible, c)
+        operator = restricted_augmented(problem, admissible, c)
         dense = operator(torch.eye(admissible.dim, dtype=torch.float64))
         e = admissible.equivariant_part(torch.eye(admissible.dim, dtype=torch.float64))
         values, vectors = torch.linalg.eigh(e)
         for block, basis in (("E", vectors[:, values > 0.5]), ("E_perp", vectors[:, values < 0.5])):
             exact = torch.linalg.eigvalsh(basis.mT @ dense @ basis)
-            found = [r for r in restricted.spectra(rows.rows) if (r["support"], r["where"]) == (which, "start")]
+            found = [r for r in picture.spectra(rows.rows) if (r["support"], r["where"]) == (which, "start")]
             found = [r for r in found if r["block"] == block]
             assert sum(r["dim"] for r in found) == len(exact)
             low = min(found, key=lambda r: r["lowest"])
@@ -51,15 +54,15 @@ def test_spectra_of_both_supports_are_those_of_dense_blocks(rows):
 
 
 def test_a_second_call_computes_nothing_and_other_options_are_refused(rows, monkeypatch):
-    monkeypatch.setattr(restricted, "follow", lambda *a, **k: pytest.fail("computed again"))
-    monkeypatch.setattr(restricted, "ends", lambda *a, **k: pytest.fail("computed again"))
+    monkeypatch.setattr(measure, "follow", lambda *a, **k: pytest.fail("computed again"))
+    monkeypatch.setattr(measure, "ends", lambda *a, **k: pytest.fail("computed again"))
     compute(Rows(rows.file, vars(TINY)), TINY)
     assert json.loads(rows.file.read_text())["rows"] == rows.rows
 
 
 def test_starts_lie_on_E_and_rows_have_norm_one():
     problem = build(TINY)
-    for which in restricted.SUPPORTS:
+    for which in networks.SUPPORTS:
         admissible = admit(problem, which)
         c = start(problem, admissible, 2)
         torch.testing.assert_close(admissible.equivariant_part(c), c, atol=1e-13, rtol=0)
@@ -72,7 +75,7 @@ def test_starts_lie_on_E_and_rows_have_norm_one():
 
 def test_both_kinds_of_coordinates_span_the_same_kernels():
     problem = build(TINY)
-    for which in restricted.SUPPORTS:
+    for which in networks.SUPPORTS:
         plain = coordinates(problem, which, "orthonormal", 0).admissible
         mixed = coordinates(problem, which, "not orthonormal", 0).admissible
         v = torch.randn(problem.space.dim, generator=torch.Generator().manual_seed(0), dtype=torch.float64)

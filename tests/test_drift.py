@@ -12,15 +12,10 @@ from brute import bad
 from torch import Tensor
 from torch.func import grad, hessian
 
-from stability import drift, training
-from stability.drift import (
-    Coordinates,
-    Displaced,
-    NearE,
-    feedback,
-    follow,
-    gradient_statistics,
-)
+from analyses.lab.drift import walks
+from analyses.lab.drift.signals import gradient_statistics
+from analyses.lab.drift.walks import Coordinates, Displaced, NearE, Walk, feedback, follow
+from stability import training
 from stability.problem import Problem, Samples, single
 from stability.storage import Checkpoint
 from stability.tasks import TaskOptions, load
@@ -159,7 +154,7 @@ def test_single_precision_does_not_round_small_steps_away():
 def test_a_run_that_was_stopped_goes_on_to_the_same_curve_bit_for_bit(kind, tmp_path, monkeypatch):
     case = case_of("S_4" if kind == "near, gathered" else "Z_3²")
 
-    def make() -> drift.Walk:
+    def make() -> Walk:
         theta = case.initial(1)
         if kind.startswith("near"):
             return NearE(case, theta, 0.05, 2, 5)
@@ -170,7 +165,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_curve_bit_for_bit(kind, tmp_
     whole = follow(make(), 6, 1, "run", NOTHING)
     (tmp_path / "state").mkdir()
     keep = Checkpoint(tmp_path / "state", {"a": 1}, resume=True)
-    monkeypatch.setattr(drift, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(walks, "SAVE_EVERY", 0.0)
     stopped, advance = make(), type(make()).advance
 
     def fail(self, seed, epoch):

@@ -13,6 +13,7 @@ import torch
 
 import stability
 from analyses.examples import deep_linear, student_teacher
+from analyses.examples.deep_linear.__main__ import main
 from stability import sectors
 from stability.curvature import assemble, nominal_hessian
 from stability.errors import BadInput
@@ -148,7 +149,7 @@ def test_widths_without_a_theory_are_refused():
 
 
 def test_the_deep_linear_command_writes_its_table_and_picture(tmp_path):
-    deep_linear.main(["--widths", "2", "2", "2", "--out", str(tmp_path)])
+    main(["--widths", "2", "2", "2", "--out", str(tmp_path)])
     stored = json.loads((tmp_path / "deep-linear.json").read_text())
     assert all(r["index_theory"] == r["index_measured"] for r in stored["rows"])
     assert (tmp_path / "deep-linear.png").stat().st_size > 10_000

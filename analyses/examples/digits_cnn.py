@@ -30,16 +30,17 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 import stability
-from analyses.shared import Section, command, prepare_folder, publish, table
+from analyses.lab.command import command
+from analyses.lab.publish import Section, publish, table
 from stability import restricted
 from stability.data import digits
 from stability.diagnosis import Diagnosis
 from stability.errors import BadInput
 from stability.groups import Dihedral, regular, trivial
 from stability.problem import Problem
-from stability.restricted import Admissible, compatibility, restrict
+from stability.restricted import Admissible, Compatibility, compatibility, restrict
 from stability.results import Analysis
-from stability.storage import write
+from stability.storage import prepare_folder, write
 from stability.trees import shape_of
 
 SIDE, TEST, CLASSES = 7, 500, 10
@@ -60,6 +61,7 @@ class Network(nn.Module):
         self.head = nn.Linear(channels, CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Logits of images (n, 1, 7, 7)."""
         for layer in (self.first, self.second, self.third):
             x = torch.tanh(layer(x))
         return self.head(x.flatten(1))
@@ -165,7 +167,8 @@ def section(analysis: Analysis, trained: Diagnosis, seconds: float, processor: f
     )
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options of the command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--support", choices=SUPPORTS, default="square", help="taps of the second and third kernel")
     parser.add_argument("--samples", type=int, default=600, help="digits to train on")
@@ -174,32 +177,52 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=600, help="steps of ordinary training")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("reports/digits-cnn"))
-    options = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def refusal(free: Problem, skewed: Admissible) -> str:
+    """What is said of a support that the group moves."""
+    try:
+        return f"not refused: {restrict(free, skewed).name}"
+    except BadInput as error:
+        return str(error)
+
+
+def tables(problem: Problem, found: dict[str, Compatibility], measured: dict[str, float], refused: str) -> list[dict]:
+    """The layers, the admissible spaces, the assumptions."""
+    return [
+        table(
+            "The layers",
+            ["weights", "shape", "dim", "dim E"],
+            [[one.name, "×".join(map(str, shape_of(one))), one.dim, one.size()] for one in problem.space.layers],
+        ),
+        table(
+            "Admissible spaces",
+            ["taps", "defect", "dim L", "dim E", "E⊥"],
+            [[name, f"{c.defect:.1e}", c.dims["L"], c.dims["E"], c.dims["E_perp"]] for name, c in found.items()],
+        ),
+        table(
+            "Assumptions and refusal",
+            ["what", "measured"],
+            [*([k, f"{v:.1e}"] for k, v in measured.items()), ["skewed taps", refused]],
+        ),
+    ]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Check, restrict, analyse, train, judge what was trained, write."""
+    options = parse(arguments)
     folder = prepare_folder(options.out)
     began = time.perf_counter(), time.process_time()
     torch.manual_seed(options.seed)
     module = Network(8).double()
     problem = problem_of(module, options.samples, options.weight_decay, options.seed)
-    measured = stability.check(problem)
-    free = problem
+    measured, free = stability.check(problem), problem
     supports = {name: admissible(free, s) for name, s in SUPPORTS.items()}
     found = {name: compatibility(space) for name, space in supports.items()}
-    defects = table(
-        "Admissible spaces",
-        ["taps", "defect", "dim L", "dim E", "E⊥"],
-        [[name, f"{c.defect:.1e}", c.dims["L"], c.dims["E"], c.dims["E_perp"]] for name, c in found.items()],
-    )
-    try:
-        refused = f"not refused: {restrict(free, supports['skewed']).name}"
-    except BadInput as error:
-        refused = str(error)
+    refused = refusal(free, supports["skewed"])
     if options.support != "square":
         problem = restrict(free, supports[options.support])
-    listed = table(
-        "The layers",
-        ["weights", "shape", "dim", "dim E"],
-        [[one.name, "×".join(map(str, shape_of(one))), one.dim, one.size()] for one in problem.space.layers],
-    )
     outcome = stability.analyse(problem, points=options.starts, seed=options.seed, escape_iterations=30)
     train(module, free, options.steps, 3e-3, options.seed)
     trained = stability.diagnose(free, module, names="none")
@@ -207,35 +230,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     write(folder / "spectrum.json", outcome.to_json())
     seconds, processor = time.perf_counter() - began[0], time.process_time() - began[1]
     said = section(outcome.analysis, trained, seconds, processor)
-    rows = table(
-        "Assumptions and refusal",
-        ["what", "measured"],
-        [*([k, f"{v:.1e}"] for k, v in measured.items()), ["skewed taps", refused]],
-    )
-    caption = "Each row is an irreducible representation of D_4; E is the trivial one."
-    publish(
-        folder,
-        "digits-cnn",
-        {
-            "options": {k: v for k, v in vars(options).items() if k != "out"},
-            "seconds": seconds,
-            "processor_seconds": processor,
-            "verdict": outcome.analysis.summary(),
-            "dims": outcome.analysis.dims,
-            "assumptions": measured,
-            "defects": {name: c.defect for name, c in found.items()},
-            "refused": refused,
-            "trained": {
-                "share": trained.share,
-                "equivariance_error": trained.equivariance_error,
-                "metrics": trained.metrics,
-                "layers": {layer.name: layer.share for layer in trained.layers},
-            },
+    data = {
+        "options": {k: v for k, v in vars(options).items() if k != "out"},
+        "seconds": seconds,
+        "processor_seconds": processor,
+        "verdict": outcome.analysis.summary(),
+        "dims": outcome.analysis.dims,
+        "assumptions": measured,
+        "defects": {name: c.defect for name, c in found.items()},
+        "refused": refused,
+        "trained": {
+            "share": trained.share,
+            "equivariance_error": trained.equivariance_error,
+            "metrics": trained.metrics,
+            "layers": {layer.name: layer.share for layer in trained.layers},
         },
-        {"digits-cnn.png": (draw(outcome.analysis), caption)},
-        said,
-        [listed, defects, rows],
-    )
+    }
+    caption = "Each row is an irreducible representation of D_4; E is the trivial one."
+    figures = {"digits-cnn.png": (draw(outcome.analysis), caption)}
+    publish(folder, "digits-cnn", data, figures, said, tables(problem, found, measured, refused))
     print(outcome)
     print(trained)
     print(said.measured)

@@ -32,7 +32,9 @@ from torch import Tensor
 from torch.func import hessian
 from tqdm import tqdm
 
-from analyses.shared import MARKERS, Rows, Section, command, finish, prepare_folder, table
+from analyses.lab.command import command
+from analyses.lab.publish import MARKERS, Section, finish, table
+from analyses.lab.rows import Rows
 from stability import Settings, analyse, sectors
 from stability.curvature import assemble, nominal_hessian
 from stability.errors import BadInput
@@ -40,6 +42,7 @@ from stability.groups import O2, SO2, SO3, Group, harmonics, residual_symmetry, 
 from stability.linearised import network_hessian
 from stability.networks import Classifier, Gated, Identity, cross_entropy, mlp, supervised
 from stability.problem import Problem, Samples
+from stability.storage import prepare_folder
 
 GROUPS: dict[str, Group] = {"SO(3)": SO3(), "SO(2)": SO2(), "O(2)": O2()}
 POINTS = 4
@@ -190,6 +193,7 @@ def at_point(name: str, seed: int) -> dict:
 
 
 def pick(rows: Sequence[dict], kind: str, **key: object) -> list[dict]:
+    """Rows of one part."""
     return [r for r in rows if r["kind"] == kind and all(r[k] == v for k, v in key.items())]
 
 
@@ -301,6 +305,7 @@ def tables(rows: Sequence[dict]) -> list[dict]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure what is missing, draw, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--groups", nargs="+", default=list(GROUPS), choices=list(GROUPS))
     parser.add_argument("--starts", type=int, default=2)

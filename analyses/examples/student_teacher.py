@@ -36,7 +36,9 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from tqdm import tqdm
 
-from analyses.shared import MARKERS, Rows, Section, command, finish, prepare_folder, table
+from analyses.lab.command import command
+from analyses.lab.publish import MARKERS, Section, finish, table
+from analyses.lab.rows import Rows
 from stability import sectors
 from stability.curvature import assemble, nominal_hessian
 from stability.eigen import dense_spectrum
@@ -45,6 +47,7 @@ from stability.groups import Symmetric, permutation, trivial
 from stability.layers import Layer
 from stability.problem import ParameterSpace, Problem, Samples
 from stability.stationary import StationaryPoint, find_points
+from stability.storage import prepare_folder
 
 # Below this angle sin θ − θ cos θ is a series: the difference would lose the digits that a second derivative needs.
 SMALL_ANGLE = 0.03
@@ -276,6 +279,7 @@ def section(rows: Sequence[dict]) -> Section:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure what is missing, draw, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--d", type=int, nargs="+", default=[4, 5, 6, 7, 8, 10, 13, 16, 20], help="neurons")
     parser.add_argument("--starts", type=int, default=10, help="random starts on E for each d")

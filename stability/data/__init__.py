@@ -1,4 +1,4 @@
-"""The data of the three tasks: real digits, random graphs and rasterised polygons, all seeded and in plain numpy.
+"""The data of the three tasks, in plain numpy: real digits, random graphs, polygons, seeded; or as published.
 
 Inputs are raw (digits and coverages in [0, 1], adjacency 0/1); centring or standardising belongs to the task.
 Source of the tasks: arXiv 2303.13458, experiments PERM (graphs), TRANS (digits) and ROT (shapes).
@@ -58,6 +58,7 @@ def require_whole(name: str, value: int, low: int, high: int | None = None) -> N
 # After the two definitions above, which the generators import from here.
 from stability.data.digits import digits  # noqa: E402
 from stability.data.graphs import graphs  # noqa: E402
+from stability.data.published import published_graphs, published_shapes  # noqa: E402
 from stability.data.shapes import shapes  # noqa: E402
 
-__all__ = ["Dataset", "digits", "graphs", "shapes"]
+__all__ = ["Dataset", "digits", "graphs", "published_graphs", "published_shapes", "shapes"]

@@ -82,6 +82,17 @@ def choose_group(name: str | None, known: Mapping[str, Callable[[], Group]], tas
     return chosen, known[chosen]()
 
 
+def train_size(options: TaskOptions, default: int, available: int) -> int:
+    """Samples to train on, of so many published ones: as asked for, else the size's own number or all there are.
+
+    Raises:
+        BadInput: more are asked for than there are.
+    """
+    if options.samples is not None and options.samples > available:
+        raise BadInput(f"--samples {options.samples:,}: --data-dir holds {available:,}; ask for at most {available:,}")
+    return options.samples or min(default, available)
+
+
 def prepare(data: Dataset, train: int, options: TaskOptions) -> tuple[Samples, Samples | None]:
     """Training and test samples with equal weights; inputs minus ½ as published, standardised otherwise.
 

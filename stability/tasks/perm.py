@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-from stability.data import graphs
+from stability.data import Dataset, graphs, published_graphs
 from stability.groups import PermutationGroup, Symmetric, permutation, trivial
 from stability.networks import Chain, Classifier, Identity, LayerNorm, Pointwise, logistic, mlp, supervised
 from stability.problem import Problem
-from stability.tasks.options import TEST_SAMPLES, TaskOptions, choose_group, prepare
+from stability.tasks.options import TEST_SAMPLES, TaskOptions, choose_group, prepare, train_size
 
 
 @dataclass(frozen=True)
@@ -37,17 +38,19 @@ WEIGHT_DECAY = 1e-3
 
 
 def perm(options: TaskOptions) -> Problem:
-    """1 → c channels on R^{n×n}, c → f trivial with LayerNorm(f), f → h → 1, logistic loss."""
+    """1 → c channels on R^{n×n}, c → f trivial with LayerNorm(f), f → h → 1, logistic loss.
+
+    With ``data_dir`` the published graphs serve, and n is theirs at every size.
+    """
     size = SIZES[options.size]
-    n = size.nodes
+    data, train = read(options, size)
+    n = math.isqrt(data.inputs.shape[1])
     known = {
         "symmetric": lambda: Symmetric(n),
         "alternating": lambda: alternating(n),
         "cyclic": lambda: PermutationGroup([(*range(1, n), 0)], name=f"C_{n}"),
     }
     _, group = choose_group(options.group, known, "perm")
-    train = options.samples or size.samples
-    data = graphs(n, train + TEST_SAMPLES, options.seed, size.p_inside, size.p_across)
     node, one = permutation(group, f"R^{n}"), trivial(group)
     rho = node * node
     sigma = Pointwise(options.sigma)
@@ -64,6 +67,15 @@ def perm(options: TaskOptions) -> Problem:
         options.decay(WEIGHT_DECAY),
         [("data", data.source), ("digest", data.digest)],
     )
+
+
+def read(options: TaskOptions, size: Size) -> tuple[Dataset, int]:
+    """The graphs, and how many of them are to train on; the others are to test on."""
+    if options.data_dir is not None:
+        data = published_graphs(options.data_dir)
+        return data, train_size(options, size.samples, len(data.inputs))
+    train = options.samples or size.samples
+    return graphs(size.nodes, train + TEST_SAMPLES, options.seed, size.p_inside, size.p_across), train
 
 
 def alternating(n: int) -> PermutationGroup:

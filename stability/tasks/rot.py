@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stability.data import shapes
+from stability.data import Dataset, published_shapes, shapes
 from stability.groups import Cyclic, Dihedral, images, rotations
 from stability.networks import Classifier, Identity, LayerNorm, Pointwise, mlp, supervised, two_masks
 from stability.problem import Problem
-from stability.tasks.options import TEST_SAMPLES, TaskOptions, choose_group, prepare
+from stability.tasks.options import TEST_SAMPLES, TaskOptions, choose_group, prepare, train_size
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,13 @@ def rot(options: TaskOptions) -> Problem:
     """1 → … → 2 channels on ρ, one logit for each mask and pixel, sum of two binary cross-entropies.
 
     The published head, LayerNorm over the two channels, is nearly a sign with no gradient; the smooth
-    variant leaves it out.
+    variant leaves it out. With ``data_dir`` the published shapes serve, area-averaged to the size's side.
     """
     size = SIZES[options.size]
     n = size.side
     known = {"rotations": lambda: Cyclic(4), "dihedral": lambda: Dihedral(4)}
     name, group = choose_group(options.group, known, "rot")
-    train = options.samples or size.samples
-    data = shapes(n, train + TEST_SAMPLES, options.seed)
+    data, train = read(options, size)
     rho = rotations(group, n) if name == "rotations" else images(group, n)
     head = LayerNorm(options.epsilon) if options.variant == "published" else Identity()
     network = mlp(
@@ -55,3 +54,12 @@ def rot(options: TaskOptions) -> Problem:
         options.decay(WEIGHT_DECAY),
         [("data", data.source), ("digest", data.digest)],
     )
+
+
+def read(options: TaskOptions, size: Size) -> tuple[Dataset, int]:
+    """The images, and how many of them are to train on; the others are to test on."""
+    if options.data_dir is not None:
+        data = published_shapes(size.side, options.data_dir)
+        return data, train_size(options, size.samples, len(data.inputs))
+    train = options.samples or size.samples
+    return shapes(size.side, train + TEST_SAMPLES, options.seed), train

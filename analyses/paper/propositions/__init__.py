@@ -1,0 +1,1 @@
+"""The statements of the paper, measured: every lemma, proposition and corollary at three kinds of points."""

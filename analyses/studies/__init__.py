@@ -1,0 +1,1 @@
+"""Studies of our own: what the paper leaves open, and what this program costs."""

@@ -17,8 +17,8 @@ from stability.eigen import Eigenvalue
 from stability.errors import BadInput
 from stability.report import figures, numbers
 from stability.report.__main__ import main
-from stability.report.gallery import markdown
-from stability.report.gallery import read as read_file
+from stability.report.many.gallery import markdown
+from stability.report.many.gallery import read as read_file
 from stability.report.paper import figures_tex, tex
 from stability.results import Analysis, published_schema
 from stability.schema import parse
@@ -225,7 +225,7 @@ def test_a_name_that_a_spreadsheet_would_run_is_text_there(name):
 
 
 def test_names_hold_no_markup_in_the_gallery():
-    from stability.report.gallery import Entry
+    from stability.report.many.gallery import Entry
 
     entry = Entry("run", "a](http://evil) <img src=x>\n# b", "*x* [y](z)", None, "report.html")
     heading = markdown([entry]).splitlines()[4]

@@ -35,7 +35,7 @@ from stability.networks import Classifier, Identity, Pointwise, cross_entropy, m
 from stability.problem import ParameterSpace, Problem, Samples
 from stability.report import words
 from stability.report.__main__ import main as render_again
-from stability.report.gallery import write_gallery
+from stability.report.many.gallery import write_gallery
 from stability.trajectory import Snapshot
 from stability.verdict import STATUSES
 from tests.brute import bad, gaussian

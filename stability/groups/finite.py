@@ -1,14 +1,14 @@
 r"""All real irreps of an enumerated finite group, from its regular representation, with a proof that none is missing.
 
 The left regular representation commutes with C_ab = c(b⁻¹a) for every function c on G. Generically an eigenspace of
-C + Cᵀ is one copy of one irrep; for an unlucky c, or two eigenvalues that nearly meet, it is more. A sum of irreps has the
-norm and the Frobenius–Schur indicator
+C + Cᵀ is one copy of one irrep; for an unlucky c, or two eigenvalues that nearly meet, it is more. A sum of irreps has
+the norm and the Frobenius–Schur indicator
 
     ⟨χ, χ⟩ = (1/|G|) Σ χ(g)²,   ν = (1/|G|) Σ χ(g²):   (1, 1) real,  (2, 0) complex,  (4, −2) quaternionic
 
-and no reducible one has such a pair (two real ones: (2, 2)), so what is reducible is split again. The list is then proved:
-matrices that multiply as the group does, the pairs above, ⟨χ_i, χ_j⟩ = 0, Σ d²/c = |G|, as many irreps as there are
-classes of G under conjugation and inversion, and the trivial one once.
+and no reducible one has such a pair (two real ones: (2, 2)), so what is reducible is split again. The list is then
+proved: matrices that multiply as the group does, the pairs above, ⟨χ_i, χ_j⟩ = 0, Σ d²/c = |G|, as many irreps as
+there are classes of G under conjugation and inversion, and the trivial one once.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ class _Splitter:
         while len(self.elements) <= depth:
             n = len(self.known.members)
             c = np.empty(n)
-            # Coefficients for *all* of G: a few elements may lie in a subgroup, whose irreps are all that they tell apart.
+            # Coefficients for *all* of G: a few elements may lie in a subgroup, and merge what it does not tell apart.
             c[self.rng.choice(n, size=n, replace=False)] = self.rng.standard_normal(n)
             matrix = c[self.known.product[self.known.inverse]].T
             self.elements.append(matrix + matrix.T)
@@ -226,9 +226,7 @@ def _matrices(known: Table, basis: np.ndarray, chi: np.ndarray) -> np.ndarray:
     )
     off = float(np.abs(np.trace(found, axis1=1, axis2=2) - chi).max())
     if not (broken < 1e-9 and off < 1e-7):
-        raise Unproved(
-            f"matrices of dimension {d} break a relation by {broken:.1e} and miss their character by {off:.1e}"
-        )
+        raise Unproved(f"matrices of dimension {d} break a relation by {broken:.1e}, miss their character by {off:.1e}")
     return found
 
 
@@ -277,9 +275,7 @@ def prove(known: Table, found: list[Found]) -> None:
     signs = characters[:, known.square].mean(1)
     turned = float(np.abs(signs - np.array([indicators[one.kind] for one in found])).max())
     if max(off, turned) > 1e-8:
-        raise Unproved(
-            f"characters are orthogonal up to {off:.1e}, their Frobenius–Schur indicators right to {turned:.1e}"
-        )
+        raise Unproved(f"characters are orthogonal up to {off:.1e}, Frobenius–Schur indicators right to {turned:.1e}")
     filled = sum(one.dim**2 // COMMUTANT[one.kind] for one in found)
     if filled != n or len(found) != known.merged_classes:
         raise Unproved(

@@ -107,6 +107,11 @@ class Group(ABC):
         """The size of a basis element X of the Lie algebra: the largest weight where G acts by its own matrices."""
         return 1.0
 
+    @property
+    def frame(self) -> tuple[tuple[tuple[Label, float], ...], ...]:
+        """A well-conditioned basis of the Lie algebra, Y_a = Σ c X as pairs (X, c), each of size one."""
+        return tuple(((x, 1 / self.unit(x)),) for x in self.algebra)
+
     def word(self, g: Element) -> tuple[Letter, ...]:
         """Letters whose product is g: exponentials from the Lie algebra and discrete generators."""
         raise BadInput(f"{self.name}: elements are not known as words; represent each factor of a product by itself")
@@ -288,6 +293,10 @@ class DirectProduct(Group):
         return tuple((i, x) for i, f in enumerate(self.factors) for x in f.algebra)
 
     @property
+    def frame(self) -> tuple[tuple[tuple[Label, float], ...], ...]:
+        return tuple(_tagged(letter, i) for i, f in enumerate(self.factors) for letter in f.frame)
+
+    @property
     def discrete(self) -> tuple[tuple[Element, ...], ...]:
         return tuple(self.inject(i, g) for i, f in enumerate(self.factors) for g in f.discrete)
 
@@ -343,11 +352,14 @@ class DirectProduct(Group):
 def _shifted(word: tuple[Letter, ...], factor: int, passed: int) -> list[Letter]:
     """A factor's word in a product: its labels tagged, its discrete generators numbered after ``passed`` others."""
     return [
-        (letter + passed if letter >= 0 else letter - passed)
-        if isinstance(letter, int)
-        else tuple(((factor, x), c) for x, c in letter)
+        (letter + passed if letter >= 0 else letter - passed) if isinstance(letter, int) else _tagged(letter, factor)
         for letter in word
     ]
+
+
+def _tagged(letter: tuple[tuple[Label, float], ...], factor: int) -> tuple[tuple[Label, float], ...]:
+    """A combination of a factor's basis in the product's."""
+    return tuple(((factor, x), c) for x, c in letter)
 
 
 def torus(n: int) -> DirectProduct:
@@ -379,6 +391,10 @@ class SemidirectProduct(Group):
     @property
     def algebra(self) -> tuple[Label, ...]:
         return tuple((0, x) for x in self.normal.algebra) + tuple((1, x) for x in self.acting.algebra)
+
+    @property
+    def frame(self) -> tuple[tuple[tuple[Label, float], ...], ...]:
+        return tuple(_tagged(y, i) for i, f in enumerate((self.normal, self.acting)) for y in f.frame)
 
     @property
     def discrete(self) -> tuple[tuple[Element, Element], ...]:

@@ -799,7 +799,8 @@ class _Run:
                 wanted = sectors.chosen(self.group, self.settings.sectors)
                 found = [(v, size) for v, size in sectors.occurring(self.space)]
         except BadInput as error:
-            if self.settings.sectors != "all" or self.large:
+            # A proof that failed is no reason to go another way: what it contradicts may be E itself.
+            if self.settings.sectors != "all" or self.large or isinstance(error, ArithmeticError):
                 raise
             self.keep(facts={**self.outcome.analysis.facts, "sectors": f"not resolved: {error}"})
             return None

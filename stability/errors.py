@@ -25,3 +25,7 @@ class CannotWrite(BadInput, OSError):
 
 class NotFinite(BadInput, ArithmeticError):
     """Infinity or NaN came out of a product or a risk that had been finite."""
+
+
+class Unproved(BadInput, ArithmeticError):
+    """A list of irreps or of sectors that could not be proved complete: nothing is said rather than half of it."""

@@ -23,13 +23,14 @@ from functools import cached_property
 import numpy as np
 
 from stability.errors import BadInput
+from stability.groups.orthogonal import Register, endless, mended, polished
 
 Element = Hashable
 # A basis element of a Lie algebra, by whatever name its group knows it.
 Label = Hashable
 # exp(Σ c X) as pairs (X, c), or a discrete generator by its number (−1 − j: the inverse of j).
 Letter = tuple[tuple[Label, float], ...] | int
-CLOSURE_LIMIT = 200_000
+CLOSURE_LIMIT, BATCH = 200_000, 1024
 
 
 class Group(ABC):
@@ -105,6 +106,11 @@ class Group(ABC):
     def unit(self, label: Label) -> float:
         """The size of a basis element X of the Lie algebra: the largest weight where G acts by its own matrices."""
         return 1.0
+
+    @property
+    def frame(self) -> tuple[tuple[tuple[Label, float], ...], ...]:
+        """A well-conditioned basis of the Lie algebra, Y_a = Σ c X as pairs (X, c), each of size one."""
+        return tuple(((x, 1 / self.unit(x)),) for x in self.algebra)
 
     def word(self, g: Element) -> tuple[Letter, ...]:
         """Letters whose product is g: exponentials from the Lie algebra and discrete generators."""
@@ -287,6 +293,10 @@ class DirectProduct(Group):
         return tuple((i, x) for i, f in enumerate(self.factors) for x in f.algebra)
 
     @property
+    def frame(self) -> tuple[tuple[tuple[Label, float], ...], ...]:
+        return tuple(_tagged(letter, i) for i, f in enumerate(self.factors) for letter in f.frame)
+
+    @property
     def discrete(self) -> tuple[tuple[Element, ...], ...]:
         return tuple(self.inject(i, g) for i, f in enumerate(self.factors) for g in f.discrete)
 
@@ -342,11 +352,14 @@ class DirectProduct(Group):
 def _shifted(word: tuple[Letter, ...], factor: int, passed: int) -> list[Letter]:
     """A factor's word in a product: its labels tagged, its discrete generators numbered after ``passed`` others."""
     return [
-        (letter + passed if letter >= 0 else letter - passed)
-        if isinstance(letter, int)
-        else tuple(((factor, x), c) for x, c in letter)
+        (letter + passed if letter >= 0 else letter - passed) if isinstance(letter, int) else _tagged(letter, factor)
         for letter in word
     ]
+
+
+def _tagged(letter: tuple[tuple[Label, float], ...], factor: int) -> tuple[tuple[Label, float], ...]:
+    """A combination of a factor's basis in the product's."""
+    return tuple(((factor, x), c) for x, c in letter)
 
 
 def torus(n: int) -> DirectProduct:
@@ -378,6 +391,10 @@ class SemidirectProduct(Group):
     @property
     def algebra(self) -> tuple[Label, ...]:
         return tuple((0, x) for x in self.normal.algebra) + tuple((1, x) for x in self.acting.algebra)
+
+    @property
+    def frame(self) -> tuple[tuple[tuple[Label, float], ...], ...]:
+        return tuple(_tagged(y, i) for i, f in enumerate((self.normal, self.acting)) for y in f.frame)
 
     @property
     def discrete(self) -> tuple[tuple[Element, Element], ...]:
@@ -461,12 +478,13 @@ class _Closure(Group):
         frontier = [self.identity]
         while frontier:
             fresh = []
-            for a in frontier:
-                for g in self.generators:
-                    b = self.multiply(g, a)
-                    if b not in found:
-                        found[b] = None
-                        fresh.append(b)
+            for b in self._next(frontier):
+                if b not in found:
+                    found[b] = None
+                    fresh.append(b)
+                    if len(found) > CLOSURE_LIMIT:
+                        break
+            self._grown(found, fresh)
             if len(found) > CLOSURE_LIMIT:
                 raise BadInput(
                     f"{self.name}: the generators reach more than {CLOSURE_LIMIT} elements; "
@@ -474,6 +492,17 @@ class _Closure(Group):
                 )
             frontier = fresh
         return tuple(found)
+
+    def _next(self, frontier: Sequence[Element]) -> Iterator[Element]:
+        """The products ga, a in the frontier, g a generator."""
+        yield from (self.multiply(g, a) for a in frontier for g in self.generators)
+
+    def _grown(self, found: dict[Element, None], fresh: Sequence[Element]) -> None:
+        """Called after each step of the enumeration.
+
+        Raises:
+            BadInput: what was found shows that the steps never end.
+        """
 
     def elements(self) -> Iterator[Element]:
         yield from self._members
@@ -553,56 +582,111 @@ class MatrixGroup(_Closure):
         matrices = [np.asarray(g, dtype=float) for g in generators]
         if not matrices:
             raise BadInput("matrix group: no generators; give at least one")
-        d = len(matrices[0])
+        d = len(matrices[0]) if matrices[0].ndim else 0
         for k, g in enumerate(matrices):
-            if g.shape != (d, d):
-                raise BadInput(f"matrix group: generator {k} has shape {g.shape}; all must be {d} × {d}")
+            if g.shape != (d, d) or not d:
+                raise BadInput(f"matrix group: generator {k} has shape {g.shape}; all must be {d or 1} × {d or 1}")
             error = float(np.abs(g @ g.T - np.eye(d)).max())
             if not error < 1e-8:
                 raise BadInput(
                     f"matrix group: generator {k} is not orthogonal (max |ggᵀ − 1| = {error:.2e}); "
-                    "change the inner product so that it is"
+                    "change the inner product so that it is, and give its entries to at least nine digits"
                 )
         self.degree = d
         self.name = name or f"⟨{len(matrices)} matrices of size {d}⟩"
-        self._matrices: dict[Element, np.ndarray] = {}
-        self._names: dict[Element, Element] = {}
-        self._stack = np.empty((0, d, d))
+        self._register = Register(d)
+        self._keys: list[Element] = []
+        self._numbers: dict[Element, int] = {}
         self.identity = self._intern(np.eye(d))
-        self.generators = tuple(self._intern(g) for g in matrices)
+        cleaned = [mended(g) for g in matrices]
+        self.generators = tuple(self._intern(g) for g in cleaned)
+        if max(float(np.abs(a - b).max()) for a, b in zip(matrices, cleaned, strict=True)) > 1e-12:
+            self._multiply_exactly()
 
     def _intern(self, matrix: np.ndarray) -> Element:
         """The element within 1e-6 of a matrix, made anew if there is none: generators may carry rounding."""
-        rounded = tuple(map(tuple, (np.round(matrix, 9) + 0.0).tolist()))
-        if rounded in self._names:
-            return self._names[rounded]
-        known = len(self._matrices)
-        near = np.flatnonzero(np.abs(self._stack[:known] - matrix).max((1, 2), initial=0.0) < 1e-6)
-        if len(near):
-            key = next(itertools.islice(self._matrices, int(near[0]), None))
-        else:
-            key = rounded
-            # One step of Newton's polar iteration keeps long products orthogonal to rounding.
-            self._matrices[key] = 1.5 * matrix - 0.5 * matrix @ matrix.T @ matrix
-            if known == len(self._stack):
-                self._stack = np.concatenate([self._stack, np.empty((max(16, known), *matrix.shape))])
-            self._stack[known] = self._matrices[key]
-        self._names[rounded] = key
-        return key
+        known = self._register.find(matrix)
+        return self._keys[self._named(polished(matrix), np.round(matrix, 9).tolist()) if known is None else known]
+
+    def _named(self, matrix: np.ndarray, rounded: list[list[float]]) -> int:
+        """The number of a new element."""
+        # −0 and 0 are one number with two spellings.
+        key = tuple(tuple(x + 0.0 for x in row) for row in rounded)
+        self._keys.append(key)
+        self._numbers[key] = self._register.add(matrix)
+        return self._numbers[key]
+
+    def _next(self, frontier: Sequence[Element]) -> Iterator[Element]:
+        if len(frontier) < 8:  # a cyclic group grows by one
+            yield from super()._next(frontier)
+            return
+        generators = np.array([self._matrix(g) for g in self.generators])
+        for start in range(0, len(frontier), BATCH):
+            old = np.array([self._matrix(a) for a in frontier[start : start + BATCH]])
+            moved = (generators @ old[:, None]).reshape(-1, self.degree, self.degree)
+            known = self._register.find_all(moved)
+            unknown = np.flatnonzero(known < 0)
+            if len(unknown):
+                names = np.round(moved[unknown], 9).tolist()
+                for i, matrix, rounded in zip(unknown, polished(moved[unknown]), names, strict=True):
+                    twin = self._register.find(matrix)
+                    known[i] = self._named(matrix, rounded) if twin is None else twin
+            yield from (self._keys[i] for i in known)
+
+    def _grown(self, found: dict[Element, None], fresh: Sequence[Element]) -> None:
+        # An infinite group of matrices has elements of infinite order (Schur), and nearly all of those met late are.
+        if len(found) < self._suspect:
+            return
+        self._suspect = 4 * len(found)
+        for number, g in enumerate([*self.generators, *fresh[-32:]]):
+            shown = endless(self._matrix(g))
+            if shown:
+                which = f"generator {number}" if number < len(self.generators) else "a product of the generators"
+                raise BadInput(
+                    f"{self.name}: the generators reach more than {CLOSURE_LIMIT} elements: {which} {shown}; for all "
+                    "turns of that plane give LieGroup([X], [other generators]), X the skew matrix with exp(tX) = turn"
+                )
+
+    _suspect = 32
+
+    def _multiply_exactly(self) -> None:
+        """Turns the matrices into a homomorphism to rounding, where generators of few digits leave it at 1e-9.
+
+        ρ'(g) = polar of the mean over h of ρ(gh)ρ(h)ᵀ: what was off by δ is off by δ² then.
+        """
+        found = self._members
+        stack = self._register.stack
+        moves, exact = [], []
+        for s in self.generators:
+            moves.append(self._register.find_all(self._matrix(s) @ stack[: len(found)]))
+        for place in moves:
+            u, _, vt = np.linalg.svd(np.einsum("hij,hkj->ik", stack[place], stack[: len(found)]))
+            exact.append(u @ vt)
+        levels, seen = [0], {0}
+        stack[0] = np.eye(self.degree)
+        for a in levels:
+            for s, place in zip(exact, moves, strict=True):
+                if (b := int(place[a])) not in seen:
+                    seen.add(b)
+                    levels.append(b)
+                    stack[b] = s @ stack[a]
+
+    def _matrix(self, a: Element) -> np.ndarray:
+        return self._register.stack[self._numbers[a]]
 
     def matrix_of(self, a: Element) -> np.ndarray:
         """The orthogonal matrix (d × d) of an element."""
-        return self._matrices[a]
+        return self._matrix(a)
 
     @cached_property
     def order(self) -> int:
         return len(self._members)
 
     def multiply(self, a: Element, b: Element) -> Element:
-        return self._intern(self._matrices[a] @ self._matrices[b])
+        return self._intern(self._matrix(a) @ self._matrix(b))
 
     def inverse(self, a: Element) -> Element:
-        return self._intern(self._matrices[a].T)
+        return self._intern(self._matrix(a).T)
 
 
 def quaternion_group() -> MatrixGroup:

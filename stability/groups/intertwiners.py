@@ -25,10 +25,14 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
-from stability.errors import BadInput
+from stability.errors import BadInput, Unproved
 from stability.groups.representation import Representation
 
 DENSE_LIMIT = 4096
+# Candidates turn by less than some 2 degrees; of these what moves by less than FIXED is fixed, by MOVED is not.
+SLOW, FIXED, MOVED = 1e-3, 1e-8, 1e-5
+# How often a radian along each direction is repeated to see whether what is called fixed stays.
+TURNS = 101
 
 
 class IntertwinerBasis(ABC):
@@ -143,15 +147,61 @@ def _null_space_basis(source: Representation, target: Representation) -> DenseBa
         mean -= _algebra_defect(source, target)
     # The identity in the mean keeps the eigenvalue −1 of reflections away from +1's complement tests.
     values, vectors = np.linalg.eigh(mean)
-    fixed = vectors[:, values > 1 - 1e-9]
+    fixed = _fixed(source, target, vectors[:, values > 1 - SLOW])
+    _check_on_elements(source, target, fixed)
     return DenseBasis(torch.as_tensor(fixed.copy()), (rows, columns))
 
 
 def _algebra_defect(source: Representation, target: Representation) -> np.ndarray:
-    """Σ_X K_Xᵀ K_X, of norm at most one, with K_X W = dρ_Y(X)W − W dρ_X(X), rows of W one after the other."""
+    """Σ_Y K_YᵀK_Y over the frame, of norm at most one, K_Y W = dρ_Y(Y)W − W dρ_X(Y), rows of W one after the other."""
     total = np.zeros((target.dim * source.dim,) * 2)
-    for x in source.group.algebra:
-        k = np.kron(target.derivative(x), np.eye(source.dim)) + np.kron(np.eye(target.dim), source.derivative(x))
-        total += k.T @ k / source.group.unit(x) ** 2
+    for y in source.group.frame:
+        k = np.kron(target.along(y), np.eye(source.dim)) + np.kron(np.eye(target.dim), source.along(y))
+        total += k.T @ k
     # Weights are of order one or zero up to rounding, which must not be blown up.
     return total / max(float(np.linalg.norm(total, 2)), 1.0)
+
+
+def _fixed(source: Representation, target: Representation, candidates: np.ndarray) -> np.ndarray:
+    """Those of the candidates (rows · columns, m) that solve the equations themselves, not their squares.
+
+    A turn by 1e-5 has an eigenvalue of the mean within 1e-10 of one, but a residual of 1e-5.
+
+    Raises:
+        BadInput: a vector that is neither fixed (to 1e-8) nor moved (by 1e-5).
+    """
+    if not candidates.shape[1]:
+        return candidates
+    w = candidates.T.reshape(-1, target.dim, source.dim)
+    parts = [target.matrix(g) @ w @ source.matrix(g).T - w for g in source.group.discrete]
+    parts += [target.along(y) @ w - w @ source.along(y) for y in source.group.frame]
+    if not parts:
+        return candidates
+    residual = np.concatenate([p.reshape(len(w), -1) for p in parts], axis=1).T
+    if np.linalg.norm(residual) <= FIXED:
+        return candidates
+    _, values, right = np.linalg.svd(residual, full_matrices=False)
+    unclear = values[(values > FIXED) & (values < MOVED)]
+    if len(unclear):
+        raise BadInput(
+            f"Hom({source.name}, {target.name}) under {source.group.name}: a vector is moved by {unclear[-1]:.1e} only, "
+            "which is neither rounding nor a turn; give the matrices in full precision, or weights closer together"
+        )
+    return candidates @ right[values <= FIXED].T
+
+
+def _check_on_elements(source: Representation, target: Representation, fixed: np.ndarray) -> None:
+    """Raises Unproved unless ρ_Y(g)Wρ_X(g)⁻¹ = W for the generators of a Lie group, long turns along them and samples."""
+    group = source.group
+    if not group.algebra or not fixed.shape[1]:
+        return
+    rng = np.random.default_rng(0)
+    w = fixed.T.reshape(-1, target.dim, source.dim)
+    for g, turns in [*((g, TURNS) for g in group.generators), *((group.sample(rng), 1) for _ in range(4))]:
+        left, right = (np.linalg.matrix_power(rho.matrix(g), turns) for rho in (target, source))
+        off = float(np.abs(left @ w @ right.T - w).max())
+        if not off < MOVED:
+            raise Unproved(
+                f"Hom({source.name}, {target.name}): what the Lie algebra of {group.name} leaves alone is moved by "
+                f"{off:.1e} by an element of the group; its matrices do not belong to its derivatives"
+            )

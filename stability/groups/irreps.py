@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 from stability.errors import BadInput
+from stability.groups.finite import COMMUTANT, real_irreps
 from stability.groups.group import Cyclic, DirectProduct, Element, Group, Label, Symmetric
 from stability.groups.intertwiners import DENSE_LIMIT, intertwiners
 from stability.groups.lie import O2, SO2, SO3
@@ -30,14 +31,12 @@ from stability.groups.representation import (
     MatrixRepresentation,
     Representation,
     determinant,
-    from_generators,
     harmonics,
     through,
     trivial,
 )
 
 ORDER_LIMIT = 2000
-COMMUTANT = {"real": 1, "complex": 2, "quaternionic": 4}
 
 
 @dataclass(frozen=True)
@@ -385,70 +384,22 @@ class _YoungOrthogonal:
 
 @lru_cache(maxsize=32)
 def decompose(group: Group, seed: int = 0) -> tuple[Irrep, ...]:
-    """The real irreps from eigenspaces of a random symmetric element of the regular representation's commutant.
-
-    Right multiplications commute with the left regular representation; generically an eigenspace of a symmetric
-    combination of them is one copy of one irrep. Everything is verified: matrices multiply as the group does,
-    (1/|G|)Σχ² = c tells the type, Σ d²/c = |G| that none is missing.
+    """The real irreps from the regular representation, proved to be all of them; see :mod:`stability.groups.finite`.
 
     Raises:
-        BadInput: more than 2000 elements.
-        ArithmeticError: the verification fails for every seed tried.
+        BadInput: more than 2000 elements, or products that are no group's.
+        Unproved: no complete list could be proved.
     """
     if group.order > ORDER_LIMIT:
         raise BadInput(
             f"irreps of {group.name}: {group.order:,} elements and no closed form, more than the {ORDER_LIMIT:,} "
             "that are decomposed numerically; use a named group, or --sectors none"
         )
-    members = list(group.elements())
-    place = {h: i for i, h in enumerate(members)}
-    left = [np.array([place[group.multiply(g, h)] for h in members]) for g in group.generators]
-    for attempt in range(5):
-        found = _decompose_once(group, members, place, left, seed + attempt)
-        if found is not None:
-            return found
-    raise ArithmeticError(f"irreps of {group.name}: the numerical decomposition failed its checks for five seeds")
-
-
-def _decompose_once(
-    group: Group, members: list[Element], place: dict[Element, int], left: list[np.ndarray], seed: int
-) -> tuple[Irrep, ...] | None:
-    n = len(members)
-    rng = np.random.default_rng(seed)
-    commutant = np.zeros((n, n))
-    for k in rng.choice(n, size=min(n, 12), replace=False):
-        right = np.array([place[group.multiply(h, members[k])] for h in members])
-        commutant[right, np.arange(n)] += rng.standard_normal()
-    values, vectors = np.linalg.eigh(commutant + commutant.T)
-    cuts = np.flatnonzero(np.diff(values) > 1e-9 * max(1.0, float(np.abs(values).max()))) + 1
-    found: list[tuple[np.ndarray, MatrixRepresentation, str]] = []
-    for space in np.split(vectors, cuts, axis=1):
-        images = []
-        for move in left:  # the generator g sends e_h to e_gh
-            moved = np.empty_like(space)
-            moved[move] = space
-            u, _, vt = np.linalg.svd(space.T @ moved)
-            images.append(u @ vt)
-        try:
-            rho = from_generators(group, images, f"V of dimension {space.shape[1]}")
-        except BadInput:
-            return None
-        chi = np.array([np.trace(rho.matrix(g)) for g in members])
-        c = round(float(np.mean(chi**2)))
-        if c not in (1, 2, 4) or abs(float(np.mean(chi**2)) - c) > 1e-8:
-            return None
-        if not any(np.abs(chi - other).max() < 1e-6 for other, _, _ in found):
-            found.append((chi, rho, {1: "real", 2: "complex", 4: "quaternionic"}[c]))
-        if sum(r.dim**2 // COMMUTANT[kind] for _, r, kind in found) == n:
-            break
-    if sum(rho.dim**2 // COMMUTANT[kind] for _, rho, kind in found) != n:
-        return None
-    found.sort(key=lambda one: (one[1].dim, one[2], tuple(-np.round(one[0], 6))))
     named, count = [trivial_irrep(group)], 0
-    for chi, rho, kind in found:
-        if rho.dim == 1 and np.abs(chi - 1).max() < 1e-9:
+    for one in real_irreps(group, seed):
+        if one.dim == 1 and np.abs(one.character - 1).max() < 1e-8:
             continue
         count += 1
         name = f"V{count}"
-        named.append(Irrep(name, MatrixRepresentation(group, rho.dim, rho.image, name), kind))
+        named.append(Irrep(name, MatrixRepresentation(group, one.dim, one.form, name), one.kind))
     return tuple(named)

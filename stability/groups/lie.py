@@ -15,17 +15,18 @@ representations up to a stated degree, the largest weight of a rotation by 2π.
 
 from __future__ import annotations
 
-import itertools
 import math
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 
 from stability.errors import BadInput
+from stability.groups.algebra import check_closed, check_compact, combined, frame
 from stability.groups.group import Element, Group, Label, Letter
+from stability.groups.orthogonal import polished
 
 # Steps of the random walk that stands for a Haar sample of a group known by its generators only.
 WALK = 16
@@ -181,7 +182,7 @@ class LieGroup(CompactGroup):
 
     An element is a word: letters are exp(Σ c_i X_i), given as pairs (i, c_i), and numbers of discrete generators
     (−1 − j for the inverse of generator j). No quadrature is known for it; ``sample`` is a random walk of 16 steps,
-    close to the Haar measure.
+    close to the Haar measure. Units and angles of the basis do not matter: equations are solved along ``frame``.
 
     Args:
         algebra: a basis X_i of the Lie algebra, skew matrices (d × d).
@@ -189,7 +190,8 @@ class LieGroup(CompactGroup):
         name: what reports print.
 
     Raises:
-        BadInput: matrices that are not skew or not orthogonal, or whose commutators leave their span.
+        BadInput: matrices that are not skew or not orthogonal, that are dependent or nearly so, whose commutators leave
+            their span, or that wind densely round a larger torus.
 
     >>> i, j, k = np.zeros((3, 4, 4))
     >>> i[0, 1], i[2, 3], j[0, 2], j[3, 1], k[0, 3], k[1, 2] = (-0.5,) * 6
@@ -202,31 +204,36 @@ class LieGroup(CompactGroup):
     discrete: tuple[Element, ...] = ()
 
     def __init__(self, algebra: Sequence, discrete: Sequence = (), name: str | None = None) -> None:
-        self.skew = [np.asarray(x, dtype=float) for x in algebra]
-        self.orthogonal = [np.asarray(h, dtype=float) for h in discrete]
+        self.skew = [np.array(x, dtype=float) for x in algebra]
+        self.orthogonal = [np.array(h, dtype=float) for h in discrete]
         if not self.skew:
             raise BadInput("Lie group: no Lie algebra; give at least one skew matrix, or use MatrixGroup")
-        self.degree = d = len(self.skew[0])
+        self.degree = d = len(self.skew[0]) if self.skew[0].ndim else 0
         self.name = name or f"⟨{len(self.skew)} skew and {len(self.orthogonal)} orthogonal matrices of size {d}⟩"
         for k, m in enumerate([*self.skew, *self.orthogonal]):
             if m.shape != (d, d):
                 raise BadInput(f"{self.name}: matrix {k} has shape {m.shape}; all must be {d} × {d}")
         check_skew(self.name, self.skew)
         check_orthogonal(self.name, self.orthogonal)
+        self.skew = [(x - x.T) / 2 for x in self.skew]
+        self.orthogonal = [polished(h) for h in self.orthogonal]
         self.algebra = tuple(range(len(self.skew)))
         self.discrete = tuple((j,) for j in range(len(self.orthogonal)))
-        span = np.stack([x.ravel() for x in self.skew], axis=1)
-        if np.linalg.matrix_rank(span) < len(self.skew):
-            raise BadInput(f"{self.name}: the skew matrices are linearly dependent; give a basis of the Lie algebra")
-        moved = [a @ b - b @ a for a, b in itertools.combinations(self.skew, 2)]
-        moved += [h @ x @ h.T for h in self.orthogonal for x in self.skew]
-        for m in moved:
-            rest = float(np.abs(span @ np.linalg.lstsq(span, m.ravel(), rcond=None)[0] - m.ravel()).max())
-            if not rest < 1e-8:
-                raise BadInput(
-                    f"{self.name}: commutators, or conjugates by discrete generators, leave the span of the skew "
-                    f"matrices by {rest:.2e}; add the missing ones, so that they close a Lie algebra"
-                )
+        self.coefficients = frame(self.name, self.skew)
+        framed = combined(self.coefficients, self.skew)
+        check_closed(self.name, framed, self.orthogonal)
+        check_compact(self.name, framed, self.orthogonal)
+        found = np.abs(np.linalg.eigvals(np.array(framed)))
+        self._slowest = float(found[found > 1e-6].min())
+
+    @cached_property
+    def frame(self) -> tuple[tuple[tuple[Label, float], ...], ...]:
+        return tuple(tuple((i, float(c)) for i, c in enumerate(row) if c) for row in self.coefficients)
+
+    @property
+    def generators(self) -> tuple[Element, ...]:
+        # Along the frame: exp X of a tiny X moves nothing, and proves nothing.
+        return (*((letter,) for letter in self.frame), *self.discrete)
 
     def exp(self, label: Label, t: float) -> Element:
         return (((label, float(t)),),)
@@ -245,10 +252,12 @@ class LieGroup(CompactGroup):
         return tuple(_inverse(x) for x in reversed(a))
 
     def sample(self, rng: np.random.Generator) -> Element:
-        scale = 2 * math.pi / max(map(self.unit, self.algebra))
+        # Steps of a whole turn of the slowest plane, so that each plane forgets where it was.
+        scale = 2 * math.pi / self._slowest
         letters: list[Letter] = []
         for _ in range(WALK):
-            letters.append(tuple((i, float(c)) for i, c in enumerate(scale * rng.standard_normal(len(self.skew)))))
+            step = scale * rng.standard_normal(len(self.skew)) @ self.coefficients
+            letters.append(tuple((i, float(c)) for i, c in enumerate(step)))
             letters += [j for j in range(len(self.orthogonal)) if rng.integers(2)]
         return tuple(letters)
 
@@ -282,8 +291,9 @@ def _same(a: list[np.ndarray], b: list[np.ndarray]) -> bool:
 def check_skew(name: str, matrices: Sequence[np.ndarray]) -> None:
     """Raises BadInput unless X = −Xᵀ, so that exp(tX) is orthogonal."""
     for k, x in enumerate(matrices):
-        error = float(np.abs(x + x.T).max()) if np.isfinite(x).all() else math.nan
-        if not error < 1e-8:
+        size = float(np.abs(x).max(initial=0.0))
+        error = float(np.abs(x + x.T).max(initial=0.0)) if np.isfinite(x).all() else math.nan
+        if not error <= 1e-8 * size:
             raise BadInput(
                 f"{name}: Lie algebra matrix {k} is not skew (max |X + Xᵀ| = {error:.2e}); "
                 "change the inner product so that it is"

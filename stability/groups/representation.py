@@ -28,6 +28,7 @@ from scipy.linalg import logm
 from torch import Tensor
 
 from stability.errors import BadInput
+from stability.groups.algebra import combined, coordinates
 from stability.groups.group import (
     Cyclic,
     Dihedral,
@@ -52,6 +53,7 @@ from stability.groups.lie import (
     check_orthogonal,
     check_skew,
 )
+from stability.groups.orthogonal import polished
 
 
 class Representation(ABC):
@@ -79,6 +81,10 @@ class Representation(ABC):
         """dρ(X) = d/dt ρ(exp tX) at t = 0 for a basis element X of the Lie algebra, (dim, dim), skew."""
         # A Lie group moves a finite set of points by its components only.
         return np.zeros((self.dim, self.dim))
+
+    def along(self, letter: Sequence[tuple[Label, float]]) -> np.ndarray:
+        """dρ(Σ c X) for pairs (X, c), (dim, dim), skew."""
+        return sum((c * self.derivative(x) for x, c in letter), np.zeros((self.dim, self.dim)))
 
     @property
     def degree(self) -> int:
@@ -190,7 +196,7 @@ def _logarithm(rho: Representation, label: Label) -> np.ndarray:
     """dρ(X) = log ρ(exp tX)/t, t halved until all angles are far from the cut of the logarithm."""
     if not isinstance(rho.group, CompactGroup):
         raise BadInput(f"representation {rho.name}: its derivatives are unknown; build it by from_generators")
-    t = 0.5
+    t = 0.5 / rho.group.unit(label)
     while np.abs(rho.matrix(rho.group.exp(label, t)) - np.eye(rho.dim)).max() > 0.5:
         t /= 2
     found = np.real(logm(rho.matrix(rho.group.exp(label, t)))) / t
@@ -199,8 +205,8 @@ def _logarithm(rho: Representation, label: Label) -> np.ndarray:
 
 @lru_cache(maxsize=1024)
 def _degree(rho: Representation) -> int:
-    weights = [np.abs(np.linalg.eigvals(rho.derivative(x))).max(initial=0.0) for x in rho.group.algebra]
-    return int(np.ceil(max(weights) - 1e-9))
+    weights = [np.abs(np.linalg.eigvals(rho.along(y))).max(initial=0.0) for y in rho.group.frame]
+    return int(np.ceil(max(weights) * (1 - 1e-9) - 1e-9))
 
 
 @dataclass(frozen=True)
@@ -494,6 +500,8 @@ def _from_algebra(group: Group, images: list[np.ndarray], algebra: list[np.ndarr
         raise BadInput(f"representation {name}: shapes {shapes}; all must be square and equal")
     check_skew(f"representation {name}", algebra)
     check_orthogonal(f"representation {name}", images)
+    algebra = [(x - x.T) / 2 for x in algebra]
+    images = [polished(m) for m in images]
     form = Exponential(group, dict(zip(group.algebra, algebra, strict=True)), tuple(images))
     rho = MatrixRepresentation(group, dim, form, name)
     if isinstance(group, LieGroup):
@@ -514,19 +522,26 @@ def _from_algebra(group: Group, images: list[np.ndarray], algebra: list[np.ndarr
 
 
 def _broken_relation(group: LieGroup, rho: MatrixRepresentation) -> tuple[float, str]:
-    """The largest violation among brackets of the Lie algebra and its conjugates by discrete generators."""
-    span = np.stack([x.ravel() for x in group.skew], axis=1)
-    derived = [rho.derivative(x) for x in group.algebra]
+    """The largest violation among brackets of the Lie algebra and its conjugates by discrete generators.
+
+    Along the frame, relative to the largest weights where they exceed one: in a badly conditioned basis the violation
+    of a difference of two matrices would pass as rounding.
+    """
+    framed = combined(group.coefficients, group.skew)
+    derived = [rho.along(y) for y in group.frame]
+    size = max(1.0, *(float(np.linalg.norm(u, 2)) for u in derived))
 
     def image(x: np.ndarray) -> np.ndarray:
-        return sum(c * d for c, d in zip(np.linalg.lstsq(span, x.ravel(), rcond=None)[0], derived, strict=True))
+        return sum(c * u for c, u in zip(coordinates(framed, x), derived, strict=True))
 
     found = [(0.0, "")]
-    for (a, b), (u, v) in zip(itertools.combinations(group.skew, 2), itertools.combinations(derived, 2), strict=True):
-        found.append((float(np.abs(image(a @ b - b @ a) - (u @ v - v @ u)).max()), "a bracket"))
+    for (a, b), (u, v) in zip(itertools.combinations(framed, 2), itertools.combinations(derived, 2), strict=True):
+        off = float(np.abs(image(a @ b - b @ a) - (u @ v - v @ u)).max())
+        found.append((off / size**2, "a bracket"))
     for h, m in zip(group.orthogonal, rho.image.discrete, strict=True):
-        for x, u in zip(group.skew, derived, strict=True):
-            found.append((float(np.abs(image(h @ x @ h.T) - m @ u @ m.T).max()), "conjugation by a discrete generator"))
+        for y, u in zip(framed, derived, strict=True):
+            off = float(np.abs(image(h @ y @ h.T) - m @ u @ m.T).max())
+            found.append((off / size, "conjugation by a discrete generator"))
     return max(found)
 
 

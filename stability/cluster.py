@@ -53,8 +53,12 @@ SILENT = {f"distributed.{role}.http.routes": [] for role in ("scheduler", "worke
 PLAIN = ("tcp", "ws", "ucx")
 
 
+class Portable:
+    """What is small enough to travel with every job, so that nothing is shared beforehand."""
+
+
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Portable):
     """How a process builds a problem for itself: a task and its options, in plain text.
 
     ``known`` is what the sender found the problem to be (:func:`stability.identity.identity`), as JSON: what another
@@ -350,7 +354,7 @@ class Cluster(Pool):
                 )
 
     def share(self, thing: Any) -> Any:
-        return thing if isinstance(thing, Recipe) else self.client.scatter(thing, broadcast=True, hash=False)
+        return thing if isinstance(thing, Portable) else self.client.scatter(thing, broadcast=True, hash=False)
 
     def run(
         self,

@@ -20,11 +20,11 @@ import torch
 from scipy.sparse.linalg import LinearOperator
 from torch import Tensor
 
-from stability.errors import NotFinite
+from stability.errors import NotFinite, StaleLinearisation
 from stability.groups import Group
 from stability.once import remembered
 from stability.problem import ParameterSpace, Problem, Samples
-from stability.products import RECOMPUTED, RETAINED, Loss, Products, StaleLinearisation, Terms, fresh
+from stability.products import RECOMPUTED, RETAINED, Loss, Products, Terms, fresh
 
 # Bytes of one activation of a batch of vectors: beyond the caches a product is memory-bound.
 WORKING_SET = 2**22

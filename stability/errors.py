@@ -29,3 +29,7 @@ class NotFinite(BadInput, ArithmeticError):
 
 class Unproved(BadInput, ArithmeticError):
     """A list of irreps or of sectors that could not be proved complete: nothing is said rather than half of it."""
+
+
+class StaleLinearisation(BadInput, ArithmeticError):
+    """A product disagrees with one computed otherwise, or is not symmetric."""

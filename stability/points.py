@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
 from torch.func import grad
 
+from stability.eigen import Eigenvalue
 from stability.linearised import nominal_gradient_norm
 from stability.problem import Problem
-from stability.results import PointReport
+from stability.record import Record
 from stability.stationary import StationaryPoint
 from stability.training import exact_augmentation
 
@@ -17,6 +21,28 @@ MOVED_SAMPLES = 2_000_000
 # Weights beyond which no dense vector of L is made where the layers' own arithmetic can do without.
 LARGE = 5_000_000
 PROBES = 64
+
+
+@dataclass(frozen=True)
+class PointReport(Record):
+    """A point of E and what is known of it; the keys of spectrum.json.
+
+    ``lowest`` holds λ_min of ∇²R^aug in every sector, E being the trivial one, where more than one point was found.
+    """
+
+    kind: str
+    risk: dict[str, float | None]
+    grad_norm: dict[str, float | None]
+    tolerance: float
+    newton_decrement: float | None
+    index_E: int | None
+    kink_margin: float | None
+    distance_to_E: float
+    metrics: dict[str, Any]
+    equivariance_error: float | None
+    start: int | None = None
+    converged: bool = True
+    lowest: tuple[Eigenvalue, ...] = ()
 
 
 def is_large(problem: Problem) -> bool:

@@ -20,11 +20,11 @@ from torch.func import jvp
 
 from stability.assembly import one_hidden_layer
 from stability.curvature import Operator, check_product, equivariant_hessian
+from stability.errors import StaleLinearisation
 from stability.groups import Representation, sector_basis, trivial_irrep
 from stability.layers import Layer, LayerAt
 from stability.linearised import NetworkHessian, Stage, network_hessian
 from stability.problem import Problem, Samples
-from stability.products import StaleLinearisation
 
 
 class PooledAt(LayerAt):

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 from torch.func import grad, jvp, vmap
 
-from stability.errors import BadInput
+from stability.errors import BadInput, StaleLinearisation
 from stability.once import remembered
 from stability.problem import Samples
 from stability.written import written_out
@@ -41,10 +41,6 @@ SETTLED = 1e-3
 # A wrong formula is off by percents; two right ones by rounding.
 AGREE = {torch.float64: 1e-9, torch.float32: 1e-3}
 DIFFERENCES = {torch.float64: 1e-6, torch.float32: 1e-2}
-
-
-class StaleLinearisation(BadInput, ArithmeticError):
-    """A product disagrees with one computed otherwise, or is not symmetric."""
 
 
 @dataclass(frozen=True)

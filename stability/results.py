@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from stability.certificates import Certificate
-from stability.eigen import Eigenvalue, Spectrum
+from stability.eigen import Spectrum
 from stability.errors import BadInput
 from stability.flat import FlatDirections
 from stability.least import History
 from stability.modes import Mode
 from stability.pictures import Pictures
+from stability.points import PointReport
 from stability.record import Record, build, plain, to_json
 from stability.schema import NUMBER, PLAIN, Validator, check, checksum, optional, parse, schema, validator
 from stability.sectors import Sector
@@ -59,28 +61,6 @@ REFINED: dict[tuple[str, str], dict[str, Any]] = {
 _SCORES = {**_NUMBERS, "properties": {"name": {"type": ["string", "null"]}}}
 REFINED |= dict.fromkeys((("PointReport", "metrics"), ("Escape", "metrics_start"), ("Escape", "metrics_end")), _SCORES)
 __all__ = ["SCHEMA", "Analysis", "Escape", "PointReport", "Verdicts", "spectrum_from_json", "to_json"]
-
-
-@dataclass(frozen=True)
-class PointReport(Record):
-    """A point of E and what is known of it; the keys of spectrum.json.
-
-    ``lowest`` holds λ_min of ∇²R^aug in every sector, E being the trivial one, where more than one point was found.
-    """
-
-    kind: str
-    risk: dict[str, float | None]
-    grad_norm: dict[str, float | None]
-    tolerance: float
-    newton_decrement: float | None
-    index_E: int | None
-    kink_margin: float | None
-    distance_to_E: float
-    metrics: dict[str, Any]
-    equivariance_error: float | None
-    start: int | None = None
-    converged: bool = True
-    lowest: tuple[Eigenvalue, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -220,9 +200,17 @@ class Analysis(Record):
         ]
 
     def __str__(self) -> str:
-        from stability.report.tables import table  # the tables read analyses, so they are loaded after this module
+        return "\n".join([*(show(self) for show in _SHOWN), self.summary()])
 
-        return f"{table(self)}\n{self.summary()}"
+
+# How an analysis is printed is the business of reports, which read it and are not known here.
+_SHOWN: list[Callable[[Analysis], str]] = []
+
+
+def shown_by(show: Callable[[Analysis], str]) -> Callable[[Analysis], str]:
+    """A decorator: what ``print(analysis)`` shows above its verdicts."""
+    _SHOWN[:] = [show]
+    return show
 
 
 @functools.cache

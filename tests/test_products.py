@@ -15,9 +15,9 @@ import stability
 from analyses.signs import modules as families
 from stability import products
 from stability.curvature import linearise
-from stability.errors import BadInput
+from stability.errors import BadInput, StaleLinearisation
 from stability.groups import Cyclic, Lattice, images, regular, torus, trivial
-from stability.products import StaleLinearisation, differences, fresh
+from stability.products import differences, fresh
 
 
 class Of(nn.Module):

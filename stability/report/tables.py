@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from stability.eigen import Eigenvalue, Spectrum
+from stability.points import PointReport
 from stability.report.words import (
     SPACES,
     alerts,
@@ -22,7 +23,7 @@ from stability.report.words import (
     scores,
     why,
 )
-from stability.results import Analysis, PointReport
+from stability.results import Analysis, shown_by
 from stability.sectors import Sector
 
 WIDTH, INDENT = 100, 12
@@ -214,6 +215,7 @@ def _run(a: Analysis) -> list[tuple[str, ...]]:
     return [(str(k), str(v)) for k, v in rows]
 
 
+@shown_by
 def table(a: Analysis) -> str:
     """The analysis on one terminal page, at most 100 columns."""
     dims = f"L {a.dims['L']:,} = E {a.dims['E']:,} + E⊥ {a.dims['E_perp']:,}; weight decay {number(a.weight_decay)}"

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from stability.eigen import Eigenvalue, Spectrum
+from stability.points import PointReport
 from stability.report import symmetry
-from stability.results import Analysis, Escape, PointReport, Verdicts
+from stability.results import Analysis, Escape, Verdicts
 
 SPACES = {"E": "E", "E_perp": "E⊥", "L": "L"}
 GIVEN = ("init", "trained", "file")

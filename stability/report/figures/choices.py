@@ -9,11 +9,12 @@ import numpy as np
 from matplotlib.figure import Figure as Canvas
 
 from stability.eigen import Eigenvalue
+from stability.points import PointReport
 from stability.report.figures.figure import Figure, Omitted
 from stability.report.rows import Rows
 from stability.report.style import BLUE, LEAST, ORANGE, below_zero, panels, symlog
 from stability.report.words import eigenvalue, error_of, kind, number, sign
-from stability.results import Analysis, PointReport
+from stability.results import Analysis
 
 
 @dataclass(frozen=True)

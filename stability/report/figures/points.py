@@ -8,11 +8,12 @@ from typing import Any
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 
+from stability.points import PointReport
 from stability.report.figures.figure import Figure
 from stability.report.rows import Rows
 from stability.report.style import BLUE, GREEN, GREY, RED, on_paper, panels
 from stability.report.words import kind, number
-from stability.results import Analysis, PointReport
+from stability.results import Analysis
 
 KINDS = {"minimum": ("o", BLUE), "saddle": ("D", RED), "origin": ("s", GREY)}
 ASIDE: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)}

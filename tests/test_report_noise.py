@@ -208,3 +208,19 @@ def test_a_risk_that_overflows_is_left_white_and_told_where_it_is_finite(bad, tm
         assert figure.caption(a) == figure.caption(again) and figure.alt(a) == figure.alt(again)
         assert as_csv(figure.rows(a)) == as_csv(figure.rows(again))
     assert "rises on both sides" in FIGURES["slices"].caption(a)
+
+
+def test_titles_name_nothing_as_breaking_where_no_eigenvalue_is_below_zero():
+    above = tuple(replace(x, lowest=(replace(x.lowest[0], value=abs(x.lowest[0].value)),)) for x in FULL.sectors)
+    for name, said in (("sectors", "no eigenvalue found below zero"), ("frequencies", "no frequency found unstable")):
+        assert said in FIGURES[name].draw(replace(FULL, sectors=above)).axes[0].get_title()
+        assert "which" in FIGURES[name].draw(FULL).axes[0].get_title()
+
+
+@pytest.mark.parametrize("level", [0.0, -0.3])
+def test_a_response_that_is_one_value_but_for_rounding_is_drawn_in_one_colour(level):
+    flat = tuple(tuple(level * (1 + k * EPS) for k in row) for row in ((0, 3), (-2, 1)))
+    axes = FIGURES["mode"].draw(replace(FULL, mode=replace(FULL.mode, response=flat))).axes
+    (image,) = [i for a in axes for i in a.images if i.get_gid() == "mode channel 0 of A_0"]
+    low, high = image.get_clim()
+    assert high - low > 1e-3 and low < level < high

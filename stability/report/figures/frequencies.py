@@ -71,7 +71,8 @@ def paint(analysis: Analysis, found: list[Sector]) -> Canvas:
             across, up = "second component", "first component"
         axes.set_xlabel(f"$q_2$, {across}, modulo {columns}")
         axes.set_ylabel(f"$q_1$, {up}, modulo {rows}")
-        axes.set_title("which pattern wants to grow: – marks the unstable frequencies, E is the middle")
+        said = "which pattern wants to grow: – marks the unstable frequencies, E is the middle"
+        axes.set_title(said if unstable.any() else "no frequency found unstable; E is the middle")
     return canvas
 
 

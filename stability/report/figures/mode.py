@@ -7,13 +7,15 @@ from matplotlib.figure import Figure as Canvas
 
 from stability.modes import Mode
 from stability.report import words
-from stability.report.figures.figure import Figure, Omitted
+from stability.report.figures.figure import Figure, Omitted, varies
 from stability.report.rows import Rows, grid
 from stability.report.style import panels
 from stability.results import Analysis
 
 # Relative to what a random direction does: a change by less is rounding.
 ROUNDING = 1e-9
+# Half the width of the scale of an image of zeros.
+FAINT = 1e-3
 
 
 def moves(mode: Mode) -> bool:
@@ -42,7 +44,7 @@ def look(analysis: Analysis) -> Mode | Omitted | None:
     )
 
 
-def paint(_: Analysis, mode: Mode) -> Canvas:
+def paint(analysis: Analysis, mode: Mode) -> Canvas:
     """Images, what is added on a scale that is even about zero."""
     shown = [] if mode.input is None else [("input", mode.input, "gray")]
     shown.append((f"channel {mode.channel} of {mode.layer}", mode.response, "cividis"))
@@ -55,6 +57,9 @@ def paint(_: Analysis, mode: Mode) -> Canvas:
             image = axes.imshow(np.array(values), cmap=colours)
             if title.startswith("added"):
                 image.set_clim(-reach, reach)
+            elif not varies(analysis, values):  # one colour: its rounding is no pattern
+                level = float(np.mean(values))
+                image.set_clim(level - 0.1 * abs(level) - FAINT, level + 0.1 * abs(level) + FAINT)
             image.set_gid(f"mode {title}")
             axes.set_xticks([])
             axes.set_yticks([])

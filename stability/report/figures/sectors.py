@@ -48,15 +48,17 @@ def paint(analysis: Analysis, found: list[Sector]) -> Canvas:
         axes.set_ylabel(EIGENVALUE)
         if analysis.weight_decay > 0:
             axes.legend(loc="lower right", framealpha=1, fontsize=10)
-        axes.set_title("which symmetry breaks: the sectors, most negative first")
+        breaks = any(words.sign(x.lowest[0].value, x.error) == "negative" for x in found)
+        said = "which symmetry breaks: the sectors, most negative first"
+        axes.set_title(said if breaks else "no eigenvalue found below zero: the sectors, lowest first")
     return canvas
 
 
 def say(analysis: Analysis, _: list[Sector]) -> str:
     """Which are below zero."""
     return (
-        "The lowest and highest eigenvalues of ∇²R^aug in every irreducible representation of the group, most "
-        "negative first. An irrep below zero names a way to break the symmetry, irreps above zero are ways that "
+        "The lowest and highest eigenvalues of ∇²R^aug in every irreducible representation of the group, the "
+        "lowest first. An irrep below zero names a way to break the symmetry, irreps above zero are ways that "
         f"heal. {words.by_irrep(analysis)}"
     )
 

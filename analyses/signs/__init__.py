@@ -18,6 +18,10 @@ cancelling samples are added so that the answer stays known:
     network     tanh networks with a term that shifts λ_min to ±1e-8, the answer by brute force
     leaky       leaky ReLU networks with a sample that sits on every kink
     krylov      200 to 400 dimensions that only Lanczos sees, clusters at the end that decides
+    flips       Z_2^k by more generators than it needs, on matrices
+    finite      binary polyhedral, dicyclic and reflection groups in turned bases
+    skewed      tori by bases of condition up to 1e5 and sizes from 1e-12 to 1e12
+    high        SO(2), O(2), SO(3) on harmonics of degree up to 150, 150, 9
 
 A verdict is *right*, *undecided* (or refused as not stationary) or *wrong*. Rows are kept in DIR/signs.json.
 """

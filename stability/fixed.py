@@ -67,14 +67,15 @@ def fixed_risk(problem: Problem, v: Tensor) -> FixedRisk:
     """
     space, group = problem.space, problem.group
     permuted = all(layer.source.is_permutation and layer.target.is_permutation for layer in space.layers)
-    elements = stabiliser(space, v) if permuted else (group.identity,)
-    if len(elements) == 1:
-        return FixedRisk(problem, elements, problem.augmented(), None)
+    elements = stabiliser(space, v) if permuted and group.order is not None else (group.identity,)
     seen, chosen = set(), []
-    for h in group.elements():
+    for h in group.elements() if len(elements) > 1 else ():
         if h not in seen:
             chosen.append(h)
             seen.update(group.multiply(k, h) for k in elements)
+    # What moves v by a little less than the limit need not be a subgroup; then its cosets overlap.
+    if len(elements) == 1 or len(chosen) * len(elements) != group.order:
+        return FixedRisk(problem, (group.identity,), problem.augmented(), None)
     numbers = torch.arange(space.dim, device=v.device)
     places = torch.stack([space.act(k, numbers) for k in elements])
     return FixedRisk(problem, elements, problem.augmented(chosen), places)

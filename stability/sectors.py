@@ -11,14 +11,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.func import jvp
 
 from stability.curvature import Operator, StaleLinearisation
 from stability.eigen import Density, Eigenvalue, Spectrum
-from stability.errors import BadInput
+from stability.errors import BadInput, Unproved
 from stability.groups import Group, Irrep, Representation, constituents, irreps, listed
+from stability.groups.counting import haar, trace
 from stability.linearised import network_hessian
 from stability.problem import ParameterSpace, Problem, Samples
 from stability.products import fresh
@@ -27,6 +29,8 @@ from stability.record import Record
 CHECK_NUMBERS = 200_000_000
 SUBSET_FROM, SUBSET = 20_000_000, 64
 QUADRATIC_FROM = 5_000_000
+# Numbers that a proof of completeness may cost: partners of a random vector, entries of characters' matrices.
+PROBE_NUMBERS, COUNT_NUMBERS = 20_000_000, 20_000_000
 # Irreps in a row of larger weights than L has, after which no other kind is expected.
 BEYOND = 1000
 
@@ -110,29 +114,96 @@ def sizes(space: ParameterSpace, irrep: Irrep) -> list[int]:
 def occurring(space: ParameterSpace) -> Iterator[tuple[Irrep, int]]:
     """Every irrep of the group that occurs in L, with dim_R M_λ; stops when their dimensions add up to dim L.
 
-    Those of a group without a list of irreps are split off from the spaces Hom(X, Y) of the summands.
+    That they add up proves nothing by itself: where one sector is counted too high, another is never reached. So every
+    size is held against the characters, and together the sectors must hold all of a random vector; see :class:`_Proof`.
+    Irreps of a group without a list of them are split off from the spaces Hom(X, Y) of the summands.
 
     Raises:
         BadInput: no list of irreps, and summands that are too large to be split.
-        ArithmeticError: they never do.
+        Unproved: they do not add up, or what adds up is not L.
     """
-    total, most, passed = 0, space.degree, 0
-    for irrep in irreps(space.group) if listed(space.group) else constituents(_summands(space)):
-        if irrep.representation.degree > most:
+    total, most, passed, proof = 0, space.degree, 0, _Proof(space)
+    known = listed(space.group)
+    for irrep in irreps(space.group) if known else constituents(_summands(space)):
+        if known and irrep.representation.degree > most:
             passed += 1
             if passed > BEYOND:  # an endless list has left the weights of L behind
                 break
             continue
         passed = 0
-        size = sum(sizes(space, irrep))
+        count = proof.count(irrep)
+        # A basis of none is not made: were the count too low, the dimensions would not add up.
+        size = 0 if count is not None and abs(count) < 1e-6 else sum(sizes(space, irrep))
         if size % irrep.commutant_dim:
-            raise ArithmeticError(f"sector {irrep.name}: size {size} is no multiple of {irrep.commutant_dim}")
+            raise Unproved(
+                f"{space.group.name}, sector {irrep.name}: size {size} is no multiple of {irrep.commutant_dim}"
+            )
+        proof.add(irrep, size, count)
         total += irrep.dim * size // irrep.commutant_dim
         if size:
             yield irrep, size
         if total == space.dim:
+            proof.close()
             return
-    raise ArithmeticError(f"the sectors of {space.group.name} have {total:,} dimensions in all, L has {space.dim:,}")
+    raise Unproved(f"the sectors of {space.group.name} have {total:,} dimensions in all, L has {space.dim:,}")
+
+
+class _Proof:
+    """That the sectors listed are all of L, by two counts that do not know how the bases were made.
+
+    * dim_R M_λ = ∫ χ_λ χ_L dμ over elements, classes or a quadrature where there are at most 2000 of them;
+    * Σ_λ ‖P_λ v‖² = ‖v‖² for one Gaussian v, ‖P_λ v‖² = (1/c) Σ_b Σ_j ⟨S_b e_j, v⟩²: Σ P_λ ≠ 1 shows with probability
+      one. It is left out where d² dim L exceeds 2·10⁷ for some sector.
+    """
+
+    def __init__(self, space: ParameterSpace) -> None:
+        self.space, self.counted = space, 0
+        self.nodes = haar(space.group, 2 * space.degree)
+        if self.nodes is not None:
+            pairs = [(layer.source, layer.target) for layer in space.layers]
+            self.whole = np.array([sum(trace(a, g) * trace(b, g) for a, b in pairs) for g, _ in self.nodes])
+        generator = torch.Generator().manual_seed(0)
+        self.held: float | None = 0.0 if space.dim <= PROBE_NUMBERS else None
+        self.v = torch.randn(space.dim if self.held is not None else 0, generator=generator, dtype=torch.float64)
+
+    def count(self, irrep: Irrep) -> float | None:
+        """dim_R M_λ from characters; None where they cost too much."""
+        if self.nodes is None:
+            return None
+        numbers = len(self.nodes) * irrep.dim**2
+        if self.counted + numbers > COUNT_NUMBERS:
+            return None
+        self.counted += numbers
+        return float(np.array([w * trace(irrep.representation, g) for g, w in self.nodes]) @ self.whole)
+
+    def add(self, irrep: Irrep, size: int, count: float | None) -> None:
+        """Raises Unproved where the characters give another size."""
+        if count is not None and abs(count - size) > 1e-6 * max(1, size):
+            raise Unproved(
+                f"{self.space.group.name}, sector {irrep.name}: a basis of {size:,} maps was found, the characters "
+                f"count {count:.6g}"
+            )
+        if not size or self.held is None:
+            return
+        if irrep.dim**2 * self.space.dim > PROBE_NUMBERS:
+            self.held = None
+            return
+        for layer, v in zip(self.space.layers, self.space.split(self.v), strict=True):
+            for j in range(irrep.dim if layer.size(irrep) else 0):
+                partner = v.new_zeros(irrep.dim, *layer.shape)
+                partner[j] = v
+                self.held += float(layer.adjoint_embed(partner, irrep).square().sum()) / irrep.commutant_dim
+
+    def close(self) -> None:
+        """Raises Unproved where the sectors hold more or less than the random vector."""
+        if self.held is None:
+            return
+        missed = self.held / float(self.v @ self.v) - 1
+        if not abs(missed) < 1e-9:
+            raise Unproved(
+                f"the sectors of {self.space.group.name} add up to the {self.space.dim:,} dimensions of L, but hold "
+                f"{1 + missed:.9f} of a random vector: some overlap, and some of L is in none of them"
+            )
 
 
 def _summands(space: ParameterSpace) -> list[Representation]:

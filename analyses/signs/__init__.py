@@ -20,6 +20,10 @@ cancelling samples are added so that the answer stays known:
     krylov      200 to 400 dimensions that only Lanczos sees, clusters at the end that decides
     hinge, signed, corner, power, masked, beside, inside, sharp           see :mod:`analyses.signs.kinks`
     grouped, normed, attending, layered, tied                             see :mod:`analyses.signs.modules`
+    flips       Z_2^k by more generators than it needs, on matrices
+    finite      binary polyhedral, dicyclic and reflection groups in turned bases
+    skewed      tori by bases of condition up to 1e5 and sizes from 1e-12 to 1e12
+    high        SO(2), O(2), SO(3) on harmonics of degree up to 150, 150, 9
 
 A verdict is *right*, *undecided* (or refused as not stationary) or *wrong*. Rows are kept in DIR/signs.json.
 """

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from analyses.shared import Figure, Rows, dumps
-from analyses.signs import kinks, modules, networks, polynomials, sizes
+from analyses.signs import kinks, modules, networks, polynomials, sizes, symmetries
 from analyses.signs.case import NO_SIGN, VERDICTS, Case
 from stability.analysis import Settings, analyse
 from stability.errors import BadInput
@@ -22,6 +22,7 @@ KINDS = (
     kinks,
     modules,
     sizes,
+    symmetries,
 )
 FAMILIES = {name: family for kind in KINDS for name, family in kind.FAMILIES.items()}
 

@@ -1,4 +1,4 @@
-r"""Lie algebras of skew matrices: a frame to compute with, whatever basis they are given in, and whether they are closed.
+r"""Lie algebras of skew matrices: a frame to compute with, whatever the basis, and whether their group is closed.
 
 A basis is a choice of units and angles that no answer may depend on. The *frame* Y_a = Σ_i C_ai X_i is orthogonal for
 ⟨X, Y⟩ = tr XᵀY, each Y_a of norm one (largest weight), so that "dρ(Y_a)v = 0" has one meaning. exp of the algebra is a
@@ -33,9 +33,7 @@ def frame(name: str, skew: Sequence[np.ndarray]) -> np.ndarray:
     """
     sizes = np.array([np.linalg.norm(x, 2) for x in skew])
     if not (sizes > 0).all():
-        raise BadInput(
-            f"{name}: skew matrix {int(sizes.argmin())} is zero, so they are linearly dependent; leave it out"
-        )
+        raise BadInput(f"{name}: skew matrix {int(sizes.argmin())} is zero: linearly dependent; leave it out")
     span = np.stack([(x / s).ravel() for x, s in zip(skew, sizes, strict=True)], axis=1)
     lengths = np.linalg.norm(span, axis=0)
     span = span / lengths
@@ -102,18 +100,16 @@ def check_compact(name: str, frame: Sequence[np.ndarray], discrete: Sequence[np.
     found = found[np.argsort(np.linalg.norm(found, axis=1), kind="stable")]
     basis: list[np.ndarray] = []
     for w in found:
-        if len(basis) < len(middle) and np.linalg.svd(np.array([*basis, w]), compute_uv=False)[-1] > DEPENDENT:
+        if len(basis) < len(middle) and np.linalg.svd(np.array([*basis, w]), compute_uv=False)[-1] > 1e-9:
             basis.append(w)
     for c in np.linalg.lstsq(np.array(basis).T, found.T, rcond=None)[0].ravel() if basis else ():
         if not any(abs(c - f) < RATIONAL * max(1.0, abs(c)) for f in convergents(c) if f.denominator <= DENOMINATOR):
             raise BadInput(
-                f"{name}: turns in the ratio {c:.12g}, no fraction with a denominator up to {DENOMINATOR}, wind densely "
-                "round a larger torus, so the group is not closed; give one skew matrix for each plane that turns"
+                f"{name}: turns in the ratio {c:.12g}, no fraction with a denominator up to {DENOMINATOR}, wind "
+                "densely round a larger torus: the group is not closed; give one skew matrix for each plane that turns"
             )
     still = null_space(np.concatenate(frame), rcond=CLOSED)
     for k, h in enumerate(discrete):
         shown = endless(still.T @ h @ still) if still.shape[1] else None
         if shown:
-            raise BadInput(
-                f"{name}: discrete generator {k} {shown}; add the skew matrix of that plane to the Lie algebra"
-            )
+            raise BadInput(f"{name}: discrete generator {k} {shown}; add that plane's skew matrix to the Lie algebra")

@@ -544,15 +544,19 @@ class PermutationGroup(_Closure):
     def order(self) -> int:
         return int(self._schreier_sims.order())
 
-    def transversals(self) -> list[list[tuple[int, ...]]]:
+    @cached_property
+    def _transversals(self) -> list[list[tuple[int, ...]]]:
         # sympy multiplies left to right, so its g = u_k … u_1 reads u_1 … u_k here.
         chains = self._schreier_sims.basic_transversals
         return [[tuple(u.array_form) for u in part.values()] for part in chains] or [[self.identity]]
 
+    def transversals(self) -> list[list[tuple[int, ...]]]:
+        return [list(part) for part in self._transversals]
+
     def sample(self, rng: np.random.Generator) -> tuple[int, ...]:
         # One factor from every transversal: uniform, and no element but this one is made.
         g = self.identity
-        for part in self.transversals():
+        for part in self._transversals:
             g = self.multiply(g, part[int(rng.integers(len(part)))])
         return g
 

@@ -184,14 +184,14 @@ def _fixed(source: Representation, target: Representation, candidates: np.ndarra
     unclear = values[(values > FIXED) & (values < MOVED)]
     if len(unclear):
         raise BadInput(
-            f"Hom({source.name}, {target.name}) under {source.group.name}: a vector is moved by {unclear[-1]:.1e} only, "
+            f"Hom({source.name}, {target.name}) under {source.group.name}: a vector is moved by {unclear[-1]:.1e}, "
             "which is neither rounding nor a turn; give the matrices in full precision, or weights closer together"
         )
     return candidates @ right[values <= FIXED].T
 
 
 def _check_on_elements(source: Representation, target: Representation, fixed: np.ndarray) -> None:
-    """Raises Unproved unless ρ_Y(g)Wρ_X(g)⁻¹ = W for the generators of a Lie group, long turns along them and samples."""
+    """Raises Unproved unless ρ_Y(g)Wρ_X(g)⁻¹ = W for long turns along a Lie group's generators, and for samples."""
     group = source.group
     if not group.algebra or not fixed.shape[1]:
         return

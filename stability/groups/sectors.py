@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -25,13 +24,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stability.errors import BadInput
+from stability.errors import BadInput, Unproved
 from stability.groups.group import Element, Group
 from stability.groups.intertwiners import DENSE_LIMIT, IntertwinerBasis, intertwiners
 from stability.groups.irreps import Irrep
 from stability.groups.representation import Representation
 
-TABLE_LIMIT = 250_000_000
+TABLE_LIMIT, DRAWS = 250_000_000, 12
 
 
 class SectorBasis(ABC):
@@ -164,12 +163,18 @@ def sector_basis(irrep: Irrep, source: Representation, target: Representation) -
     """An orthonormal basis of Hom_G(V_λ, Hom(source, target)).
 
     Raises:
-        ArithmeticError: the basis found is not carried into itself by the generators.
+        Unproved: the basis found is not carried into itself by the generators.
     """
     if irrep.is_trivial:
         return EquivariantBasis(intertwiners(source, target))
     if source.is_permutation and target.is_permutation:
-        return _orbit_sector_basis(irrep, source, target)
+        # A dozen random elements of a stabiliser may lie in a subgroup of it (of Z_2⁹ one draw in eight does).
+        for draws in (DRAWS, 4 * DRAWS):
+            try:
+                return _orbit_sector_basis(irrep, source, target, draws)
+            except Unproved:
+                continue
+        return _orbit_sector_basis(irrep, source, target, 16 * DRAWS)
     return _average_sector_basis(irrep, source, target)
 
 
@@ -237,43 +242,53 @@ def _carrier(group: Group, orbits: _Orbits, pair: int) -> Element:
     return g
 
 
-def _fixed_vectors(
-    irrep: Irrep, orbits: _Orbits, number: int, where: Callable[[Element, int], int], rng: np.random.Generator
-) -> np.ndarray:
-    """V^K for the stabiliser K of the first pair of an orbit, (d, dim V^K), from Haar-random elements of K.
+@lru_cache(maxsize=16)
+def _stabilisers(source: Representation, target: Representation, draws: int) -> dict[int, list[Element]]:
+    """Haar-random elements of the stabiliser K of the first pair of each orbit, where K is neither 1 nor G.
 
-    For g Haar and t the tree's element with t·o = g·o, t⁻¹g is Haar in K; a dozen of them generate K with
-    overwhelming probability, and the caller verifies the outcome on every pair and generator.
+    For g Haar and t the tree's element with t·o = g·o, t⁻¹g is Haar in K.
     """
-    group, rho = irrep.representation.group, irrep.representation
-    first = int(orbits.first[number])
+    group, orbits, columns = source.group, _orbits(source, target), source.dim
+    rng = np.random.default_rng(0)
+    found = {}
+    for number, length in enumerate(np.bincount(orbits.orbit)):
+        if length in (1, group.order):
+            continue
+        first = int(orbits.first[number])
+        row, column = divmod(first, columns)
+        found[number] = []
+        for _ in range(draws):
+            g = group.sample(rng)
+            where = int(target.index(g)[row] * columns + source.index(g)[column])
+            found[number].append(group.multiply(group.inverse(_carrier(group, orbits, where)), g))
+    return found
+
+
+def _fixed_vectors(irrep: Irrep, elements: list[Element]) -> np.ndarray:
+    """V^K from random elements of K, (d, dim V^K).
+
+    A dozen of them generate K with large probability, and the caller verifies the outcome on every pair and generator.
+    """
     defect = np.zeros((irrep.dim, irrep.dim))
-    for _ in range(12):
-        g = group.sample(rng)
-        k = group.multiply(group.inverse(_carrier(group, orbits, where(g, first))), g)
-        moved = rho.matrix(k)
+    for k in elements:
+        moved = irrep.representation.matrix(k)
         defect += 2 * np.eye(irrep.dim) - moved - moved.T
     values, vectors = np.linalg.eigh(defect)
     return vectors[:, values < 1e-8]
 
 
-def _orbit_sector_basis(irrep: Irrep, source: Representation, target: Representation) -> OrbitSectorBasis:
-    group, d, columns = source.group, irrep.dim, source.dim
+def _orbit_sector_basis(irrep: Irrep, source: Representation, target: Representation, draws: int) -> OrbitSectorBasis:
+    group, d = source.group, irrep.dim
     orbits = _orbits(source, target)
     lengths = np.bincount(orbits.orbit)
     images = [irrep.representation.matrix(g) for g in group.generators]
-    rng = np.random.default_rng(0)
-
-    def where(g: Element, pair: int) -> int:
-        row, column = divmod(pair, columns)
-        return int(target.index(g)[row] * columns + source.index(g)[column])
-
+    stabilisers = _stabilisers(source, target, draws)
     fixed = [
         np.eye(d)
         if lengths[number] == group.order
         else np.zeros((d, 0))
         if lengths[number] == 1
-        else _fixed_vectors(irrep, orbits, number, where, rng)
+        else _fixed_vectors(irrep, stabilisers[number])
         for number in range(len(lengths))
     ]
     kinds = sorted({(int(n), f.shape[1]) for n, f in zip(lengths, fixed, strict=True) if f.shape[1]})
@@ -298,9 +313,9 @@ def _orbit_sector_basis(irrep: Irrep, source: Representation, target: Representa
         for k, image in enumerate(images):
             error = float(np.abs(table[place[orbits.moves[k][inside]]] - image @ table).max())
             if not error <= 1e-9:
-                raise ArithmeticError(
-                    f"sector {irrep.name} of Hom({source.name}, {target.name}): a generator breaks the basis "
-                    f"by {error:.1e}"
+                raise Unproved(
+                    f"{group.name}, sector {irrep.name} of Hom({source.name}, {target.name}): a generator breaks "
+                    f"the basis by {error:.1e}"
                 )
         classes.append(
             _OrbitClass(
@@ -350,5 +365,5 @@ def _average_sector_basis(irrep: Irrep, source: Representation, target: Represen
     for g in group.generators:
         error = float((act(g, basis.unflatten(-1, (d, *shape))).flatten(1) - basis).abs().max()) if len(basis) else 0.0
         if not error <= 1e-9:
-            raise ArithmeticError(f"sector {irrep.name}: a generator breaks the averaged basis by {error:.1e}")
+            raise Unproved(f"{group.name}, sector {irrep.name}: a generator breaks the averaged basis by {error:.1e}")
     return DenseSectorBasis(math.sqrt(d) * basis, d, shape)

@@ -10,7 +10,7 @@ E are those of L restricted. Both come with any number of leading batch axes.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
@@ -152,6 +152,23 @@ class FlatFamily:
     reach: str = "all"
 
 
+@dataclass(frozen=True, eq=False)
+class Held:
+    """What a risk depends on beside its weights, by the names of its owner's ``state_dict``.
+
+    Args:
+        tensors: buffers, and parameters held at their values; never changed in place.
+        ties: further names of a tensor ↦ the one it is known by, here or as a layer.
+        needed: those without which a ``state_dict`` leaves open which function is meant.
+        rebuilt: such tensors ↦ the problem with these in place of its own.
+    """
+
+    tensors: Mapping[str, Tensor]
+    ties: Mapping[str, str]
+    needed: frozenset[str]
+    rebuilt: Callable[[Mapping[str, Tensor]], Problem]
+
+
 @dataclass(frozen=True)
 class Problem:
     """A risk R on L with everything needed to judge the points of E.
@@ -173,6 +190,7 @@ class Problem:
         kink_margin: A ↦ smallest |pre-activation| at a kink relative to its scale; None for smooth σ.
         facts: what a report's first screen says about network and data.
         activations: numbers of the widest activation of one sample, where the layers do not tell.
+        held: what the risk depends on beside A; None where there is nothing.
     """
 
     name: str
@@ -190,6 +208,7 @@ class Problem:
     kink_margin: Callable[[Tensor], float] | None = None
     facts: tuple[tuple[str, str], ...] = ()
     activations: int = 0
+    held: Held | None = None
 
     @property
     def group(self) -> Group:

@@ -152,13 +152,14 @@ def run(options: argparse.Namespace, command: str) -> int:
         dtype=DTYPES[options.dtype],
         device=options.device,
     )
-    problem = load(options.task, task_options)
+    problem = loaded = load(options.task, task_options)
     if options.sectors not in ("all", "none"):
         chosen(problem.group, options.sectors)  # refused before anything is written
     named = options.task in TASKS
     at, distance = options.at, 0.0
     if at not in ("point", "init", "trained"):
         if Path(at).suffix == ".safetensors":
+            problem = api.fitted(problem, at)[0]
             at, distance = load_point(Path(at), problem.space, problem.samples.x)
         else:  # a checkpoint of a module, with its buffers
             problem, weights = api.fitted(problem, at)
@@ -168,7 +169,9 @@ def run(options: argparse.Namespace, command: str) -> int:
     prepare_folder(folder)
     try:
         with lock(folder):
-            return run_in(folder, problem, options, task_options, at, distance, command)
+            # Workers that built the problem anew would have the statistics of its module, not those of the checkpoint.
+            recipe = Recipe.of(options.task, task_options) if problem is loaded else None
+            return run_in(folder, problem, options, task_options, at, distance, command, recipe)
     except BadInput:
         if is_new:
             with contextlib.suppress(OSError):  # with something in it, it stays
@@ -184,6 +187,7 @@ def run_in(
     at: str | Tensor,
     distance: float,
     command: str,
+    recipe: Recipe | None,
 ) -> int:
     """Analyse and write to a folder that is ours alone; the exit status."""
     named = options.task in TASKS
@@ -217,7 +221,6 @@ def run_in(
 
     try:
         with pool(options.scheduler, options.workers if options.workers != 1 else None) as spread:
-            recipe = Recipe.of(options.task, task_options)
             outcome = analyse(problem, settings, header, checkpoint, publish, spread, recipe)
     except Interrupted as stop:
         save(problem, stop.outcome, folder)

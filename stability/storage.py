@@ -21,6 +21,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from stability.errors import BadInput, CannotWrite
+from stability.held import held_tensors
 from stability.problem import ParameterSpace, Problem
 from stability.trees import shape_of, unpack
 from stability.version import __version__
@@ -128,8 +129,11 @@ def write(path: Path, content: bytes | str) -> Path:
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> Path:
     """safetensors with string metadata, atomically."""
-    content = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-    return write(path, save(content, {**metadata, "format_version": str(FORMAT)}))
+    pairs = [k for k, v in tensors.items() if v.is_complex()]  # safetensors knows no complex128
+    content = {k: torch.view_as_real(v.resolve_conj()) if v.is_complex() else v for k, v in tensors.items()}
+    content = {k: v.detach().cpu().contiguous() for k, v in content.items()}
+    told = {**metadata, "format_version": str(FORMAT)} | ({"complex": json.dumps(pairs)} if pairs else {})
+    return write(path, save(content, told))
 
 
 def read_tensors(
@@ -155,6 +159,9 @@ def read_tensors(
             f"{option}: {str(path)!r} is of format {version}, this version reads format {FORMAT}; open it with the "
             "version of stability that wrote it"
         )
+    for name in json.loads(metadata.get("complex", "[]")):
+        if name in tensors:
+            tensors[name] = torch.view_as_complex(tensors[name])
     return tensors, metadata
 
 
@@ -167,13 +174,14 @@ def data_digest(problem: Problem) -> str:
 
 
 def save_point(path: Path, problem: Problem, theta: Tensor, metadata: dict[str, str]) -> Path:
-    """Weights layer by layer up to a million of them, E coordinates beyond."""
+    """Weights layer by layer up to a million of them, E coordinates beyond; what the risk holds fixed beside them."""
     common = {"task": problem.name, "group": problem.group.name, "data": data_digest(problem), **metadata}
+    held = held_tensors(problem)
     if problem.space.dim <= DENSE_WEIGHTS:
-        tensors = unpack(problem.space, problem.space.embed(theta))
+        tensors = unpack(problem.space, problem.space.embed(theta)) | held
         return write_tensors(path, tensors, {**common, "format": "dense weights, layer by layer (rows, columns)"})
     bases = "; ".join(dict.fromkeys(layer.convention for layer in problem.space.layers))
-    return write_tensors(path, {"theta": theta}, {**common, "format": CONVENTION + bases})
+    return write_tensors(path, {"theta": theta} | held, {**common, "format": CONVENTION + bases})
 
 
 def load_point(path: Path, space: ParameterSpace, like: Tensor) -> tuple[Tensor, float]:
@@ -186,12 +194,12 @@ def load_point(path: Path, space: ParameterSpace, like: Tensor) -> tuple[Tensor,
     """
     tensors, _ = read_tensors(path)
     for name, tensor in tensors.items():
-        if not torch.isfinite(tensor).all():
+        if name in [layer.name for layer in space.layers] + ["theta"] and not torch.isfinite(tensor).all():
             bad = int((~torch.isfinite(tensor)).sum())
             raise BadInput(
                 f"--at: tensor {name!r} of {path.name} holds {bad} values that are not finite; repair the file"
             )
-    if set(tensors) == {"theta"}:
+    if "theta" in tensors and not any(layer.name == "theta" for layer in space.layers):
         theta = tensors["theta"]
         if theta.shape != (space.dim_equivariant,):
             raise BadInput(
@@ -206,6 +214,8 @@ def load_point(path: Path, space: ParameterSpace, like: Tensor) -> tuple[Tensor,
                 f"--at: {path.name} has no tensor {layer.name!r}; it has {', '.join(sorted(tensors)) or 'none'}, this "
                 f"network needs {', '.join(one.name for one in space.layers)}"
             )
+        if tensors[layer.name].is_complex():
+            tensors[layer.name] = torch.view_as_real(tensors[layer.name])
         if tuple(tensors[layer.name].shape) != shape_of(layer):
             raise BadInput(
                 f"--at: {layer.name} of {path.name} has shape {tuple(tensors[layer.name].shape)}, this network needs "

@@ -31,6 +31,7 @@ import torch
 from torch import Tensor
 from torch.func import grad, jvp
 
+from stability.doors import dense, exact, finite
 from stability.errors import BadInput
 from stability.groups import DirectSum, Element, Group, Representation, TensorProduct, trivial
 from stability.layers import Layer
@@ -49,10 +50,13 @@ class Parameter(Layer):
     """A tensor of a module or of a dict: Hom(source, target) with the shape that its owner gives it.
 
     Args:
-        tensor_shape: the owner's shape; flattened row by row it is that of the matrix.
+        tensor_shape: the owner's shape; flattened row by row it is that of the matrix. Complex tensors have a last
+            axis of two, real and imaginary part.
+        complex: whether the owner's tensor is complex.
     """
 
     tensor_shape: tuple[int, ...] = ()
+    complex: bool = False
 
 
 def spread(representation: Representation) -> Representation:
@@ -79,14 +83,16 @@ def _is_one(base: Representation) -> bool:
     return base == trivial(base.group)
 
 
-def parameter(name: str, shape: Sequence[int], spec: Spec) -> Parameter:
-    """The layer of one tensor.
+def parameter(name: str, shape: Sequence[int], spec: Spec, complex: bool = False) -> Parameter:
+    """The layer of one tensor; of a complex one, of the pairs (real part, imaginary part) of its entries.
 
     Raises:
         BadInput: representations whose dimensions do not multiply to the number of entries, or do not fit the rows.
     """
-    shape = tuple(shape)
+    shape = (*shape, 2) if complex else tuple(shape)
     count = math.prod(shape)
+    if not count:
+        raise BadInput(f"{name} has shape {shape} and no entries; leave it out")
     if isinstance(spec, Representation):
         source, target = trivial(spec.group), spec
     elif isinstance(spec, tuple) and len(spec) == 2 and all(isinstance(part, Representation) for part in spec):
@@ -100,8 +106,14 @@ def parameter(name: str, shape: Sequence[int], spec: Spec) -> Parameter:
         have = f"{target.name} has dimension {target.dim}"
         if not isinstance(spec, Representation):
             have += f" for its rows, {source.name} has {source.dim} for its columns"
+        if complex:
+            raise BadInput(
+                f"{name} is complex: {count // 2} entries are {count} real numbers, each real part followed by its "
+                f"imaginary part, but {have}; give a representation on these, such as ρ * (2 * trivial(G)), which "
+                "treats both alike"
+            )
         raise BadInput(f"{name} has shape {shape}, {count} entries, but {have}; give representations that fit")
-    return Parameter(name, spread(source), spread(target), shape)
+    return Parameter(name, spread(source), spread(target), shape, complex)
 
 
 def shape_of(layer: Layer) -> tuple[int, ...]:
@@ -110,19 +122,31 @@ def shape_of(layer: Layer) -> tuple[int, ...]:
 
 
 def unpack(space: ParameterSpace, v: Tensor) -> Tensors:
-    """(…, dim L) → tensors by name, in their owner's shapes."""
+    """(…, dim L) → tensors by name, in their owner's shapes, complex ones from pairs of real numbers."""
     parts = v.split([layer.dim for layer in space.layers], dim=-1)
     return {
-        layer.name: part.reshape((*part.shape[:-1], *shape_of(layer)))
+        layer.name: _owned(layer, part.reshape((*part.shape[:-1], *shape_of(layer))))
         for layer, part in zip(space.layers, parts, strict=True)
     }
+
+
+def _owned(layer: Layer, part: Tensor) -> Tensor:
+    return torch.complex(part[..., 0], part[..., 1]) if _is_complex(layer) else part
+
+
+def _is_complex(layer: Layer) -> bool:
+    return isinstance(layer, Parameter) and layer.complex
 
 
 def pack(space: ParameterSpace, tensors: Mapping[str, Tensor], where: str = "weights") -> Tensor:
     """The inverse of :func:`unpack` for unbatched tensors; names that the space does not have are ignored.
 
+    float32 alone stays float32; anything else that is exact in float64, half precision and integers among it, is
+    converted to that.
+
     Raises:
-        BadInput: a tensor that is missing, of another shape or not finite; the message names it.
+        BadInput: a tensor that is missing, of another shape, complex where weights are real, or not finite; the
+            message names it.
     """
     parts = []
     for layer in space.layers:
@@ -131,18 +155,18 @@ def pack(space: ParameterSpace, tensors: Mapping[str, Tensor], where: str = "wei
                 f"{where}: no tensor {layer.name!r}; there are {', '.join(map(str, tensors)) or 'none'}, this problem "
                 f"needs {', '.join(one.name for one in space.layers)}"
             )
-        tensor = tensors[layer.name].detach()
+        label = f"{where}: {layer.name}"
+        tensor = dense(label, tensors[layer.name])
+        if tensor.is_complex() and _is_complex(layer):
+            tensor = torch.view_as_real(tensor)
         if tuple(tensor.shape) != shape_of(layer):
             raise BadInput(
                 f"{where}: {layer.name} has shape {tuple(tensor.shape)}, this problem needs {shape_of(layer)}"
             )
-        bad = int((~torch.isfinite(tensor)).sum())
-        if bad:
-            raise BadInput(f"{where}: {layer.name} holds {bad} values that are not finite; repair it")
+        narrow = tensor.dtype == torch.float32
+        tensor = finite(label, tensor if narrow else exact(label, tensor, torch.float64), "repair it")
         parts.append(tensor.reshape(-1))
-    dtype = parts[0].dtype
-    for part in parts:
-        dtype = torch.promote_types(dtype, part.dtype)
+    dtype = torch.float32 if all(part.dtype == torch.float32 for part in parts) else torch.float64
     return torch.cat([part.to(dtype) for part in parts])
 
 

@@ -116,9 +116,9 @@ class Settings:
     def __post_init__(self) -> None:
         """Raise BadInput for a value that no run could use."""
         doors.seed(self.seed)
-        for name, least in (("points", 1), ("saddles", 0), ("eigenvalues", 1), ("shards", 1)):
-            doors.whole(name, getattr(self, name), least)
-        for name in ("escape_iterations", "epochs"):
+        for name in ("points", "eigenvalues", "shards"):
+            doors.whole(name, getattr(self, name), 1)
+        for name in ("saddles", "escape_iterations", "epochs"):
             doors.whole(name, getattr(self, name), 0)
         for name in ("search_minutes", "memory_gb"):
             doors.number(name, getattr(self, name), above=True)

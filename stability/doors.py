@@ -166,6 +166,11 @@ def computing(dtype: Any) -> torch.dtype:
     return dtype
 
 
+def floating(dtype: torch.dtype) -> torch.dtype:
+    """The precision that values of a type are computed in: their own, float64 for what is narrower or no float."""
+    return dtype if dtype in WIDE else torch.float64
+
+
 # -- tensors -----------------------------------------------------------------------------------------------------------
 
 

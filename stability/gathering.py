@@ -36,7 +36,8 @@ def collect(data: Data, limit: int | None = None) -> tuple[Tensor, Tensor, Tenso
     """
     limit = None if limit is None else doors.whole("samples", limit, 1)
     if isinstance(data, Samples) or _are_arrays(data):
-        x, y, weight = data if len(data) == 3 else (*data, None)
+        parts = tuple(data)  # the length of Samples is their number
+        x, y, weight = parts if len(parts) == 3 else (*parts, None)
         x, y = _tensor("data: inputs", x), _tensor("data: targets", y)
         weight = None if weight is None else _tensor("data: weights", weight)
     else:

@@ -17,6 +17,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from stability import doors
 from stability.errors import BadInput
 from stability.groups import Element, Group, Representation
 from stability.layers import Layer
@@ -209,6 +210,19 @@ class Problem:
     facts: tuple[tuple[str, str], ...] = ()
     activations: int = 0
     held: Held | None = None
+
+    def __post_init__(self) -> None:
+        """Raise BadInput for arguments of another kind; what they hold is looked at where they are made."""
+        doors.text("name", self.name)
+        doors.kind(f"{self.name}: space", self.space, ParameterSpace, "give stability.problem.ParameterSpace(layers)")
+        doors.kind(f"{self.name}: samples", self.samples, Samples, "give stability.Samples(x, y, weight)")
+        if not len(self.samples.x) == len(self.samples.y) == len(self.samples.weight):
+            shapes = ", ".join(str(tuple(part.shape)) for part in self.samples)
+            raise BadInput(f"{self.name}: samples have shapes {shapes}; give one input, target and weight each")
+        if self.samples.x.dtype not in doors.WIDE:
+            raise BadInput(f"{self.name}: inputs are {self.samples.x.dtype}; give them in float64 or float32")
+        doors.call(f"{self.name}: loss", self.loss, "give a function of (A, samples)")
+        doors.number(f"{self.name}: weight_decay", self.weight_decay)
 
     @property
     def group(self) -> Group:

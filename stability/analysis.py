@@ -28,6 +28,7 @@ from tqdm import tqdm
 from stability import (
     assembly,
     certificates,
+    doors,
     flat,
     identities,
     kinks,
@@ -57,6 +58,7 @@ from stability.curvature import (
 from stability.eigen import Solution, Spectrum, dense_spectrum, lanczos, ritz, rounding
 from stability.errors import BadInput
 from stability.groups import Irrep, cyclic_moduli, residual_symmetry, trivial_irrep
+from stability.held import held_tensors
 from stability.identity import identity, text_digest
 from stability.points import MOVED_SAMPLES, describe, is_large, scores
 from stability.pooled import hessian_on_e
@@ -140,14 +142,39 @@ class Settings:
     sectors: str = "all"
     pictures: bool = False
 
+    def __post_init__(self) -> None:
+        """Raise BadInput for a value that no run could use."""
+        doors.seed(self.seed)
+        for name in ("points", "eigenvalues", "shards"):
+            doors.whole(name, getattr(self, name), 1)
+        for name in ("saddles", "escape_iterations", "epochs"):
+            doors.whole(name, getattr(self, name), 0)
+        for name in ("search_minutes", "memory_gb"):
+            doors.number(name, getattr(self, name), above=True)
+        doors.number("distance_to_e", self.distance_to_e)
+        if self.trained_step is not None:
+            doors.number("trained_step", self.trained_step, above=True)
+        doors.text("sectors", self.sectors, "give all, none or names of irreps")
+        doors.flag("pictures", self.pictures)
+        if not isinstance(self.at, Tensor):
+            doors.choice("at", self.at, ("point", "init", "trained"))
+
 
 @dataclass
 class Outcome:
-    """An analysis with the tensors that JSON does not hold."""
+    """An analysis with the tensors that JSON does not hold.
+
+    Attributes:
+        analysis: the numbers.
+        theta: coordinates of the point on E.
+        directions: leading modes, and where an escape ended.
+        held: what the risk depends on beside the weights (running statistics), as it was at this point.
+    """
 
     analysis: Analysis
     theta: Tensor | None = field(default=None, repr=False)
     directions: dict[str, Tensor] = field(default_factory=dict, repr=False)
+    held: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
     def __str__(self) -> str:
         return str(self.analysis)
@@ -405,7 +432,7 @@ class _Run:
         self.hvps = 0
         self.space, self.group = problem.space, problem.group
         self.like = problem.samples.x
-        self.outcome = Outcome(_header(problem, settings, header))
+        self.outcome = Outcome(_header(problem, settings, header), held=held_tensors(problem))
         self.large = is_large(problem)
         # Handed over only where there is someone to hand it to: the work is done here otherwise.
         self.pool = None if isinstance(pool, Serial) else pool

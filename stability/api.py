@@ -24,15 +24,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from stability import analysis as engine
+from stability import doors
 from stability import report as reports
 from stability import sectors as blocks
 from stability.analysis import Outcome, Settings
 from stability.assumptions import check_assumptions
-from stability.checkpoints import load_weights
+from stability.checkpoints import load_weights, matching
 from stability.curvature import (
     Operator,
     augmented_hessian_from_data,
@@ -43,8 +45,9 @@ from stability.curvature import (
 )
 from stability.eigen import Spectrum
 from stability.errors import BadInput
+from stability.gathering import Data, gather
 from stability.groups import Representation
-from stability.modules import Data, gather, holding
+from stability.held import all_names, held_tensors, holding, untied
 from stability.networks import MLP, Classifier, supervised
 from stability.pooled import checked_on_e
 from stability.problem import Problem, Samples, some_equivariant
@@ -94,30 +97,56 @@ def from_network(
         BadInput: data that do not fit the network or the loss.
     """
 
+    doors.kind("network", network, MLP, "give one made by stability.mlp")
+    doors.call("loss", loss, "give stability.cross_entropy, logistic, squared or a function of (predictions, targets)")
+    doors.number("weight_decay", weight_decay)
+    doors.computing(dtype)
+    facts = doors.facts(facts)
+
     def flat(part: Data) -> Samples:
         x, y, weight = gather(part, dtype)
-        return Samples(x.flatten(1), y, weight)
+        return Samples(x.reshape(len(x), -1), y, weight)
 
     held_out = None if test is None else flat(test)
-    return supervised(name, Classifier(network, loss, target, decides), flat(data), held_out, weight_decay, facts)
+    model = Classifier(network, loss, target, doors.flag("decides", decides))
+    return supervised(doors.text("name", name), model, flat(data), held_out, float(weight_decay), facts)
 
 
 def state_of(module: nn.Module) -> Tensors:
-    """Parameters, tied ones under all their names, and buffers."""
-    return {**dict(module.named_parameters(remove_duplicate=False)), **dict(module.named_buffers())}
+    """Parameters and buffers, tied ones under all their names."""
+    return {
+        **dict(module.named_parameters(remove_duplicate=False)),
+        **dict(module.named_buffers(remove_duplicate=False)),
+    }
 
 
 def fitted(problem: Problem, point: Point) -> tuple[Problem, Point]:
-    """The problem with the buffers that a checkpoint or module brings along, and its weights."""
+    """The problem with the buffers that a point brings along, and its weights.
+
+    Raises:
+        BadInput: weights without the buffers that the network depends on, or of a tied tensor two that differ.
+    """
+    _problem(problem)
     if isinstance(point, str | os.PathLike):
         point = load_weights(point)
     if isinstance(point, nn.Module):
         point = state_of(point)
-    return (holding(problem, point) if isinstance(point, Mapping) else problem), point
+    if isinstance(point, Outcome | StationaryPoint):
+        return holding(problem, point.held), point
+    if not isinstance(point, Mapping):
+        return problem, point
+    layers = {layer.name for layer in problem.space.layers}
+    state = untied(problem, matching(point, layers | set(held_tensors(problem))))
+    here = holding(problem, state, complete=True)
+    if "theta" in state and "theta" not in layers:  # coordinates, as large points are stored
+        return here, doors.dense(f"{problem.name}: theta", state["theta"])
+    return here, state
 
 
 def locate(problem: Problem, point: Point) -> tuple[Tensor, Tensor, float]:
     """θ of a point's projection onto E, its weights A as given (dim L), and ‖A − Π_E A‖.
+
+    What the point holds beside its weights is :func:`fitted`'s business.
 
     Raises:
         BadInput: weights that do not fit the problem; the message names the tensor.
@@ -130,19 +159,21 @@ def locate(problem: Problem, point: Point) -> tuple[Tensor, Tensor, float]:
         if point.theta is None:
             raise BadInput(f"{problem.name}: the outcome holds no point; was it interrupted?")
         point = point.theta
-    if isinstance(point, str | os.PathLike):
-        point = load_weights(point)
-    if isinstance(point, nn.Module):
-        point = state_of(point)
+    if isinstance(point, str | os.PathLike | nn.Module | Mapping):
+        point = fitted(problem, point)[1]
     if isinstance(point, Mapping):
         point = pack(space, point, problem.name)
-    if not isinstance(point, Tensor) or point.shape not in ((space.dim_equivariant,), (space.dim,)):
-        what = tuple(point.shape) if isinstance(point, Tensor) else type(point).__name__
+    if not isinstance(point, Tensor | np.ndarray) or tuple(point.shape) not in (
+        (space.dim_equivariant,),
+        (space.dim,),
+    ):
+        what = tuple(point.shape) if isinstance(point, Tensor | np.ndarray) else type(point).__name__
         raise BadInput(
             f"{problem.name}: a point of {what}; give coordinates on E ({space.dim_equivariant},), weights "
             f"({space.dim},), a state_dict, a module or the path of a checkpoint"
         )
-    point = point.detach().to(like)
+    label = f"{problem.name}: the point"
+    point = doors.finite(label, doors.exact(label, doors.dense(label, point), like.dtype), "repair it").to(like)
     if point.shape == (space.dim_equivariant,):
         return point, space.embed(point), 0.0
     theta = space.project(point)
@@ -150,13 +181,27 @@ def locate(problem: Problem, point: Point) -> tuple[Tensor, Tensor, float]:
 
 
 def weights(problem: Problem, point: Point) -> Tensors:
-    """A point as tensors by name, in the shapes of the module, dict or network they belong to."""
-    return {k: v.detach().clone() for k, v in unpack(problem.space, locate(problem, point)[1]).items()}
+    """A point as tensors by name, with all that the network depends on: what ``load_state_dict`` takes.
+
+    In the shapes of the module, dict or network they belong to; beside the weights come buffers and parameters held
+    fixed, and tied tensors under all their names.
+    """
+    problem, point = fitted(problem, point)
+    return _named(problem, locate(problem, point)[1])
 
 
 def project(problem: Problem, point: Point) -> Tensors:
-    """The nearest point of E as tensors by name: load it into a module to make that module equivariant."""
-    return weights(problem, locate(problem, point)[0])
+    """The nearest point of E as tensors by name: load it into a module to make that module equivariant.
+
+    With :func:`weights`' buffers, running statistics projected onto their invariant part.
+    """
+    problem, point = fitted(problem, point)
+    return _named(problem, problem.space.embed(locate(problem, point)[0]))
+
+
+def _named(problem: Problem, at: Tensor) -> Tensors:
+    every = all_names(problem, unpack(problem.space, at) | held_tensors(problem))
+    return {k: v.detach().clone() for k, v in every.items()}
 
 
 def check(problem: Problem, seed: int = 0) -> dict[str, float]:
@@ -165,7 +210,7 @@ def check(problem: Problem, seed: int = 0) -> dict[str, float]:
     Raises:
         BadInput: one that fails; the message names the layer or space, the generator and the violation.
     """
-    return check_assumptions(problem, seed)
+    return check_assumptions(_problem(problem), doors.seed(seed))
 
 
 def find_points(
@@ -183,13 +228,18 @@ def find_points(
     Raises:
         BadInput: an assumption fails.
     """
+    starts, saddles = doors.whole("starts", starts, 1), doors.whole("saddles", saddles, 0)
+    tolerance = None if tolerance is None else doors.number("tolerance", tolerance, above=True)
     check(problem, seed)
-    return search(problem, starts, seed, tolerance, saddles)
+    return search(problem, starts, int(seed), tolerance, saddles)
 
 
-def _choice(what: str, value: str, known: Sequence[str]) -> None:
-    if value not in known:
-        raise BadInput(f"{what} {value!r} is unknown; choose from {', '.join(known)}")
+def _problem(value: object) -> Problem:
+    return doors.kind("problem", value, Problem, "give one made by from_module, from_risk or from_network")
+
+
+def _choice(what: str, value: object, known: Sequence[str]) -> None:
+    doors.choice(what, value, known)
 
 
 def hessian(problem: Problem, point: Point = None, risk: str = "aug", space: str = "E_perp") -> Operator:
@@ -363,6 +413,9 @@ def analyse(
     """
     if isinstance(point, Settings):
         point, settings = None, point
+    if settings is not None and not isinstance(settings, Settings):
+        raise BadInput(f"settings: {doors.shown(settings)}; give stability.Settings(…)")
+    _problem(problem)
     passed = {k: options.pop(k) for k in ("header", "checkpoint", "on_stage", "pool", "recipe") if k in options}
     unknown = [k for k in options if k not in Settings.__dataclass_fields__]
     if unknown:
@@ -377,6 +430,11 @@ def analyse(
     return engine.analyse(problem, settings, **passed)
 
 
+def _analysis(of: object) -> Analysis:
+    found = of.analysis if isinstance(of, Outcome) else of
+    return doors.kind("what is judged", found, Analysis, "give a problem, or what analyse returned")
+
+
 def verdict(of: Problem | Outcome | Analysis, point: Point = None, **options: Any) -> Verdicts:
     """The four verdicts at a point, with margins and evidence; of an analysis made before, those it holds.
 
@@ -385,7 +443,7 @@ def verdict(of: Problem | Outcome | Analysis, point: Point = None, **options: An
     """
     if isinstance(of, Problem):
         of = analyse(of, point, **({"escape_iterations": 0} | options))
-    found = (of.analysis if isinstance(of, Outcome) else of).verdict
+    found = _analysis(of).verdict
     if found is None:
         raise BadInput("the analysis holds no verdict: it was interrupted before; run it to the end")
     return found
@@ -399,10 +457,13 @@ def report(
     Raises:
         BadInput: a folder that cannot be written; as :func:`analyse`.
     """
+    doors.kind("folder", folder, str | os.PathLike, "give the path of a folder")
+    if not isinstance(of, Problem):
+        _analysis(of)
     target = prepare_folder(Path(folder))
     if isinstance(of, Problem):
         of = analyse(of, point, **{"pictures": True, **options})
-    found = of.analysis if isinstance(of, Outcome) else of
+    found = _analysis(of)
     reports.render(found, target)
     return target / "report.html"
 

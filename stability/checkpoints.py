@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 
 import torch
@@ -79,3 +79,30 @@ def unwrapped(held: object) -> dict[str, Tensor]:
                 tensors = {name.removeprefix(prefix): v for name, v in tensors.items()}
                 stripped = True
     return tensors
+
+
+def matching(state: Mapping[str, object], wanted: Set[str]) -> dict[str, object]:
+    """A state by the names that a problem wants, where a wrapper put the same prefix before each of them.
+
+    Data parallel, compiled and averaged modules and whole training modules name what they hold "module.", "_orig_mod.",
+    "model.", …: any one prefix will do, under which every wanted name that the state has at all is found.
+
+    >>> sorted(matching({"model.net.a": 1, "model.net.b": 2, "n_averaged": 3}, {"a", "b"}))
+    ['a', 'b', 'n_averaged']
+    """
+    if any(name in state for name in wanted):
+        return dict(state)
+    found: dict[str, int] = {}
+    for key in state:
+        for start in [i + 1 for i, letter in enumerate(str(key)) if letter == "."]:
+            if str(key)[start:] in wanted:
+                found[str(key)[:start]] = found.get(str(key)[:start], 0) + 1
+    most = [prefix for prefix, count in found.items() if count == max(found.values())]
+    if not most:
+        return dict(state)
+    if len(most) > 1:
+        raise BadInput(
+            f"weights: the names wanted occur {found[most[0]]} times each under {', '.join(sorted(most)[:4])}; give "
+            "the one that is meant"
+        )
+    return {str(key).removeprefix(most[0]): value for key, value in state.items()}

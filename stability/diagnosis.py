@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stability import training
+from stability import doors, training
 from stability.analysis import Settings
 from stability.api import Point, fitted, judged_sectors, locate
 from stability.errors import BadInput
@@ -135,6 +135,9 @@ def diagnose(
     Raises:
         BadInput: weights that do not fit, an assumption that fails.
     """
+    doors.kind("problem", problem, Problem, "give one made by from_module, from_risk or from_network")
+    doors.text("names", names, "give all, none or names of irreps")
+    seed, eigenvalues = doors.seed(seed), doors.whole("eigenvalues", eigenvalues, 1)
     if point is None:
         point = getattr(problem.model, "given", None)
         if point is None:

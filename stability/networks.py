@@ -19,9 +19,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from stability import doors
 from stability.errors import BadInput
 from stability.groups import Element, Representation, trivial
 from stability.layers import make_layer, supports
+from stability.persample import per_sample, probing, takes_all
 from stability.problem import FlatFamily, ParameterSpace, Problem, Samples
 
 SMOOTH: dict[str, Callable[[Tensor], Tensor]] = {
@@ -61,9 +63,7 @@ class Pointwise:
     pointwise = True
 
     def __post_init__(self) -> None:
-        known = SMOOTH | KINKED
-        if self.name not in known:
-            raise BadInput(f"activation {self.name!r} is unknown; choose from {', '.join(known)}")
+        doors.choice("activation", self.name, list(SMOOTH | KINKED))
 
     @property
     def kinked(self) -> bool:
@@ -79,10 +79,16 @@ class LayerNorm:
 
     Args:
         epsilon: part of the problem's specification; scale invariance is exact only at ε = 0.
+
+    Raises:
+        BadInput: ε that is no number ≥ 0.
     """
 
     epsilon: float
     pointwise = False
+
+    def __post_init__(self) -> None:
+        doors.number("LayerNorm: ε", self.epsilon)
 
     @property
     def name(self) -> str:
@@ -102,7 +108,7 @@ def _is_scalar(base: Representation) -> bool:
 
 def _smooth(name: str) -> Callable[[Tensor], Tensor]:
     known = {key: f for key, f in SMOOTH.items() if key != "quadratic"}
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         raise BadInput(f"activation {name!r} is unknown here; choose from {', '.join(known)}, which are smooth")
     return known[name]
 
@@ -132,6 +138,7 @@ class Norm:
 
     def __post_init__(self) -> None:
         _smooth(self.sigma)
+        doors.number("norm nonlinearity: ε", self.epsilon)
         if not self.epsilon > 0:
             raise BadInput(f"norm nonlinearity: ε = {self.epsilon:g} leaves a kink at zero; give ε > 0")
 
@@ -321,11 +328,17 @@ def mlp(
     Raises:
         BadInput: numbers that do not fit, or representations of different groups.
     """
-    if len(spaces) != len(nonlinearities) + 1:
+    for what, found, wanted in (("spaces", spaces, Representation), ("nonlinearities", nonlinearities, Nonlinearity)):
+        if not isinstance(found, Sequence) or not all(isinstance(one, wanted) for one in found):
+            kinds = "representations" if what == "spaces" else "nonlinearities such as stability.Pointwise('tanh')"
+            raise BadInput(f"network: {what}: {doors.shown(found)}; give a list of {kinds}")
+    if not nonlinearities or len(spaces) != len(nonlinearities) + 1:
         raise BadInput(
             f"network: {len(spaces)} spaces need {len(spaces) - 1} nonlinearities, not {len(nonlinearities)}"
         )
-    biases = (bias,) * len(nonlinearities) if isinstance(bias, bool) else tuple(map(bool, bias))
+    if not isinstance(bias, bool) and not (isinstance(bias, Sequence) and all(isinstance(one, bool) for one in bias)):
+        raise BadInput(f"network: bias: {doors.shown(bias)}; give True, False or one of these for each layer")
+    biases = (bias,) * len(nonlinearities) if isinstance(bias, bool) else tuple(bias)
     if len(biases) != len(nonlinearities):
         raise BadInput(f"network: {len(biases)} values of bias for {len(nonlinearities)} layers; give one for each")
     fourier = supports(list(spaces))
@@ -442,15 +455,20 @@ def checked(name: str, model: Classifier, data: Samples) -> Samples:
         BadInput: numbers that are not finite, inputs of another width than X_0, weights that are negative or do not
             sum to one, targets that the loss cannot take.
     """
-    x, y, weight = data
+    parts = tuple(doors.kind(f"{name}: data", data, tuple, "give stability.Samples(x, y, weight)"))
+    if len(parts) != 3:
+        raise BadInput(f"{name}: data of {len(parts)} parts; give stability.Samples(x, y, weight)")
+    x, y, weight = (doors.dense(f"{name}: {k}", v) for k, v in zip(Samples._fields, parts, strict=True))
     if x.ndim != 2 or x.shape[1] != model.input.dim:
         raise BadInput(f"{name}: inputs have shape {tuple(x.shape)}; X_0 needs (samples, {model.input.dim})")
-    if not len(x) == len(y) == len(weight):
-        raise BadInput(f"{name}: {len(x)} inputs, {len(y)} targets, {len(weight)} weights; give one of each a sample")
+    if not y.ndim or weight.ndim != 1 or not len(x) or not len(x) == len(y) == len(weight):
+        shapes = f"{len(x)} inputs, targets of shape {tuple(y.shape)}, weights of shape {tuple(weight.shape)}"
+        raise BadInput(f"{name}: {shapes}; give one of each a sample, and at least one")
     for what, values in (("input", x), ("target", y), ("weight", weight)):
         bad = int((~torch.isfinite(values)).sum())
         if bad:
             raise BadInput(f"{name}: {bad} {what} values are not finite; clean the data")
+    weight = doors.exact(f"{name}: weights", weight, torch.promote_types(weight.dtype, torch.float32))
     total = float(weight.double().sum())
     if float(weight.min()) < 0 or abs(total - 1) > 1e-6:
         raise BadInput(
@@ -458,25 +476,50 @@ def checked(name: str, model: Classifier, data: Samples) -> Samples:
         )
     if model.loss is cross_entropy and model.output.dim < 2:
         raise BadInput(f"{name}: cross_entropy on {model.output.dim} logit is constant; use logistic, or more classes")
-    dtype = torch.promote_types(x.dtype, weight.dtype)
+    dtype = torch.promote_types(doors.floating(x.dtype), weight.dtype)
     if y.is_floating_point():
         dtype = torch.promote_types(dtype, y.dtype)
-        y = y.to(dtype)
-    x, weight = x.to(dtype), weight.to(dtype)
-    try:
-        losses = model.losses(x.new_zeros(len(x[:2]), model.output.dim), y[:2])
-    except (RuntimeError, IndexError, TypeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise BadInput(
-            f"{name}: the loss cannot take targets of shape {tuple(y.shape)} ({reason}); reshape them"
-        ) from error
-    if losses.shape != (len(x[:2]),):
-        raise BadInput(
-            f"{name}: for two samples the loss gives shape {tuple(losses.shape)}, with predictions "
-            f"(2, {model.output.dim}) and targets of shape {tuple(y.shape)}; "
-            "it must give one number a sample, so reshape the targets"
-        )
+    x, weight = doors.exact(f"{name}: inputs", x, dtype), weight.to(dtype)
+    if y.is_floating_point() or y.is_complex():
+        y = doors.exact(f"{name}: targets", y, dtype)
+    elif y.dtype != torch.bool:
+        y = y.long()
+    _suits(name, model, Samples(x, y, weight))
     return Samples(x, y, weight)
+
+
+def _suits(name: str, model: Classifier, data: Samples) -> None:
+    """Raise BadInput unless the loss gives a number for every sample, whatever the others are."""
+    x, y = data.x, data.y
+    tried = probing(y)
+    generator = torch.Generator().manual_seed(0)
+    some = torch.randn(len(tried), model.output.dim, generator=generator, dtype=torch.float64).to(x)
+    try:
+        two = model.losses(some[:2], y[tried][:2])
+        if isinstance(two, Tensor) and two.shape != (len(some[:2]),):
+            raise BadInput(
+                f"loss: for two samples it gives shape {tuple(two.shape)}, with predictions (2, {model.output.dim}) "
+                f"and targets of shape {tuple(y.shape)}; it must give one number a sample, so reshape the targets"
+            )
+        per_sample(model.losses, some, y[tried], y)
+    except BadInput as error:
+        raise BadInput(f"{name}: the {error}") from error
+    except Exception as error:
+        raise BadInput(
+            f"{name}: the loss cannot take targets of shape {tuple(y.shape)} ({doors.reason(error)}); reshape them"
+        ) from error
+    takes_all(name, model.losses, lambda part: part.new_zeros(len(part), model.output.dim), data)
+    classes = y.ndim == 1 and model.output.dim > 1
+    if model.decides and classes and (y.is_floating_point() or int(y.min()) < 0 or int(y.max()) >= model.output.dim):
+        raise BadInput(
+            f"{name}: decides=True counts right classes, but targets are no labels from 0 to {model.output.dim - 1}; "
+            "give decides=False"
+        )
+    if model.decides and not classes and y[:1].numel() != model.output.dim:
+        raise BadInput(
+            f"{name}: decides=True compares {model.output.dim} logits with targets of shape {tuple(y.shape[1:])}; give "
+            "decides=False"
+        )
 
 
 def supervised(
@@ -492,6 +535,9 @@ def supervised(
     Raises:
         BadInput: data that do not fit; see :func:`checked`.
     """
+    doors.text("name", name)
+    doors.kind("model", model, Classifier, "give stability.Classifier(network, loss)")
+    weight_decay, facts = doors.number("weight_decay", weight_decay), doors.facts(list(facts))
     network = model.network
     train = checked(name, model, train)
     test = None if test is None else checked(name, model, test)

@@ -10,13 +10,14 @@ E are those of L restricted. Both come with any number of leading batch axes.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from stability import doors
 from stability.errors import BadInput
 from stability.groups import Element, Group, Representation
 from stability.layers import Layer
@@ -156,6 +157,23 @@ class FlatFamily:
     reach: str = "all"
 
 
+@dataclass(frozen=True, eq=False)
+class Held:
+    """What a risk depends on beside its weights, by the names of its owner's ``state_dict``.
+
+    Args:
+        tensors: buffers, and parameters held at their values; never changed in place.
+        ties: further names of a tensor ↦ the one it is known by, here or as a layer.
+        needed: those without which a ``state_dict`` leaves open which function is meant.
+        rebuilt: such tensors ↦ the problem with these in place of its own.
+    """
+
+    tensors: Mapping[str, Tensor]
+    ties: Mapping[str, str]
+    needed: frozenset[str]
+    rebuilt: Callable[[Mapping[str, Tensor]], Problem]
+
+
 @dataclass(frozen=True)
 class Problem:
     """A risk R on L with everything needed to judge the points of E.
@@ -177,6 +195,7 @@ class Problem:
         kink_margin: A ↦ smallest |pre-activation| at a kink relative to its scale; None for smooth σ.
         facts: what a report's first screen says about network and data.
         activations: numbers of the widest activation of one sample, where the layers do not tell.
+        held: what the risk depends on beside A; None where there is nothing.
     """
 
     name: str
@@ -194,6 +213,20 @@ class Problem:
     kink_margin: Callable[[Tensor], float] | None = None
     facts: tuple[tuple[str, str], ...] = ()
     activations: int = 0
+    held: Held | None = None
+
+    def __post_init__(self) -> None:
+        """Raise BadInput for arguments of another kind; what they hold is looked at where they are made."""
+        doors.text("name", self.name)
+        doors.kind(f"{self.name}: space", self.space, ParameterSpace, "give stability.problem.ParameterSpace(layers)")
+        doors.kind(f"{self.name}: samples", self.samples, Samples, "give stability.Samples(x, y, weight)")
+        if not len(self.samples.x) == len(self.samples.y) == len(self.samples.weight):
+            shapes = ", ".join(str(tuple(part.shape)) for part in self.samples)
+            raise BadInput(f"{self.name}: samples have shapes {shapes}; give one input, target and weight each")
+        if self.samples.x.dtype not in doors.WIDE:
+            raise BadInput(f"{self.name}: inputs are {self.samples.x.dtype}; give them in float64 or float32")
+        doors.call(f"{self.name}: loss", self.loss, "give a function of (A, samples)")
+        doors.number(f"{self.name}: weight_decay", self.weight_decay)
 
     @property
     def group(self) -> Group:

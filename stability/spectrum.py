@@ -158,6 +158,8 @@ def run(options: argparse.Namespace, command: str) -> int:
     at, distance, recipe = options.at, 0.0, Recipe.of(options.task, task_options)
     if at not in ("point", "init", "trained"):
         if Path(at).suffix == ".safetensors":
+            fitted = api.fitted(problem, at)[0]
+            problem, recipe = fitted, recipe if fitted is problem else None
             at, distance = load_point(Path(at), problem.space, problem.samples.x)
         else:  # a checkpoint of a module, with its buffers
             fitted, weights = api.fitted(problem, at)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from stability.curvature import Operator, StaleLinearisation, assemble
 from stability.errors import BadInput
+from stability.held import held_tensors
 from stability.pooled import hessian_on_e
 from stability.problem import Problem, single
 from stability.record import Record
@@ -58,6 +59,7 @@ class StationaryPoint(Record):
         index: negative eigenvalues of the Hessian on E; None likewise.
         eigenvalues: of the Hessian on E, ascending; None likewise.
         start: which seed led here.
+        held: what the risk depends on there beside the weights: running statistics, parameters held fixed.
     """
 
     kind: str
@@ -69,6 +71,7 @@ class StationaryPoint(Record):
     index: int | None = None
     eigenvalues: tuple[float, ...] | None = None
     start: int | None = None
+    held: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
     @property
     def converged(self) -> bool:
@@ -175,9 +178,9 @@ def describe_point(
         index, eigenvalues = int((values < -noise).sum()), tuple(values.tolist())
         if kind in ("minimum", "saddle"):
             kind = "saddle" if index else "minimum"
-    return StationaryPoint(
-        kind, theta.detach(), risk, float(np.linalg.norm(gradient)), tolerance, decrement, index, eigenvalues, start
-    )
+    norm = float(np.linalg.norm(gradient))
+    held = held_tensors(problem)
+    return StationaryPoint(kind, theta.detach(), risk, norm, tolerance, decrement, index, eigenvalues, start, held)
 
 
 def polish(

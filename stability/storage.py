@@ -23,6 +23,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from stability.errors import BadInput, CannotWrite, say
+from stability.held import held_tensors
 from stability.identity import differences, raw
 from stability.problem import ParameterSpace, Problem
 from stability.trees import shape_of, unpack
@@ -142,8 +143,10 @@ def checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> Path:
     """safetensors with string metadata and a checksum, atomically."""
-    content = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-    told = {**metadata, "format_version": str(FORMAT)}
+    pairs = [k for k, v in tensors.items() if v.is_complex()]  # safetensors knows no complex128
+    content = {k: torch.view_as_real(v.resolve_conj()) if v.is_complex() else v for k, v in tensors.items()}
+    content = {k: v.detach().cpu().contiguous() for k, v in content.items()}
+    told = {**metadata, "format_version": str(FORMAT)} | ({"complex": json.dumps(pairs)} if pairs else {})
     return write(path, save(content, {**told, CHECKSUM: checksum(content, told)}))
 
 
@@ -175,6 +178,14 @@ def read_tensors(path: Path, option: str = "--at", metadata_only: bool = False) 
             f"{option}: {str(path)!r} is of format {version}, this version reads format {FORMAT}; open it with the "
             "version of stability that wrote it"
         )
+    try:
+        for name in json.loads(metadata.get("complex", "[]")):
+            if name in tensors:
+                tensors[name] = torch.view_as_complex(tensors[name])
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise BadInput(
+            f"{option}: {str(path)!r} names no complex tensors that it holds ({error}); write it anew"
+        ) from error
     return tensors, metadata
 
 
@@ -187,13 +198,14 @@ def data_digest(problem: Problem) -> str:
 
 
 def save_point(path: Path, problem: Problem, theta: Tensor, metadata: dict[str, str]) -> Path:
-    """Weights layer by layer up to a million of them, E coordinates beyond."""
+    """Weights layer by layer up to a million of them, E coordinates beyond; what the risk holds fixed beside them."""
     common = {"task": problem.name, "group": problem.group.name, "data": data_digest(problem), **metadata}
+    held = held_tensors(problem)
     if problem.space.dim <= DENSE_WEIGHTS:
-        tensors = unpack(problem.space, problem.space.embed(theta))
+        tensors = unpack(problem.space, problem.space.embed(theta)) | held
         return write_tensors(path, tensors, {**common, "format": "dense weights, layer by layer (rows, columns)"})
     bases = "; ".join(dict.fromkeys(layer.convention for layer in problem.space.layers))
-    return write_tensors(path, {"theta": theta}, {**common, "format": CONVENTION + bases})
+    return write_tensors(path, {"theta": theta} | held, {**common, "format": CONVENTION + bases})
 
 
 def load_point(path: Path, space: ParameterSpace, like: Tensor) -> tuple[Tensor, float]:
@@ -206,12 +218,12 @@ def load_point(path: Path, space: ParameterSpace, like: Tensor) -> tuple[Tensor,
     """
     tensors, _ = read_tensors(path)
     for name, tensor in tensors.items():
-        if not torch.isfinite(tensor).all():
+        if name in [layer.name for layer in space.layers] + ["theta"] and not torch.isfinite(tensor).all():
             bad = int((~torch.isfinite(tensor)).sum())
             raise BadInput(
                 f"--at: tensor {name!r} of {path.name} holds {bad} values that are not finite; repair the file"
             )
-    if set(tensors) == {"theta"}:
+    if "theta" in tensors and not any(layer.name == "theta" for layer in space.layers):
         theta = tensors["theta"]
         if theta.shape != (space.dim_equivariant,):
             raise BadInput(
@@ -226,6 +238,8 @@ def load_point(path: Path, space: ParameterSpace, like: Tensor) -> tuple[Tensor,
                 f"--at: {path.name} has no tensor {layer.name!r}; it has {', '.join(sorted(tensors)) or 'none'}, this "
                 f"network needs {', '.join(one.name for one in space.layers)}"
             )
+        if tensors[layer.name].is_complex():
+            tensors[layer.name] = torch.view_as_real(tensors[layer.name])
         if tuple(tensors[layer.name].shape) != shape_of(layer):
             raise BadInput(
                 f"--at: {layer.name} of {path.name} has shape {tuple(tensors[layer.name].shape)}, this network needs "

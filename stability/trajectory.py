@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from stability.api import fitted, state_of
+from stability import doors
+from stability.api import state_of
 from stability.diagnosis import diagnose
 from stability.errors import BadInput
 from stability.problem import Problem
@@ -52,14 +53,22 @@ class Recorder:
     """
 
     def __init__(self, folder: str | os.PathLike | None = None, every: int = 1, limit: int = 10_000) -> None:
-        if every < 1:
-            raise BadInput(f"Recorder: every={every}; give a number of steps ≥ 1")
+        if folder is not None:
+            doors.kind("Recorder: folder", folder, str | os.PathLike, "give the path of a folder, or None")
+        self.every = doors.whole("Recorder: every", every, 1)
+        self.limit = doors.whole("Recorder: limit", limit, 1)
         self.folder = None if folder is None else prepare_folder(Path(folder))
-        self.every, self.limit = every, limit
         self.kept: dict[int, Snapshot] = {}
 
     def __call__(self, module: nn.Module, step: int, time: float | None = None) -> None:
-        """Record the module if the step is due; the module is only read."""
+        """Record the module if the step is due; the module is only read.
+
+        Raises:
+            BadInput: no module, a step that is no whole number ≥ 0, a time that is no number.
+        """
+        doors.kind("Recorder", module, nn.Module, "give the module that is trained")
+        step = doors.whole("Recorder: step", step, 0)
+        time = None if time is None else doors.number("Recorder: time", time, -math.inf)
         if step % self.every or len(self) >= self.limit:
             return
         state = {k: v.detach().cpu().clone() for k, v in state_of(module).items()}
@@ -230,16 +239,23 @@ def follow(
     Raises:
         BadInput: no snapshots, or weights that do not fit.
     """
+    doors.kind("problem", problem, Problem, "give one made by from_module, from_risk or from_network")
+    doors.text("names", names, "give all, none or names of irreps")
+    every, seed = doors.whole("every", every, 1), doors.seed(seed)
+    mend = "give a Recorder, its folder or a list of snapshots"
     if isinstance(snapshots, str | os.PathLike):
+        if not Path(snapshots).is_dir():
+            raise BadInput(f"follow: there is no folder {str(snapshots)!r}; {mend}")
         snapshots = Recorder(snapshots)
-    found = list(snapshots)
+    found = list(doors.kind("snapshots", snapshots, Iterable, mend))
+    if strange := [s for s in found if not isinstance(s, Snapshot)]:
+        raise BadInput(f"snapshots: {doors.shown(strange[0])}; {mend}")
     if not found:
         raise BadInput("follow: no snapshots; call the recorder in the training loop")
     chosen = [s for i, s in enumerate(found) if i % every == 0 or i == len(found) - 1]
     moments: list[Moment] = []
     for snapshot in tqdm(chosen, desc="trajectory", disable=None, leave=False):
-        here, weights = fitted(problem, snapshot.state)
-        d = diagnose(here, weights, names=names, seed=seed, eigenvalues=1)
+        d = diagnose(problem, dict(snapshot.state), names=names, seed=seed, eigenvalues=1)
         on_e = [s.lowest[0].value for s in d.sectors if s.irrep == "trivial" and s.lowest]
         before = moments[-1] if moments else None
         moments.append(

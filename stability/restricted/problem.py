@@ -88,8 +88,10 @@ def restrict(problem: Problem, admissible: Admissible, seed: int = 0) -> Problem
     def start(seed: int) -> Tensor:
         return space.project(admissible.project(problem.space.embed(initial(seed))))
 
+    held = problem.held
     return replace(
         problem,
+        held=held and replace(held, rebuilt=lambda tensors: restrict(held.rebuilt(tensors), admissible, seed)),
         name=f"{problem.name}, restricted",
         space=space,
         loss=lambda c, samples: problem.loss(admissible.embed(c), samples),

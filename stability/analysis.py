@@ -98,6 +98,8 @@ DENSE_NOMINAL = 1000
 CHECK_EVERY = 8
 RESIDUAL_PRODUCTS = 200
 SECTOR_STEPS = 150
+# Of unit vectors that are read again: what is beyond is no rounding, in whatever precision they were made.
+ORTHONORMAL = 1e-3
 # What a relative violation of the assumptions does to eigenvalues, relative to the largest: ρ̄ enters ∇²R^aug twice on
 # either side, and so does σ.
 SYMMETRY = 4.0
@@ -233,6 +235,9 @@ class SolvedSector:
         count = len(tensors["values"])
         values = only(tensors["values"], (count,), like, "values")
         vectors = only(tensors["vectors"], (count, size), like, "vectors")
+        overlap = vectors @ vectors.mT - torch.eye(count, dtype=vectors.dtype, device=vectors.device)
+        if not 1 <= count <= size or float(overlap.abs().max()) > ORTHONORMAL:
+            raise BadInput(f"{count} vectors of {size} numbers are not orthonormal")
         return replace(found, solution=Solution(found.solution.spectrum, values, vectors))
 
 

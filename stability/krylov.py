@@ -107,6 +107,8 @@ def run(
     generator = torch.Generator().manual_seed(plan.seed)
     start = torch.randn(operator.dim, generator=generator, dtype=torch.float64).to(like.device, precision)
     state, spent = checkpoint.load(f"lanczos-{name}", partial(_restored, start, steps)) or (None, 0.0)
+    # They were taken for this spectrum, whichever process took them.
+    operator.products += state.steps if state else 0
     saved, pause = time.perf_counter(), SAVE_SECONDS
     bar = tqdm(total=steps, initial=state.steps if state else 0, desc=f"Lanczos {name}", disable=None, leave=False)
 

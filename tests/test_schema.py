@@ -187,7 +187,8 @@ def hostile() -> Analysis:
             return {k: worse(v, k) for k, v in value.items()}
         if isinstance(value, list):
             return [worse(v, key) for v in value]
-        return value + HOSTILE if isinstance(value, str) and key not in ("status", "sign", "space", "kind") else value
+        kept = key in ("status", "sign", "space", "kind") or value == "trivial"
+        return value + HOSTILE if isinstance(value, str) and not kept else value
 
     return Analysis.from_json(json.dumps(worse(data)))
 
@@ -200,7 +201,7 @@ def test_no_text_of_a_file_is_a_command_in_latex():
     assert all(line.startswith("%") for line in lines[:3]) and text.count(r"\end{figure}") == text.count(
         r"\begin{figure}"
     )
-    assert "^^" not in "".join(lines[3:]) and not re.search("[\x00-\x09\x0b-\x1f\u2028\x7f]", text)
+    assert "^^" not in text and not re.search("[\x00-\x09\x0b-\x1f\u2028\x7f]", text)
     escaped = tex(HOSTILE)
     assert not re.search(r"(?<!\\)[#&%_~]", escaped.replace(r"\textasciitilde{}", "")) and escaped.isascii()
 

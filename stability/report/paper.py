@@ -84,8 +84,8 @@ def _known(character: str) -> str:
 
 
 def _comment(text: str) -> str:
-    """Text that cannot leave the line of a comment."""
-    return "".join(c if c.isprintable() else " " for c in text)
+    """Text that cannot leave the line of a comment, and holds no command should someone uncomment it."""
+    return "".join(c if c.isprintable() else " " for c in text).replace("\\", "/").replace("^^", "^ ^")
 
 
 def _piece(text: str) -> str:

@@ -44,8 +44,8 @@ def _examples(axes: Axes, setting: Setting) -> None:
                 inset.imshow(image, cmap="gray", vmin=0, vmax=1)
                 inset.set_xticks([])
                 inset.set_yticks([])
-                inset.set_title(("image", "mask triangle", "mask pentagon")[j], fontsize=7)
-        axes.text(0, 0.94 - 0.5 * line, variant, fontsize="medium")
+                inset.set_title(("image", "triangle", "pentagon")[j], fontsize=7)
+        axes.text(0, 0.95 - 0.5 * line, f"{variant}: image and both masks", fontsize="medium")
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
 
@@ -92,7 +92,7 @@ def _ratios(axes: Axes, rows: list[dict]) -> None:
     axes.set_xscale("log")
     axes.axvline(1, color="black", linewidth=1)
     axes.set_xlabel(r"$\|A_{E^\perp}\|$ of AUG over that of NOM")
-    axes.legend(fontsize="x-small", loc="lower left")
+    axes.legend(fontsize="x-small", loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=3)
 
 
 def _lowest(axes: Axes, rows: Sequence[dict], task: str) -> None:
@@ -103,13 +103,13 @@ def _lowest(axes: Axes, rows: Sequence[dict], task: str) -> None:
         for i, r in enumerate(mine):
             fill = "full" if r["lambda_min_E_perp"] < 0 else "none"
             x = k + 0.08 * (i - (len(mine) - 1) / 2)
-            axes.plot(x, r["lambda_min_E_perp"], MARKERS[0], color="black", fillstyle=fill, markersize=6)
+            axes.plot(x, r["lambda_min_E_perp"], MARKERS[0], color="black", fillstyle=fill, markersize=6, clip_on=False)
         if mine:
             text = f"{sum(r['lambda_min_E_perp'] < 0 for r in mine)} of {len(mine)}"
-            axes.annotate(text, (k, 0.97), xycoords=("data", "axes fraction"), ha="center", va="top", fontsize="small")
+            axes.annotate(text, (k, 1.01), xycoords=("data", "axes fraction"), ha="center", fontsize="small")
     axes.axhline(0, color="black", linewidth=1)
     axes.set_yscale("symlog", linthresh=1e-5)
     axes.set_xlim(-0.5, len(VARIANTS[task]) - 0.5)
     axes.set_xticks(range(len(VARIANTS[task])), [v.replace(" ", "\n", 1) for v in VARIANTS[task]], fontsize="small")
     axes.set_ylabel(r"$\lambda_{\min}$ of $\nabla^2R^{\mathrm{aug}}$ on $E^\perp$")
-    axes.set_title(f"{task.upper()}: minima on E; filled and counted: unstable", fontsize="medium")
+    axes.set_title(f"{task.upper()}: minima on E; filled and counted: unstable", fontsize="medium", pad=18)

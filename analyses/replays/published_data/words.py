@@ -26,6 +26,7 @@ def section(rows: list[dict]) -> Section:
     texts += [_said_of_training(rows, task) for task in VARIANTS]
     texts += [_said_of_spectra(rows, task) for task in VARIANTS]
     verdict, finding = judged(rows)
+    verdict = " ".join(s for s in (verdict, *(_meaning_of_signs(rows, task) for task in VARIANTS)) if s)
     return Section(
         title="The paper's own data: is ROT special because of them?",
         expected="Claimed: with augmentation by rotations, training leaves E about as fast as nominal training does, "
@@ -83,7 +84,10 @@ def _said_of_training(rows: list[dict], task: str) -> str:
         f" In the norm as it was plotted, AUG's end on the published data is {np.mean(squared):.1e}." if squared else ""
     )
     return (
-        f"{task.upper()}, ‖A_{{E⊥}}‖ at the end, {count} runs. " + ". ".join(p.capitalize() for p in parts) + "." + norm
+        f"{task.upper()}, ‖A_{{E⊥}}‖ at the end, {count} runs. "
+        + ". ".join(p[0].upper() + p[1:] for p in parts)
+        + "."
+        + norm
     )
 
 
@@ -102,7 +106,22 @@ def _said_of_spectra(rows: list[dict], task: str) -> str:
                 f"{max(low):.1e}, misfit {np.median([r['misfit'] for r in mine]):.2g}"
                 + (f", accuracy {np.median(gain):+.2f} above the constant" if gain else "")
             )
-    return f"{task.upper()}, minima on E. " + ". ".join(p.capitalize() for p in parts) + "." if parts else ""
+    return f"{task.upper()}, minima on E. " + ". ".join(p[0].upper() + p[1:] for p in parts) + "." if parts else ""
+
+
+def _meaning_of_signs(rows: list[dict], task: str) -> str:
+    """Whether minima on E keep the sign of λ_min on E⊥ from the published data to ours."""
+    shares = []
+    for variant in ("published", "ours"):
+        found = [r for r in rows if r["kind"] == "point" and (r["task"], r["variant"]) == (task, variant)]
+        low = [r["lambda_min_E_perp"] for r in found if r["converged"]]
+        if not low:
+            return ""
+        shares.append((sum(v < 0 for v in low), len(low)))
+    (a, n), (b, m) = shares
+    told = f"{a} of {n} minima on E are unstable on the published data, {b} of {m} on ours"
+    same = "the same answer" if a * m == b * n and a in (0, n) else "no clear difference from so few"
+    return f"{task.upper()}: {told}, {same}."
 
 
 def _runs(rows: Sequence[dict], task: str, variant: str, strategy: str) -> list[dict]:

@@ -13,18 +13,17 @@ import resource
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy
 import torch
-from scipy.sparse.linalg import LinearOperator, minres
 from torch import Tensor
-from torch.func import grad
 from tqdm import tqdm
 
-from stability import assembly, certificates, flat, identities, krylov, least, modes, pictures, results, sectors
+from stability import assembly, certificates, flat, identities, krylov, least, modes, nearby, pictures, results, sectors
 from stability.cluster import Pool, Recipe, Serial, Source, digest, pack, problem_of, remember, unpack
 from stability.curvature import (
     Operator,
@@ -34,7 +33,6 @@ from stability.curvature import (
     augmented_hessian_from_group,
     check_product,
     compress,
-    equivariant_hessian,
     group_average,
     nominal_hessian,
     transverse,
@@ -47,7 +45,15 @@ from stability.pooled import hessian_on_e
 from stability.problem import FlatFamily, Problem, Samples, single
 from stability.results import Analysis, Escape, Verdicts
 from stability.shards import sharded_hessian
-from stability.stationary import StationaryPoint, describe_point, find_points, gradient_scale, runaway, search
+from stability.stationary import (
+    StationaryPoint,
+    describe_point,
+    find_points,
+    gradient_scale,
+    gradient_tolerance,
+    runaway,
+    search,
+)
 from stability.storage import Checkpoint
 from stability.training import descend_on_e, minimise_augmented
 from stability.verdict import Block, judge, proposition_3
@@ -383,6 +389,7 @@ class _Run:
         self.handle = self.pool.share(self.source) if self.pool is not None else None
         self.budgets: dict[str, certificates.Budget] = {}
         self.size, self.kink = 0.0, None
+        self.bounded: list[bool] = []
 
     def all(self) -> Outcome:
         self.check_memory()
@@ -433,9 +440,10 @@ class _Run:
     def find_points(self) -> list[StationaryPoint]:
         settings = self.settings
         stored = self.checkpoint.load("points")
-        scale = gradient_scale(self.problem, settings.seed) if self.problem.initial else 1.0
-        self.scale = scale
-        tolerance = (1e-9 if self.like.dtype == torch.float64 else 1e-4) * scale
+        given = settings.at if isinstance(settings.at, Tensor) else None
+        bare = self.problem.initial is None and given is None
+        self.scale = 1.0 if bare else gradient_scale(self.problem, settings.seed, given)
+        tolerance = gradient_tolerance(self.problem, self.scale)
         if stored is not None:
             kinds = stored[1]["kinds"].split()
             starts = [None if s == "-" else int(s) for s in stored[1]["starts"].split()]
@@ -726,6 +734,7 @@ class _Run:
             if lowest is None or value < lowest[0]:
                 lowest = (value, irrep, solution.values, solution.vectors)
         self.wholes = [solutions["aug.E"].spectrum, *parts]
+        self.bounded = [solved[i].solution.spectrum.lower_bound is not None for i in range(len(self.sectors))]
         total = space.dim - space.dim_equivariant
         spectrum = sectors.union(parts, total, settings.eigenvalues)
         values = vectors = self.like.new_zeros(0)
@@ -751,6 +760,21 @@ class _Run:
             operator, loss, at, problem.samples, problem.weight_decay, self.settings.seed + 2
         )
 
+    @cached_property
+    def coordinate(self) -> float:
+        """Size of a coordinate, of a random start where there is one: θ may vanish."""
+        problem, settings = self.problem, self.settings
+        start = self.theta if problem.initial is None else problem.initial(settings.seed)
+        return float(start.square().mean().sqrt()) if len(start) else 0.0
+
+    @cached_property
+    def grain(self) -> float:
+        """What ∇²R may be off by because the point is rounded; of a large network on E alone."""
+        problem = self.problem
+        loss, at = (problem.equivariant_loss, self.theta) if self.large else (problem.loss, self.at)
+        with _stage("ulps of the point"):
+            return certificates.grain(loss, at, problem.samples, self.coordinate, self.settings.seed + 3)
+
     def certified(self, where: str, solution: Solution, products: float) -> Solution:
         """A solution with its whole error, noted in the budget of its space."""
         solution, self.budgets[where] = self.widened(solution, products)
@@ -759,7 +783,8 @@ class _Run:
     def widened(self, solution: Solution, products: float) -> tuple[Solution, certificates.Budget]:
         spectrum, violated = solution.spectrum, self.outcome.analysis.assumptions or {}
         scale = max(self.size, certificates.norm(spectrum))
-        products += rounding(self.size, spectrum.dim, self.like.dtype)
+        # Where the point's own grain is the coarser, it stands for all that rounding makes of a product.
+        products = max(products + rounding(self.size, spectrum.dim, self.like.dtype), self.grain)
         symmetry = SYMMETRY * max(violated.values(), default=0.0) * scale
         wider = certificates.widen(spectrum, products + symmetry)
         budget = certificates.Budget(spectrum.error, products, symmetry, spectrum.error + products + symmetry)
@@ -886,21 +911,26 @@ class _Run:
         traded = self.exchange_counts()
         on_e, on_perp = on_e + traded[0], on_perp + traded[1]
         perp_spectrum = solutions["aug.E_perp"].spectrum
-        near = self.stationarity(point, solutions, on_e)
+        near, doubt = self.stationarity(point, solutions, on_e)
         proven = near.kantorovich.shift if near.kantorovich else None
-        moves = {"shift_all": near.shift_all, "proven_shift": proven}
-        e_aug = Block("E", solutions["aug.E"].spectrum, on_e, near.shift_E, **moves)
-        e_eqv = Block("E", solutions["eqv.E"].spectrum, on_e, near.shift_E, **moves)
+        e_aug = Block("E", solutions["aug.E"].spectrum, on_e, near.shift_E, "", near.shift_all_E, proven)
+        e_eqv = replace(e_aug, spectrum=solutions["eqv.E"].spectrum)
         across_e = Block("E⊥", perp_spectrum, on_perp, missing=perp_spectrum.method)
-        perp = replace(across_e, newton_shift=near.shift_E_perp, **moves)
-        whole = Block("L", solutions["nominal.L"].spectrum, on_e + on_perp, max(near.shift_E, near.shift_E_perp))
-        kink, rough, doubt = report.kink_margin, self.rough(), self.rough() or _no_point(near)
-        eqv = judge([e_eqv], report.grad_norm["eqv"], point.tolerance, kink, doubt)
-        aug = judge([e_aug, perp], report.grad_norm["aug"], point.tolerance, kink, doubt)
-        nominal = judge([whole], report.grad_norm["nominal"], point.tolerance, kink, doubt or self.no_nominal_point())
+        perp = replace(across_e, newton_shift=near.shift_E_perp, shift_all=near.shift_all, proven_shift=proven)
+        beside, unsure = self.nominal_stationarity(solutions["nominal.L"])
+        whole = Block("L", solutions["nominal.L"].spectrum, on_e + on_perp)
+        if beside is not None:
+            whole = replace(whole, newton_shift=beside.shift_E, shift_all=beside.shift_all)
+        kink, rough = report.kink_margin, self.rough()
+        there, whereabouts = _here(near, on_e), _here(beside, on_e + on_perp)
+        eqv = judge([e_eqv], report.grad_norm["eqv"], point.tolerance, kink, rough or doubt, there)
+        aug = judge([e_aug, perp], report.grad_norm["aug"], point.tolerance, kink, rough or doubt, there)
+        nominal = judge(
+            [whole], report.grad_norm["nominal"], point.tolerance, kink, rough or doubt or unsure, whereabouts
+        )
         # The block on E⊥ alone is a statement about A itself: no Newton step enters.
         across = judge([across_e], kink_margin=kink, doubt=rough)
-        certificate = certificates.Certificate(dict(self.budgets), near, self.kink)
+        certificate = certificates.Certificate(dict(self.budgets), near, self.kink, beside)
         lowest, highest = perp_spectrum.smallest, perp_spectrum.largest
         top = solutions["eqv.E"].spectrum.largest
         self.keep(
@@ -938,96 +968,104 @@ class _Run:
 
     def stationarity(
         self, point: StationaryPoint, solutions: dict[str, Solution], known_zeros: int
-    ) -> certificates.Stationarity:
-        """One more Newton step on E: what it leaves of the gradient, and what it changes in the spectra."""
-        problem, on_e, across = self.problem, solutions["aug.E"], solutions["aug.E_perp"]
-        top = certificates.norm(solutions["eqv.E"].spectrum)
-        step = self.newton_step()
-        near = certificates.stationarity(problem, self.theta, step, top)
-        if step is None or not point.converged:
-            return near
-        moved, times = self.theta + step, certificates.steps_to_come(near)
-        nominal = None if self.large else nominal_hessian(problem, self.space.embed(moved))
-        shift_e = shift_perp = 0.0
-        shift_all = None
-        if len(on_e.values):
-            v = on_e.lowest_vector
-            shift_e = abs(float(v @ hessian_on_e(problem, moved)(v)) - float(on_e.values.min()))
-        if self.sectors is not None:
-            if self.leading is not None:
-                irrep, v, value = self.leading
-                operator = sectors.sector_hessian(problem, moved, irrep, nominal, self.settings.memory_gb)
-                shift_perp = abs(float(v @ operator(v)) - value)
-        elif len(across.values):
-            v = across.lowest_vector
-            operator = augmented_hessian_from_group(problem, nominal)
-            shift_perp = abs(float(v @ operator(v)) - float(across.values.min()))
-        if nominal is not None and across.spectrum.lower_bound is not None:
-            # Averaging over G contracts: no eigenvalue of ∇²R^aug moves further than the norm of the change of ∇²R.
-            here = nominal_hessian(problem, self.at)
-            change = Operator(here.dim, lambda v: nominal(v) - here(v), "the change of ∇²R", batch=here.batch)
-            with _stage("what the Newton step changes"):
-                shift_all = certificates.norm_bound(change, self.like, self.settings.seed)
-            self.hvps += here.products
-        self.hvps += 0 if nominal is None else nominal.products
+    ) -> tuple[certificates.Stationarity, str]:
+        """How far the stationary point of R^eqv is, what moves on the way, and why it may not exist."""
+        problem, spectrum, seed = self.problem, solutions["eqv.E"].spectrum, self.settings.seed
+        landscape, top = nearby.on_e(problem), certificates.norm(spectrum) + problem.weight_decay
+        converged = self.outcome.analysis.point.converged
+        if len(self.theta) > nearby.DENSE and not converged and self.settings.at != "point":
+            gradient, back = landscape.gradient(self.theta), landscape.backwards(self.theta)
+            noise = nearby.SAFETY * float((gradient - back).norm())
+            noise += 4 * torch.finfo(self.like.dtype).eps * top * float(self.theta.norm())
+            return certificates.Stationarity(float(gradient.norm()), noise, None, None, False), ""
+        with _stage("one more Newton step"):
+            near = nearby.approach(landscape, self.theta, spectrum.error, top, self.coordinate, seed, converged)
+        if not converged:
+            return near.found, near.doubt
+        with _stage("what moves on the way to the stationary point"):
+            shift_e, shift_perp, all_e, all_perp = self.shifts(near, solutions)
         proof = None
         if not self.large:
-            proof = certificates.kantorovich(problem, self.theta, solutions["eqv.E"].spectrum, known_zeros, near)
-        return replace(
-            near,
-            shift_E=times * shift_e,
-            shift_E_perp=times * shift_perp,
-            shift_all=None if shift_all is None else times * shift_all,
+            proof = certificates.kantorovich(problem, self.theta, spectrum, known_zeros, near.found)
+        moved = replace(
+            near.found,
+            shift_E=shift_e,
+            shift_E_perp=shift_perp,
+            shift_all=max(all_e, all_perp),
+            shift_all_E=all_e,
             kantorovich=proof,
         )
+        return moved, near.doubt
 
-    def inverted(self, operator: Operator, right: np.ndarray) -> np.ndarray:
-        """H⁻¹b by MINRES, in double precision around the products whatever theirs is."""
-        product = LinearOperator(
-            (operator.dim, operator.dim),
-            matvec=lambda v: operator(torch.as_tensor(v).to(self.like)).cpu().double().numpy(),
-            dtype=float,
+    def shifts(self, near: nearby.Nearby, solutions: dict[str, Solution]) -> tuple[float, ...]:
+        """How far the lowest quotients on E and on E⊥ move, and any eigenvalue there at all (∞ where not measured)."""
+        problem, space, memory = self.problem, self.space, self.settings.memory_gb
+        on_e, across = solutions["aug.E"], solutions["aug.E_perp"]
+        here = None if self.large else nominal_hessian(problem, self.at)
+        inside, found = hessian_on_e(problem, self.theta), []
+        for probes in near.ways:
+            rows = []
+            for probe in probes:
+                theta = probe.point
+                nominal = None if self.large else nominal_hessian(problem, space.embed(theta))
+                moved = hessian_on_e(problem, theta)
+                across_e = self.change_across(theta, here, nominal)
+                row = [0.0, 0.0, nearby.change_of(moved, inside, self.like, self.settings.seed), across_e]
+                if len(on_e.values):
+                    v = on_e.lowest_vector
+                    row[0] = abs(float(v @ moved(v)) - float(on_e.values.min()))
+                if self.sectors is not None:
+                    if self.leading is not None:
+                        irrep, v, value = self.leading
+                        row[1] = abs(
+                            float(v @ sectors.sector_hessian(problem, theta, irrep, nominal, memory)(v)) - value
+                        )
+                elif len(across.values):
+                    v = across.lowest_vector
+                    average = augmented_hessian_from_group(problem, nominal)
+                    row[1] = abs(float(v @ average(v)) - float(across.values.min()))
+                self.hvps += 0 if nominal is None else nominal.products
+                rows.append(probe.share * np.array(row))
+            found.append(np.max(rows, axis=0))
+        self.hvps += 0 if here is None else here.products
+        return tuple(np.sum(found, axis=0).tolist()) if found else (0.0,) * 4
+
+    def change_across(self, theta: Tensor, here: Operator | None, nominal: Operator | None) -> float:
+        """The norm of the change of ∇²R^aug on E⊥ from this point to another; ∞ where it would serve no verdict.
+
+        Averaging over G contracts: the change of ∇²R bounds it. A large network's is taken sector by sector, where
+        every sector has a lower bound that it could touch.
+        """
+        seed, problem, memory = self.settings.seed, self.problem, self.settings.memory_gb
+        if here is not None:
+            across = [transverse(operator, self.space) for operator in (nominal, here)]
+            return nearby.change_of(*across, self.like, seed)
+        if not self.bounded or not all(self.bounded):
+            return math.inf
+        found = 0.0
+        for irrep, _ in self.sectors:
+            if not irrep.is_trivial:
+                blocks = [sectors.sector_hessian(problem, x, irrep, None, memory) for x in (theta, self.theta)]
+                found = max(found, nearby.change_of(*blocks, self.like, seed))
+        return found
+
+    def nominal_stationarity(self, solution: Solution) -> tuple[certificates.Stationarity | None, str]:
+        """The same for R on L, where ∇R is small; None where it is not, or no vector of L is made."""
+        problem, report, seed = self.problem, self.outcome.analysis.point, self.settings.seed
+        if self.large or not report.grad_norm["nominal"] <= report.tolerance or not solution.spectrum.lowest:
+            return None, ""
+        landscape, spectrum = nearby.on_l(problem), solution.spectrum
+        with _stage("one more Newton step on L"):
+            near = nearby.approach(
+                landscape, self.at, spectrum.error, certificates.norm(spectrum), self.coordinate, seed
+            )
+        here = nominal_hessian(problem, self.at)
+        v, value = solution.lowest_vector, float(solution.values.min())
+        shift = nearby.farthest(near.ways, lambda x: float(v @ nominal_hessian(problem, x)(v)) - value)
+        every = nearby.farthest(
+            near.ways, lambda x: nearby.change_of(nominal_hessian(problem, x), here, self.like, seed)
         )
-        return minres(product, right, rtol=1e-8, maxiter=NEWTON_PRODUCTS)[0]
-
-    def no_nominal_point(self) -> str:
-        """Why a vanishing ∇R is not believed: a Newton step on L does not remove what is left of it."""
-        report = self.outcome.analysis.point
-        if self.large or not report.grad_norm["nominal"] <= report.tolerance:
-            return ""
-        operator = nominal_hessian(self.problem, self.at)
-        gradient = operator.gradient.cpu().double().numpy()
-        before = float(np.linalg.norm(gradient))
-        step = self.inverted(operator, -gradient)
-        moved = self.at + torch.as_tensor(step).to(self.like)
-        after = float(grad(self.problem.risk)(moved).norm())
-        back = certificates.flipped(self.problem.samples)
-        reverse = grad(lambda a: self.problem.loss(a, back) + self.problem.penalty(a))(self.at)
-        eps = torch.finfo(self.like.dtype).eps
-        noise = 10 * float((operator.gradient - reverse).norm()) + 1e2 * eps * before
-        noise += 4 * eps * certificates.norm(self.outcome.analysis.spectra["nominal"]["L"]) * float(self.at.norm())
-        self.hvps += operator.products
-        near = certificates.Stationarity(
-            before, noise, float(np.linalg.norm(step)), after, after <= max(certificates.CONTRACTION * before, noise)
-        )
-        return _no_point(near, "∇R")
-
-    def newton_step(self) -> Tensor | None:
-        """−H_E⁺g in coordinates of E: dense where it fits, else by MINRES; None far from any stationary point."""
-        if self.space.dim_equivariant > DENSE_E_LIMIT:
-            if not self.outcome.analysis.point.converged and self.settings.at != "point":
-                return None
-            operator = hessian_on_e(self.problem, self.theta)
-            gradient = grad(self.problem.equivariant_risk)(self.theta)
-            with _stage("one more Newton step"):
-                step = self.inverted(operator, gradient.cpu().double().numpy())
-            self.hvps += operator.products
-            return -torch.as_tensor(step).to(self.like)
-        operator = equivariant_hessian(self.problem, self.theta)
-        values, vectors = torch.linalg.eigh(assemble(operator, self.like))
-        sure = values.abs() > 1e-12 * values.abs().max()
-        weights = vectors[:, sure].mT @ operator.gradient
-        return -(vectors[:, sure] @ (weights / values[sure]))
+        return replace(near.found, shift_E=shift, shift_all=every), near.doubt
 
     def escape(self, solutions: dict[str, Solution]) -> None:
         """From an unstable point: a push along the most negative direction, then exact augmented descent."""
@@ -1094,16 +1132,14 @@ class _Run:
             self.keep(point=reports[0], points=reports)
 
 
-def _no_point(near: certificates.Stationarity, what: str = "∇R^eqv") -> str:
-    """Why no stationary point is believed to be near; empty where one is."""
-    if near.supported:
+def _here(near: certificates.Stationarity | None, known: int) -> str:
+    """What a sign is about where flat directions leave open how far the stationary point is."""
+    extra = 0 if near is None else near.unresolved - known
+    if extra <= 0:
         return ""
-    if near.after is None:
-        return f"‖{what}‖ = {near.gradient:.1e}, and no Newton step was taken to see whether it vanishes nearby"
     return (
-        f"‖{what}‖ is small, {near.gradient:.1e}, but one more Newton step leaves {near.after:.1e} of it (noise "
-        f"{near.noise:.1e}): a gradient that is flat, not one that vanishes; a search from another start or a larger "
-        "--weight-decay may give a stationary point"
+        f"; said of the point at hand, since {extra} direction{'s' * (extra != 1)} beyond those known to be flat "
+        f"{'have' if extra != 1 else 'has'} no curvature above the errors, and a gradient that is nothing but rounding"
     )
 
 

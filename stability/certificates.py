@@ -1,8 +1,9 @@
 r"""How far a sign can be trusted: the terms of the error budget (docs/certificates.md), each measured or bounded.
 
 products        ‖(H̃ − H)s‖ for a Gaussian s, H̃ by another route, in another order of summation and in float64
+grain           what ∇²R changes over the ulps of the point, and what rounding inside a sample makes of it
 symmetry        what the measured violation of the assumptions may do to the Hessian
-stationarity    one more Newton step on E: does the gradient vanish with it, how far is it, what does it change
+stationarity    how far the stationary point is and what moves on the way (:mod:`stability.nearby`)
 Kantorovich     h = βKη ≤ ½ proves a stationary point within a radius, K from bounds on the network's derivatives
 smoothness      second differences of the risk against the Hessian: a kink makes them grow like 1/t
 """
@@ -26,10 +27,10 @@ from stability.problem import Problem, Samples
 
 # ‖Δ‖ ≤ 10 √(2/π) ‖Δs‖ with probability 0.9 for one Gaussian s (Halko, Martinsson and Tropp, 2011, section 4.3).
 PROBE = 10 * math.sqrt(2 / math.pi)
-# A Newton step towards a stationary point leaves far less of the gradient; where there is none, on a slope that
-# flattens out like 1/x or exp(−x), it leaves 0.3 and more, and above the minimum of x² + c at least a quarter.
-CONTRACTION = 0.2
 CHUNK = 2048
+# Displacements of a point by a few ulps, and by 64 times as much each time: rounding stays as it is or grows like δ,
+# what is smooth grows like δ² or δ³.
+RUNGS, RUNG = 5, 64.0
 NORM_STEPS, NORM_FAILURE = 12, 1e-2
 
 
@@ -63,10 +64,13 @@ class Stationarity:
         noise: what rounding makes of a gradient that vanishes.
         step: length of one more Newton step on E; None where none was taken.
         after: ‖∇R^eqv‖ behind that step.
-        supported: whether the step removes the gradient, to a fifth or to noise.
-        shift_E, shift_E_perp: how far the lowest quotients move, the steps still to come included.
+        supported: whether a stationary point is believed to be near, see :func:`stability.nearby.approach`.
+        shift_E, shift_E_perp: how far the lowest quotients move, the steps still to come and rounding included.
         shift_all: how far any eigenvalue moves, by the norm of the change of ∇²R; None where it was not measured.
+        shift_all_E: the same on E alone.
         kantorovich: the proof, where one can be had.
+        distance: how far the stationary point can be, rounding included; None where it was not measured.
+        unresolved: directions whose curvature is within its error, known flat ones included.
     """
 
     gradient: float
@@ -78,6 +82,9 @@ class Stationarity:
     shift_E_perp: float = 0.0
     shift_all: float | None = None
     kantorovich: Kantorovich | None = None
+    shift_all_E: float | None = None
+    distance: float | None = None
+    unresolved: int = 0
 
 
 @dataclass(frozen=True)
@@ -104,13 +111,15 @@ class Certificate:
 
     Attributes:
         spaces: ``E``, ``E_perp``, ``L``: the budgets of the spectra.
-        stationarity: of the point.
+        stationarity: of the point, on E.
         kink: relative size of the kink that second differences of the risk see; None for none.
+        nominal: stationarity for R on L, where its gradient is small.
     """
 
     spaces: dict[str, Budget]
     stationarity: Stationarity | None = None
     kink: float | None = None
+    nominal: Stationarity | None = None
 
 
 def flipped(samples: Samples) -> Samples:
@@ -146,6 +155,40 @@ def _fresh(loss: Callable[[Tensor, Samples], Tensor], at: Tensor, s: Tensor, sam
     for part in back.chunks(max(1, min(CHUNK, (len(back) + 1) // 2))):
         total = total + jvp(grad(lambda a, part=part: loss(a, part)), (at,), (s,))[1]
     return total
+
+
+def grain(loss: Callable[[Tensor, Samples], Tensor], at: Tensor, samples: Samples, size: float, seed: int) -> float:
+    """A bound on what ‖∇²R‖ may be off by because A and what is made of it are rounded; fails with probability 0.1.
+
+    ‖(H(A + δ) − H(A))s‖ for δ of an ulp; and for larger ones ‖(H(A + δ) + H(A − δ) − 2H(A))s‖/2, free of the third
+    derivative, as long as it does not grow like δ²: rounding that neither order nor precision of the samples shows,
+    such as that of A + 10⁸.
+
+    Args:
+        loss: (A, samples) ↦ Σ_s w_s ℓ_s.
+        at: A.
+        samples: the data.
+        size: of a coordinate, where A itself may vanish.
+        seed: of s and δ.
+    """
+    eps, generator = torch.finfo(at.dtype).eps, torch.Generator().manual_seed(seed)
+
+    def draw() -> Tensor:
+        return torch.randn(len(at), generator=generator, dtype=torch.float64).to(at)
+
+    s = draw()
+    here = _fresh(loss, at, s, samples)
+    found = float((_fresh(loss, at + eps * at.abs() * draw(), s, samples) - here).norm())
+    before = 0.0
+    for rung in range(RUNGS):
+        delta = 4 * eps * RUNG**rung * (at.abs() + size) * draw()
+        bend = (
+            float((_fresh(loss, at + delta, s, samples) + _fresh(loss, at - delta, s, samples) - 2 * here).norm()) / 2
+        )
+        if not math.isfinite(bend) or 0 < 8 * RUNG * before < bend:
+            break
+        before, found = bend, max(found, bend)
+    return PROBE * found
 
 
 def frobenius(spectrum: Spectrum) -> float:
@@ -219,40 +262,20 @@ def norm_bound(operator: Operator, like: Tensor, seed: int) -> float:
     return largest / (1 - 2 * epsilon) if epsilon < 0.25 else 2 * largest * math.sqrt(operator.dim)
 
 
-def gradient_on_e(problem: Problem, theta: Tensor, samples: Samples | None = None) -> Tensor:
-    """∇R^eqv in coordinates of E, sample chunk by sample chunk."""
-    at = theta.detach().clone().requires_grad_()
-    total = problem.weight_decay * at.detach()
-    for part in (problem.samples if samples is None else samples).chunks(CHUNK):
-        loss = problem.equivariant_loss(at, part)
-        if loss.requires_grad:
-            total = total + torch.autograd.grad(loss, at)[0]
+def gradient_of(loss: Callable[[Tensor, Samples], Tensor], x: Tensor, samples: Samples, decay: float) -> Tensor:
+    """∇ of Σ_s w_s ℓ_s + μ/2‖·‖² at x, sample chunk by sample chunk."""
+    at = x.detach().clone().requires_grad_()
+    total = decay * at.detach()
+    for part in samples.chunks(CHUNK):
+        value = loss(at, part)
+        if value.requires_grad:
+            total = total + torch.autograd.grad(value, at)[0]
     return total
 
 
-def stationarity(problem: Problem, theta: Tensor, step: Tensor | None, top: float) -> Stationarity:
-    """Whether one more Newton step removes the gradient.
-
-    Args:
-        problem: the risk.
-        theta: the point of E.
-        step: −H_E⁺g; None where none could be taken.
-        top: ‖H_E‖, for the gradient that the rounding of θ itself makes.
-    """
-    gradient = gradient_on_e(problem, theta)
-    reverse = gradient_on_e(problem, theta, flipped(problem.samples))
-    eps = torch.finfo(theta.dtype).eps
-    noise = 10 * float((gradient - reverse).norm()) + 4 * eps * (top + problem.weight_decay) * float(theta.norm())
-    before = float(gradient.norm())
-    if step is None:
-        return Stationarity(before, noise, None, None, before <= noise)
-    after = float(gradient_on_e(problem, theta + step).norm())
-    return Stationarity(before, noise, float(step.norm()), after, after <= max(CONTRACTION * before, noise))
-
-
-def steps_to_come(found: Stationarity) -> float:
-    """What a change over one Newton step is multiplied by: the later steps, and a gradient lost in noise."""
-    return 2.0 * max(1.0, min(found.noise / max(found.gradient, 1e-300), 1e3))
+def gradient_on_e(problem: Problem, theta: Tensor) -> Tensor:
+    """∇R^eqv in coordinates of E."""
+    return gradient_of(problem.equivariant_loss, theta, problem.samples, problem.weight_decay)
 
 
 def kantorovich(

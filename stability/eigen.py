@@ -148,6 +148,24 @@ def clusters(values: np.ndarray, tolerance: float) -> list[tuple[int, int]]:
     return list(zip(edges[:-1], edges[1:], strict=True))
 
 
+def _width(values: np.ndarray) -> float:
+    return float(values[-1] - values[0])
+
+
+def _near_zero(values: np.ndarray) -> bool:
+    """Whether the width of an ascending cluster is no longer nothing beside its distance to zero."""
+    return _width(values) > 1e-3 * float(np.abs(values).min())
+
+
+def _distinct(values: np.ndarray, tolerance: float, noise: float) -> list[tuple[int, int]]:
+    """Clusters of ascending values, as fine as noise allows where a mean would hide on which side of zero they lie."""
+    found = []
+    for a, b in clusters(values, tolerance):
+        finer = _near_zero(values[a:b]) and noise < tolerance
+        found += [(a + i, a + j) for i, j in clusters(values[a:b], noise)] if finer else [(a, b)]
+    return found
+
+
 def _by_sign(values: np.ndarray, noise: float) -> list[tuple[int, int]]:
     """Cut one ascending cluster at ±noise: eigenvalues on either side of zero are never averaged."""
     edges = [0, *np.searchsorted(values, [-noise, noise], side="right").tolist(), len(values)]
@@ -256,9 +274,12 @@ def dense_spectrum(
     noise = rounding(max(norm, spread) * (4 if m else 1), n, matrix.dtype)
     groups = [
         (a + start, a + stop)
-        for a, b in clusters(values, max(1e-11 * spread, noise))
+        for a, b in _distinct(values, max(1e-11 * spread, noise), noise)
         for start, stop in _by_sign(values[a:b], noise)
     ]
+    # A mean stands for a cluster: near zero, its width is an error like any other.
+    beyond = [values[a:b] for a, b in groups if np.abs(values[a:b]).max() > noise]
+    width = max((_width(v) for v in beyond if _near_zero(v)), default=0.0)
     low, high = groups[:k], groups[::-1][:k]
     vectors, vector_values = [], []
     residuals: dict[tuple[int, int], float] = {}
@@ -280,7 +301,7 @@ def dense_spectrum(
         return Eigenvalue(float(values[span[0] : span[1]].mean()), residuals[span], span[1] - span[0])
 
     lowest, highest = tuple(map(entry, low)), tuple(map(entry, high))
-    error = max([noise, floor, *residuals.values()]) if kept else 0.0
+    error = max([noise, floor, width, *residuals.values()]) if kept else 0.0
     confirmed = _inertia_agrees(work, values, error, noise) if 0 < n <= INERTIA else None
     proves = like.dtype == torch.float64 and confirmed is not False
     measure = Density(

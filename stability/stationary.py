@@ -37,6 +37,8 @@ CHUNK = 2048
 SINGLE_FROM = 20_000
 # Bytes for the pairs of L-BFGS, two vectors each.
 PAIR_BYTES = 2e9
+# Gradient, beside that of a random start, from which on a start counts as a stationary point.
+STATIONARY_START = 1e-4
 # Norm of weights, beside that of a random start, from which a search counts as running to infinity.
 RUNAWAY = 10.0
 Keep = Callable[[Tensor], None]
@@ -128,10 +130,42 @@ class _OnE:
         return moved.cpu().double().numpy()
 
 
-def gradient_scale(problem: Problem, seed: int) -> float:
-    """‖∇R^eqv‖ at the seeded random start: what "small" is measured against."""
-    theta = _start(problem, seed)
-    return float(np.linalg.norm(_OnE(problem, theta).gradient(theta.cpu().double().numpy()))) or 1.0
+def gradient_scale(problem: Problem, seed: int, at: Tensor | None = None) -> float:
+    """What "small" is measured against: ‖∇R^eqv‖ at the seeded random start.
+
+    A start that is stationary itself, as a point that someone brings to be judged, has no such gradient. Where it is
+    below 10⁻⁴ of ‖Hv‖ max(1, ‖θ‖), v a random unit vector of E, the latter is taken, which is what a random start next
+    to it would have had: of the tasks' random starts it is 1.4 to 6 times the gradient.
+
+    Args:
+        problem: the risk.
+        seed: of the start.
+        at: the point that stands in for a start where the problem has none.
+
+    Raises:
+        BadInput: numbers whose squares float64 (or the problem's precision) does not hold.
+    """
+    theta = at if problem.initial is None and at is not None else _start(problem, seed)
+    on_e, x = _OnE(problem, theta), theta.detach().cpu().double().numpy()
+    gradient = on_e.gradient(x)
+    length, eps = max(1.0, float(np.linalg.norm(x))), float(torch.finfo(theta.dtype).eps)
+    v = np.random.default_rng(seed).standard_normal(len(x))
+    v *= length / max(float(np.linalg.norm(v)), 1e-300)
+    change = (on_e.gradient(x + eps**0.5 * v) - gradient) / eps**0.5
+    largest = max(np.abs(gradient).max(initial=0.0), np.abs(change).max(initial=0.0))
+    least = 1e3 * float(torch.finfo(theta.dtype).tiny) ** 0.5
+    if not np.isfinite(largest) or 0 < largest < least or largest > 1 / least:
+        raise BadInput(
+            f"{problem.name}: gradients and curvatures on E are of size {largest:.1e}, and their squares leave "
+            f"{str(theta.dtype).removeprefix('torch.')}; multiply the risk by a constant that brings them near one"
+        )
+    found, typical = float(np.linalg.norm(gradient)), float(np.linalg.norm(change))
+    return (typical if found < STATIONARY_START * typical else found) or 1.0
+
+
+def gradient_tolerance(problem: Problem, scale: float) -> float:
+    """What ‖∇R^eqv‖ must not exceed at a stationary point: 1e-9 of its scale, 1e-4 in single precision."""
+    return (1e-9 if problem.samples.x.dtype == torch.float64 else 1e-4) * scale
 
 
 def _start(problem: Problem, seed: int) -> Tensor:
@@ -347,14 +381,14 @@ def find_points(
         problem: the risk.
         starts: how many seeded random starts are minimised.
         seed: the first of them.
-        tolerance: bound on ‖∇R^eqv‖; by default 1e-9 of the gradient at the first start.
+        tolerance: bound on ‖∇R^eqv‖; by default 1e-9 of :func:`gradient_scale`, 1e-4 in single precision.
         saddles: how many starts are also searched for saddles (E of at most 400 dimensions).
         iterations: L-BFGS iterations for each start.
         load: where an interrupted minimisation of a start had come to, if anywhere.
         keep: called with a start and iterates of its minimisation, now and then.
         seconds: longest search from one start where E is too large for a dense Hessian.
     """
-    tolerance = tolerance if tolerance is not None else 1e-9 * gradient_scale(problem, seed)
+    tolerance = gradient_tolerance(problem, gradient_scale(problem, seed)) if tolerance is None else tolerance
     found: list[StationaryPoint] = []
     small = problem.space.dim_equivariant <= SADDLE_LIMIT
     jobs = [("minimum", seed + i) for i in range(starts)] + [

@@ -16,6 +16,7 @@ undecided       anything else, with what would decide it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -89,6 +90,7 @@ def judge(
     tolerance: float = 0.0,
     kink_margin: float | None = None,
     doubt: str = "",
+    about: str = "",
 ) -> Verdict:
     """The verdict over one or more blocks of a Hessian.
 
@@ -98,6 +100,7 @@ def judge(
         tolerance: what the gradient norm must not exceed.
         kink_margin: smallest |pre-activation| at a kink relative to scale; the Hessian is meaningless near zero.
         doubt: why, in spite of a small gradient or of a Hessian, no sign may be read off; empty for no reason.
+        about: added to the evidence: what the sign is about, where that is not the stationary point nearby.
     """
     if gradient_norm is not None and not gradient_norm <= tolerance:
         return Verdict(
@@ -124,7 +127,7 @@ def judge(
                 "unstable",
                 -lowest.value - error,
                 f"{many} on {block.name}; the lowest quotient is {lowest.value:.6e}, errors at most {error:.1e}, "
-                f"residual {lowest.residual:.1e} ({block.spectrum.method}){_standing([block], -lowest.value)}",
+                f"residual {lowest.residual:.1e} ({block.spectrum.method}){about or _standing([block], -lowest.value)}",
             )
     missing = [b for b in blocks if b.spectrum is None or not b.spectrum.lowest]
     missing = [b for b in missing if b.spectrum is None or b.spectrum.dim > 0]
@@ -133,6 +136,13 @@ def judge(
     zeros, margins, bounds = [], [], []
     for block in present:
         spectrum, error = block.spectrum, block.error_all
+        if math.isinf(error):
+            return Verdict(
+                "undecided",
+                None,
+                f"on {block.name} it is not known how far the stationary point nearby moves the other eigenvalues; "
+                "a dense spectrum (a larger --memory-gb) would tell",
+            )
         if spectrum.confirmed is False:
             return Verdict(
                 "undecided",
@@ -156,8 +166,10 @@ def judge(
             if least is not None and least - error <= 0:
                 return _within_error(block, None, f"the smallest, {least:.3e}, above zero by less than")
             if extra > 0:
-                # A zero mode is one of working precision; under a coarser error a small eigenvalue would pass for one.
-                if error > DEGENERATE * _norm(spectrum) or _largest_zero(spectrum) > 4 * _working(spectrum):
+                # A zero mode is one of working precision, here and at the stationary point; under a coarser error a
+                # small eigenvalue would pass for one.
+                coarse = error > DEGENERATE * _norm(spectrum) or error - spectrum.error > 4 * _working(spectrum)
+                if coarse or _largest_zero(spectrum) > 4 * _working(spectrum):
                     return _within_error(block, extra, "beyond the known flat directions within")
                 zeros.append(f"{extra} on {block.name}, zero to within {error:.1e}")
             if least is not None:
@@ -172,7 +184,7 @@ def judge(
                 f"λ_min ≥ {bound:.3e} on {block.name} with probability {1 - (spectrum.failure_probability or 0):.6f}"
             )
     if zeros:
-        return Verdict("degenerate", None, f"zero modes beyond the known flat directions: {'; '.join(zeros)}")
+        return Verdict("degenerate", None, f"zero modes beyond the known flat directions: {'; '.join(zeros)}{about}")
     known = sum(b.known_zeros for b in blocks)
     modulo = f", modulo {known} known flat directions" if known else ""
     margin = min(margins) if margins else None

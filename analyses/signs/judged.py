@@ -9,21 +9,26 @@ from collections.abc import Sequence
 import numpy as np
 
 from analyses.shared import Figure, Rows, dumps
-from analyses.signs import networks, polynomials
+from analyses.signs import nearby, networks, polynomials
 from analyses.signs.case import NO_SIGN, VERDICTS, Case
 from stability.analysis import Settings, analyse
 from stability.curvature import StaleLinearisation
+from stability.errors import BadInput
 from stability.storage import write
 
 # One module a kind of problem; each has its FAMILIES, a family ↦ (generator ↦ Case).
 KINDS = (
     polynomials,
     networks,
+    nearby,
 )
 FAMILIES = {name: family for kind in KINDS for name, family in kind.FAMILIES.items()}
 
 REASONS = {
     "refused: products contradict each other": ("refused",),
+    "curvature changes within the distance": ("of itself",),
+    "gradient along flat directions": ("directions whose curvature",),
+    "numbers beyond float64": ("squares leave",),
     "the gradient is flat, not zero": ("Newton step",),
     "no Hessian: a kink": ("kink",),
     "within the errors": ("by less than the errors", "within the errors"),
@@ -52,7 +57,7 @@ def verdicts(case: Case) -> dict[str, tuple[str, str]]:
     settings = Settings(at=case.theta, escape_iterations=0, memory_gb=2.0)
     try:
         found = analyse(case.problem, settings).analysis.verdict
-    except StaleLinearisation as error:  # the command ends there, with this line
+    except (StaleLinearisation, BadInput) as error:  # the command ends there, with this line
         return dict.fromkeys(case.truth, ("undecided", f"refused: {error}"))
     return {name: (getattr(found, name).status, getattr(found, name).evidence) for name in case.truth}
 
@@ -85,7 +90,7 @@ def row(family: str, number: int) -> dict:
 
 def outcomes(r: dict) -> list[str]:
     """right, undecided or wrong, verdict by verdict."""
-    return [r[name][2] for name in VERDICTS if name in r]
+    return [r[name][2] for name in (*VERDICTS, "nominal") if name in r]
 
 
 def counts(rows: Sequence[dict]) -> dict[str, Counter]:

@@ -150,6 +150,12 @@ def gradient_scale(problem: Problem, seed: int) -> float:
         point = draw * (size if size > VANISHING else 1.0)
         elsewhere.append(float(np.linalg.norm(on_e.gradient(point.numpy()))))
     usual = sorted(elsewhere)[1]
+    largest, least = max(own, usual), 1e3 * float(torch.finfo(theta.dtype).tiny) ** 0.5
+    if 0 < largest < least or 1 / least < largest < math.inf:
+        raise BadInput(
+            f"{problem.name}: gradients on E are of size {largest:.1e}, whose squares leave "
+            f"{str(theta.dtype).removeprefix('torch.')}; multiply the risk by a constant that brings them near one"
+        )
     if math.isfinite(usual) and usual > ABNORMAL * own:
         return usual
     return own or 1.0

@@ -169,8 +169,10 @@ def judge(
             if least is not None and least - error <= 0:
                 return _within_error(block, None, f"the smallest, {least:.3e}, above zero by less than")
             if extra > 0:
-                # A zero mode is one of working precision; under a coarser error a small eigenvalue would pass for one.
-                if error > DEGENERATE * _norm(spectrum) or _largest_zero(spectrum) > 4 * _working(spectrum):
+                # A zero mode is one of working precision, here and at the stationary point; under a coarser error a
+                # small eigenvalue would pass for one.
+                coarse = error > DEGENERATE * _norm(spectrum) or error - spectrum.error > 4 * _working(spectrum)
+                if coarse or _largest_zero(spectrum) > 4 * _working(spectrum):
                     return _within_error(block, extra, "beyond the known flat directions within")
                 zeros.append(f"{extra} on {block.name}, zero to within {error:.1e}")
             if least is not None:

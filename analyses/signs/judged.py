@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from analyses.shared import Figure, Rows, dumps
-from analyses.signs import kinks, modules, networks, polynomials, sizes, symmetries
+from analyses.signs import kinks, modules, nearby, networks, polynomials, sizes, symmetries
 from analyses.signs.case import NO_SIGN, VERDICTS, Case
 from stability.analysis import Settings, analyse
 from stability.errors import BadInput
@@ -23,11 +23,15 @@ KINDS = (
     modules,
     sizes,
     symmetries,
+    nearby,
 )
 FAMILIES = {name: family for kind in KINDS for name, family in kind.FAMILIES.items()}
 
 REASONS = {
     "refused: products contradict each other": ("refused",),
+    "curvature changes within the distance": ("of itself",),
+    "gradient along flat directions": ("directions whose curvature",),
+    "numbers beyond float64": ("squares leave",),
     "the gradient is flat, not zero": ("Newton step",),
     "no Hessian: a kink": ("kink",),
     "within the errors": ("by less than the errors", "within the errors"),
@@ -89,7 +93,7 @@ def row(family: str, number: int) -> dict:
 
 def outcomes(r: dict) -> list[str]:
     """right, undecided or wrong, verdict by verdict."""
-    return [r[name][2] for name in VERDICTS if name in r]
+    return [r[name][2] for name in (*VERDICTS, "nominal") if name in r]
 
 
 def counts(rows: Sequence[dict]) -> dict[str, Counter]:

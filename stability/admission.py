@@ -17,6 +17,7 @@ from stability.groups import Group, Lattice, Representation
 from stability.modulemodel import TOLERANCE, Event, ModuleModel, in_precision
 from stability.problem import Samples
 from stability.trees import element
+from stability.weightnorm import write_out
 
 
 def arguments(
@@ -68,6 +69,7 @@ def private(name: str, module: nn.Module, dtype: torch.dtype) -> tuple[nn.Module
         raise BadInput(
             f"{name}: the module cannot be copied ({doors.reason(error)}); rebuild it without that"
         ) from error
+    write_out(private)
     for value in [*private.parameters(), *private.buffers()]:
         value.data = in_precision(value.data, dtype)  # Module.to would drop the imaginary part of complex weights
     for value in private.parameters():

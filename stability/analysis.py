@@ -156,7 +156,7 @@ class Settings:
         doors.number("distance_to_e", self.distance_to_e)
         if self.trained_step is not None:
             doors.number("trained_step", self.trained_step, above=True)
-        doors.text("sectors", self.sectors, "give all, none or names of irreps")
+        doors.irreps("sectors", self.sectors)
         doors.flag("pictures", self.pictures)
         if not isinstance(self.at, Tensor):
             doors.choice("at", self.at, ("point", "init", "trained"))

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from stability.doors import kind
 from stability.errors import BadInput
 from stability.storage import read_tensors
 
@@ -27,7 +28,7 @@ def load_weights(path: str | os.PathLike) -> dict[str, Tensor]:
     Raises:
         BadInput: a missing or corrupt file, one that needs unpickling, or one without tensors.
     """
-    path = Path(path)
+    path = Path(kind("checkpoint", path, str | os.PathLike, "give the path of a file"))
     if path.suffix == ".safetensors":
         return unwrapped(read_tensors(path, "checkpoint")[0])
     if not path.is_file():

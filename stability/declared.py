@@ -21,6 +21,7 @@ from stability.errors import BadInput
 from stability.groups import Element, Group, Lattice, Representation, TensorProduct, trivial
 from stability.problem import ParameterSpace
 from stability.trees import Parameter, parameter, spread
+from stability.weightnorm import is_normed
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 TRANSPOSED = CONVOLUTIONS[3:]
@@ -161,8 +162,7 @@ def _normed(name: str, layer: nn.Module, parameters: Mapping[str, Tensor]) -> tu
     held = f"{name}.parametrizations.weight"
     new = f"{held}.original0", f"{held}.original1"
     if parametrize.is_parametrized(layer, "weight") and all(key in parameters for key in new):
-        kinds = [type(part).__name__ for part in layer.parametrizations["weight"]]
-        if kinds == ["_WeightNorm"]:
+        if is_normed(layer):
             return new
     computed = [key for key in parameters if key.startswith(f"{name}.") and not key.endswith(".bias")]
     raise BadInput(

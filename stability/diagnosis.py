@@ -136,7 +136,7 @@ def diagnose(
         BadInput: weights that do not fit, an assumption that fails.
     """
     doors.kind("problem", problem, Problem, "give one made by from_module, from_risk or from_network")
-    doors.text("names", names, "give all, none or names of irreps")
+    doors.irreps("names", names)
     seed, eigenvalues = doors.seed(seed), doors.whole("eigenvalues", eigenvalues, 1)
     if point is None:
         point = getattr(problem.model, "given", None)

@@ -108,6 +108,18 @@ def text(what: str, value: Any, mend: str = "give a text") -> str:
     return value
 
 
+def irreps(what: str, value: Any) -> str:
+    """ "all", "none", or names of irreps separated by commas; which of them there are is looked up later.
+
+    Raises:
+        BadInput: no text, or no name in it.
+    """
+    mend = "give all, none or names of irreps"
+    if not text(what, value, mend).strip(" ,;"):
+        raise BadInput(f"{what}: {shown(value)}; {mend}")
+    return value
+
+
 def choice(what: str, value: Any, known: Sequence[str]) -> str:
     """One of the names that are known.
 

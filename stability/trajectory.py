@@ -240,7 +240,7 @@ def follow(
         BadInput: no snapshots, or weights that do not fit.
     """
     doors.kind("problem", problem, Problem, "give one made by from_module, from_risk or from_network")
-    doors.text("names", names, "give all, none or names of irreps")
+    doors.irreps("names", names)
     every, seed = doors.whole("every", every, 1), doors.seed(seed)
     mend = "give a Recorder, its folder or a list of snapshots"
     if isinstance(snapshots, str | os.PathLike):

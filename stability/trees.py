@@ -203,26 +203,49 @@ def starts(space: ParameterSpace, given: Tensor) -> Callable[[int], Tensor]:
 
 
 def twice_differentiable(name: str, loss: Callable[[Tensor], Tensor], at: Tensor) -> None:
-    """Raise BadInput where a risk has no value, gradient or Hessian-vector product at a point, or no tensor in it."""
+    """Raise BadInput where a risk has no value, gradient or Hessian-vector product at a point, or another gradient."""
     mend = "write it with differentiable torch operations, out of place"
     try:
+        value = loss(at)
+        if not isinstance(value, Tensor) or value.is_complex():
+            raise BadInput(f"{name}: the risk gives {doors.shown(value)}; it must give a tensor with one real number")
         if not loss(at.detach().clone().requires_grad_()).requires_grad:
             raise BadInput(
                 f"{name}: the risk does not depend on its tensors, or loses them on the way (detach, item, numpy), so "
                 f"there is no derivative to judge; {mend}"
             )
-        value = loss(at)
         if value.ndim != 0:
             raise BadInput(f"{name}: the risk has shape {tuple(value.shape)}; it must be a single number")
         product = _second(name, loss, at)
     except BadInput:
         raise
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        raise BadInput(f"{name}: the risk cannot be differentiated twice ({reason}); {mend}") from error
+        raise BadInput(f"{name}: the risk cannot be differentiated twice ({doors.reason(error)}); {mend}") from error
     for what, found in (("value", value), ("Hessian", product)):
         if not torch.isfinite(found).all():
             raise BadInput(f"{name}: its {what} at the given tensors is not finite; start where the risk is smooth")
+    if at.dtype == torch.float64:
+        _attached(name, loss, at)
+
+
+def _attached(name: str, loss: Callable[[Tensor], Tensor], at: Tensor) -> None:
+    """Raise BadInput where values change along a direction and the gradient does not say so: something is detached.
+
+    Differences of values at two steps that agree with each other are believed; where they do not, a kink or rounding
+    has its part in them, and nothing is said.
+    """
+    generator = torch.Generator().manual_seed(0)
+    v = torch.randn(len(at), generator=generator, dtype=torch.float64).to(at)
+    v = v * (float(at.norm()) or 1.0) / v.norm()
+    with torch.no_grad():
+        wide, fine = (float(loss(at + h * v) - loss(at - h * v)) / (2 * h) for h in (1e-4, 1e-5))
+        noise = 1e-11 * abs(float(loss(at)))
+    told = float(grad(loss)(at) @ v)
+    if abs(wide - fine) <= 1e-3 * abs(fine) and abs(fine - told) > 0.05 * abs(fine) + 1e5 * noise:
+        raise BadInput(
+            f"{name}: along a direction the risk changes by {fine:.3g}, by its gradient {told:.3g}; part of it is "
+            "detached (.detach(), .item(), .data, numpy): keep to differentiable torch operations"
+        )
 
 
 def _second(name: str, loss: Callable[[Tensor], Tensor], at: Tensor) -> Tensor:
@@ -377,7 +400,10 @@ def _bare(
         for number, weight in zip(samples.x[:, 0].tolist(), samples.weight.tolist(), strict=True):
             h = known[int(number)]
             moved = parameters if h == group.identity else space.act(h, parameters)
-            total = total + weight * risk(unpack(space, moved))
+            value = risk(unpack(space, moved))
+            if not isinstance(value, Tensor):
+                raise BadInput(f"the risk gives {doors.shown(value)}; it must give a tensor with one number")
+            total = total + weight * value
         return total
 
     def transform(g: Element, samples: Samples) -> Samples:

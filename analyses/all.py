@@ -38,9 +38,9 @@ from markupsafe import Markup
 from analyses.lab.command import command
 from analyses.lab.publish import Section
 from stability import report
-from stability.errors import BadInput
+from stability.base.errors import BadInput
+from stability.base.storage import prepare_folder, write
 from stability.report.render import pretty
-from stability.storage import prepare_folder, write
 
 # In the order of the argument: the theory holds, how large E is, what training does, why, and how far that goes.
 CHAPTERS = (

@@ -19,7 +19,7 @@ from analyses.lab.ground import (
 from analyses.lab.publish import MARKERS, STYLES, Section, finish, publish, save_figure, table
 from analyses.lab.rates import slope
 from analyses.lab.rows import Rows, dumps
-from stability.storage import prepare_folder
+from stability.base.storage import prepare_folder
 
 __all__ = [
     "Case",

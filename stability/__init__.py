@@ -35,61 +35,51 @@ representations live in ``stability.groups``.
 1.0
 """
 
-import importlib
 import os
 
 # Read when torch is first loaded. Threads that wait by spinning cost little on an idle machine but slow small
 # products five to ten times down as soon as anything else runs beside them (measured on two cores).
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from stability import api, groups
-from stability.analysis import Outcome, Settings
-from stability.api import analyse, check, find_points, from_network, hessian, project, weights
-from stability.checkpoints import load_weights
-from stability.curvature import Operator
-from stability.diagnosis import Diagnosis, diagnose
-from stability.eigen import Eigenvalue, Spectrum
-from stability.errors import BadInput
-from stability.memory import keep_freed_memory
-from stability.modules import from_module
-from stability.networks import (
-    Chain,
-    Classifier,
-    Gated,
-    Identity,
-    LayerNorm,
-    Norm,
-    Pointwise,
-    cross_entropy,
-    logistic,
-    mlp,
-    squared,
-    supervised,
+from stability import api, groups, moved  # noqa: F401 - old paths, and packages that share a stage's name
+from stability.api.diagnosis import Diagnosis, diagnose
+from stability.api.stages import (
+    analyse,
+    check,
+    find_points,
+    from_network,
+    hessian,
+    project,
+    report,
+    sectors,
+    spectrum,
+    verdict,
+    weights,
 )
-from stability.problem import Problem, Samples
-from stability.record import frame
+from stability.api.trajectory import Recorder, Trajectory, follow
+from stability.base.checkpoints import load_weights
+from stability.base.errors import BadInput
+from stability.base.memory import keep_freed_memory
+from stability.base.record import frame
+from stability.eigen.operator import Operator
+from stability.eigen.spectrum import Eigenvalue, Spectrum
+from stability.networks.bare import from_risk
+from stability.networks.classifier import Classifier
+from stability.networks.losses import cross_entropy, logistic, squared
+from stability.networks.modules import from_module
+from stability.networks.network import mlp
+from stability.networks.nonlinearities import Chain, Gated, Identity, LayerNorm, Norm, Pointwise
+from stability.networks.supervised import supervised
+from stability.points.stationary import StationaryPoint
+from stability.problem.problem import Problem
+from stability.problem.space import Samples
 from stability.results import Analysis, Verdicts
-from stability.sectors import Sector
-from stability.stationary import StationaryPoint
-from stability.trajectory import Recorder, Trajectory, follow
-from stability.trees import from_risk
-from stability.verdict import Verdict
+from stability.run.analysis import Outcome, Settings
+from stability.spectra.sectors import Sector
+from stability.verdicts.verdict import Verdict
 from stability.version import __version__
 
 keep_freed_memory()
-
-# These stages share their names with the modules that implement them; calling the module calls the stage.
-for _name in ("sectors", "verdict", "report"):
-    api.callable_module(f"stability.{_name}", getattr(api, _name))
-del _name
-
-
-def __getattr__(name: str) -> object:
-    # Loaded when asked for: ``python -m stability.spectrum`` must not find itself imported already.
-    if name == "spectrum":
-        return importlib.import_module("stability.spectrum")
-    raise AttributeError(f"module 'stability' has no attribute {name!r}")
-
 
 __all__ = [
     "Analysis",
@@ -132,7 +122,11 @@ __all__ = [
     "logistic",
     "mlp",
     "project",
+    "report",
+    "sectors",
+    "spectrum",
     "squared",
     "supervised",
+    "verdict",
     "weights",
 ]

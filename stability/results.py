@@ -8,18 +8,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from stability.certificates import Certificate
-from stability.eigen import Spectrum
-from stability.errors import BadInput
-from stability.flat import FlatDirections
-from stability.least import History
-from stability.modes import Mode
-from stability.pictures import Pictures
-from stability.points import PointReport
-from stability.record import Record, build, plain, to_json
-from stability.schema import NUMBER, PLAIN, Validator, check, checksum, optional, parse, schema, validator
-from stability.sectors import Sector
-from stability.verdict import STATUSES, Verdict
+from stability.base.errors import BadInput
+from stability.base.record import Record, build, plain, to_json
+from stability.base.schema import NUMBER, PLAIN, Validator, check, checksum, optional, parse, schema, validator
+from stability.effects.modes import Mode
+from stability.effects.pictures import Pictures
+from stability.eigen.spectrum import Spectrum
+from stability.points.describe import PointReport
+from stability.spectra.least import History
+from stability.spectra.sectors import Sector
+from stability.verdicts.certificates import Certificate
+from stability.verdicts.flat import FlatDirections
+from stability.verdicts.verdict import STATUSES, Verdict
 
 SCHEMA = 1
 _TEXT, _COUNT = PLAIN[str], {**PLAIN[int], "minimum": 0}

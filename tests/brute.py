@@ -17,7 +17,7 @@ import torch
 from scipy.linalg import block_diag
 from torch import Tensor
 
-from stability.errors import BadInput
+from stability.base.errors import BadInput
 from stability.groups import (
     Cyclic,
     Dihedral,
@@ -42,20 +42,13 @@ from stability.groups import (
     trivial_irrep,
 )
 from stability.layers import Layer
-from stability.networks import (
-    Chain,
-    Classifier,
-    Identity,
-    LayerNorm,
-    Pointwise,
-    cross_entropy,
-    logistic,
-    mlp,
-    squared,
-    supervised,
-    two_masks,
-)
-from stability.problem import Problem, Samples
+from stability.networks.classifier import Classifier
+from stability.networks.losses import cross_entropy, logistic, squared, two_masks
+from stability.networks.network import mlp
+from stability.networks.nonlinearities import Chain, Identity, LayerNorm, Pointwise
+from stability.networks.supervised import supervised
+from stability.problem.problem import Problem
+from stability.problem.space import Samples
 
 
 def bad(message: str):

@@ -46,8 +46,11 @@ from stability.groups import (
     trivial,
 )
 from stability.layers import Layer
-from stability.networks import Chain, Gated, Identity, LayerNorm, Norm, Pointwise, cross_entropy, logistic, mlp, squared
-from stability.problem import Problem, Samples
+from stability.networks.losses import cross_entropy, logistic, squared
+from stability.networks.network import mlp
+from stability.networks.nonlinearities import Chain, Gated, Identity, LayerNorm, Norm, Pointwise
+from stability.problem.problem import Problem
+from stability.problem.space import Samples
 from stability.restricted import Admissible, restrict, sharing, support
 from tests import brute
 

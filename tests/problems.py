@@ -21,18 +21,13 @@ from stability.groups import (
     torus,
     trivial,
 )
-from stability.networks import (
-    Chain,
-    Classifier,
-    Identity,
-    LayerNorm,
-    Pointwise,
-    cross_entropy,
-    mlp,
-    squared,
-    supervised,
-)
-from stability.problem import Problem, Samples
+from stability.networks.classifier import Classifier
+from stability.networks.losses import cross_entropy, squared
+from stability.networks.network import mlp
+from stability.networks.nonlinearities import Chain, Identity, LayerNorm, Pointwise
+from stability.networks.supervised import supervised
+from stability.problem.problem import Problem
+from stability.problem.space import Samples
 
 REPRESENTATIONS: dict[str, Callable[[], Representation]] = {
     "C_5": lambda: regular(Cyclic(5)),

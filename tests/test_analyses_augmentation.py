@@ -15,7 +15,8 @@ from torch.func import grad, hessian
 
 from analyses.studies.augmentation import __main__ as command
 from analyses.studies.augmentation import laws, measure, sampling, words
-from stability.problem import Problem, Samples
+from stability.problem.problem import Problem
+from stability.problem.space import Samples
 
 BATCH = 6  # of 12 samples: two mini-batches
 

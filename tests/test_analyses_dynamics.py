@@ -16,8 +16,9 @@ from analyses.lab import command as lab_command
 from analyses.lab import ground as lab_ground
 from analyses.studies.dynamics import __main__ as command
 from analyses.studies.dynamics import ends, flow, steps
-from stability.curvature import assemble, augmented_hessian_from_data
-from stability.errors import BadInput
+from stability.base.errors import BadInput
+from stability.curvature.automatic import augmented_hessian_from_data
+from stability.eigen.operator import assemble
 
 
 @pytest.fixture(scope="module")

@@ -13,10 +13,11 @@ from analyses.lab import command as lab_command
 from analyses.lab.drift.walks import follow
 from analyses.paper.figure1 import __main__ as command
 from analyses.paper.figure1 import curves, runs, words
-from stability.curvature import assemble, augmented_hessian_from_data, transverse
-from stability.data import graphs, published_graphs
-from stability.storage import Checkpoint
-from stability.training import descend, exact_augmentation
+from stability.base.storage import Checkpoint
+from stability.curvature.automatic import augmented_hessian_from_data, transverse
+from stability.eigen.operator import assemble
+from stability.points.training import descend, exact_augmentation
+from stability.tasks.data import graphs, published_graphs
 
 ARGUMENTS = ["--task", "perm", "--runs", "2", "--epochs", "4", "--samples", "60"]
 

@@ -10,7 +10,7 @@ from analyses.lab import cases, command
 from analyses.lab import ground as lab_ground
 from analyses.lab import rows as lab_rows
 from analyses.studies import penalty
-from stability.errors import BadInput
+from stability.base.errors import BadInput
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from analyses.lab import ground as lab_ground
 from analyses.paper.propositions import __main__ as command
 from analyses.paper.propositions import measures, statements, strict
 from analyses.paper.propositions import place as propositions_place
-from stability.problem import ParameterSpace
+from stability.problem.space import ParameterSpace
 
 BY_KEY = {s.key: s for s in statements.STATEMENTS}
 

@@ -12,8 +12,8 @@ from analyses.replays.published_data.__main__ import main
 from analyses.replays.published_data.data import SHAPE, VARIANTS, Setting, dataset, facts
 from analyses.replays.published_data.measure import ratio
 from analyses.replays.published_data.words import judged
-from stability.data import graphs, shapes
-from stability.data.graphs import connected
+from stability.tasks.data import graphs, shapes
+from stability.tasks.data.graphs import connected
 
 WRONG = 3
 

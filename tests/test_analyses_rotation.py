@@ -12,7 +12,7 @@ from torch.func import grad
 
 from analyses.paper.rotation import __main__ as command
 from analyses.paper.rotation import settings, suspects
-from stability.networks import Identity, LayerNorm
+from stability.networks.nonlinearities import Identity, LayerNorm
 
 
 def test_the_published_sampler_draws_no_quarter_turn_and_the_half_turn_with_probability_three_fifths():

@@ -15,8 +15,8 @@ from analyses.studies.stability_map import __main__ as command
 from analyses.studies.stability_map import cells as stability_map_cells
 from analyses.studies.stability_map import measure, picture, reading, words
 from analyses.studies.stability_map.cells import Cell
-from stability import sectors
-from stability.stationary import gradient_scale
+from stability.points.stationary import gradient_scale
+from stability.spectra import sectors
 
 TINY = {
     "digits": Cell("digits", width=1, samples=20),

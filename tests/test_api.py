@@ -18,8 +18,10 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import nn
 
 import stability
-from stability.checkpoints import load_weights
-from stability.curvature import augmented_hessian_from_data, augmented_hessian_from_group, nominal_hessian
+from stability.base.checkpoints import load_weights
+from stability.base.record import Record
+from stability.base.storage import write_tensors
+from stability.curvature.automatic import augmented_hessian_from_data, augmented_hessian_from_group, nominal_hessian
 from stability.groups import (
     SO2,
     Cyclic,
@@ -32,11 +34,9 @@ from stability.groups import (
     permutation,
     trivial,
 )
-from stability.problem import Samples
-from stability.record import Record
-from stability.storage import write_tensors
+from stability.problem.space import Samples
+from stability.problem.tensors import unpack
 from stability.tasks import TaskOptions, load
-from stability.trees import unpack
 
 TOLERANCE = 1e-10
 

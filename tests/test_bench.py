@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from analyses.studies.bench import augmented, extremes, listed, peers, picture, products
-from stability.curvature import Operator
+from stability.eigen.operator import Operator
 from stability.tasks import TaskOptions, load
 
 

@@ -9,26 +9,23 @@ from brute import bad, gaussian
 from problems import REPRESENTATIONS
 from torch.func import grad, hessian
 
-from stability import Settings, analyse, certificates, flat, sectors
-from stability.curvature import assemble, nominal_hessian
+from stability import Settings, analyse
+from stability.curvature.automatic import nominal_hessian
+from stability.curvature.linearised import network_hessian, nominal_gradient_norm
+from stability.curvature.pooled import hessian_on_e
+from stability.eigen.operator import assemble
 from stability.groups import Cyclic, intertwiners, regular, torus, trivial
 from stability.groups import images as pixels
 from stability.layers import FourierLayer
-from stability.linearised import network_hessian, nominal_gradient_norm
-from stability.networks import (
-    Chain,
-    Classifier,
-    Identity,
-    LayerNorm,
-    Pointwise,
-    cross_entropy,
-    exchange_directions,
-    mlp,
-    squared,
-    supervised,
-)
-from stability.pooled import hessian_on_e
-from stability.problem import Samples
+from stability.networks.classifier import Classifier
+from stability.networks.losses import cross_entropy, squared
+from stability.networks.network import mlp
+from stability.networks.nonlinearities import Chain, Identity, LayerNorm, Pointwise
+from stability.networks.supervised import supervised
+from stability.networks.symmetries import exchange_directions
+from stability.problem.space import Samples
+from stability.spectra import sectors
+from stability.verdicts import certificates, flat
 
 
 def classification(name: str, bias=True, weight_decay: float = 1e-2, samples: int = 12):

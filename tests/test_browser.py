@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 
 from stability import report
-from stability.eigen import Eigenvalue
+from stability.eigen.spectrum import Eigenvalue
 from stability.report import explore
-from stability.sectors import Sector
+from stability.spectra.sectors import Sector
 from tests.chromium import Chromium, executable
 from tests.test_report import ANALYSIS, POINT
 

@@ -14,18 +14,20 @@ import pytest
 import torch
 from problems import classification, regression
 
-from stability import cluster, spectrum
-from stability.analysis import Settings, analyse, search_job
-from stability.cluster import Cluster, Recipe, Serial, pack, pool, unpack
-from stability.curvature import nominal_hessian
-from stability.errors import BadInput
+from stability.base import cluster
+from stability.base.cluster import Cluster, Serial, pack, pool, unpack
+from stability.base.errors import BadInput
+from stability.curvature.automatic import nominal_hessian
+from stability.curvature.pooled import hessian_on_e
 from stability.groups import trivial_irrep
-from stability.identity import identity
-from stability.pooled import hessian_on_e
+from stability.problem.identity import identity
 from stability.results import Analysis
-from stability.sectors import by_name, occurring, sector_hessian, sizes
-from stability.shards import shard, sharded_hessian
+from stability.run.analysis import Settings, analyse, search_job
+from stability.spectra.sectors import by_name, occurring, sector_hessian, sizes
+from stability.spectra.shards import shard, sharded_hessian
+from stability.spectrum import command as spectrum
 from stability.tasks import TaskOptions, load
+from stability.tasks.recipe import Recipe
 
 pytest.importorskip("distributed")
 
@@ -260,7 +262,7 @@ def test_a_sector_of_a_bare_risk_is_summed_over_shards_too(two):
 
 
 def test_sectors_in_sample_shards_have_the_spectra_of_whole_ones(two, monkeypatch):
-    monkeypatch.setattr("stability.analysis.DENSE_LIMIT", 100)  # of the two sectors one is large, one small
+    monkeypatch.setattr("stability.run.analysis.DENSE_LIMIT", 100)  # of the two sectors one is large, one small
     options = TaskOptions(samples=30)
     settings = Settings(at="init", escape_iterations=0, memory_gb=2.0, sectors="(4,1);(2,2,1)", eigenvalues=2)
     problem = load("perm", options)
@@ -300,7 +302,7 @@ def test_a_cluster_that_cannot_be_had_is_refused_in_one_line(options, message, t
 
 
 def test_workers_of_another_version_are_refused(two, monkeypatch):
-    from stability import cluster
+    from stability.base import cluster
 
     monkeypatch.setattr(cluster, "__version__", "9.9")
     with pytest.raises(BadInput, match="install the same everywhere"):

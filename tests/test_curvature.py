@@ -7,10 +7,8 @@ import torch
 from problems import REPRESENTATIONS, classification, point_of_e, regression
 from torch.func import grad, hessian, linearize
 
-from stability.curvature import (
-    Operator,
-    StaleLinearisation,
-    assemble,
+from stability.base.errors import NotFinite, StaleLinearisation
+from stability.curvature.automatic import (
     augmented_hessian_from_data,
     augmented_hessian_from_group,
     check_product,
@@ -20,7 +18,7 @@ from stability.curvature import (
     nominal_hessian,
     transverse,
 )
-from stability.errors import NotFinite
+from stability.eigen.operator import Operator, assemble
 
 MAKERS = [classification, regression]
 

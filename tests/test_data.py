@@ -18,11 +18,11 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import Delaunay
 from scipy.stats import chisquare, kstest
 
-from stability.data import Dataset, digits, graphs, shapes
-from stability.data.digits import area_average, overlaps
-from stability.data.graphs import connected, relabelled
-from stability.data.shapes import CORNERS, SUBSAMPLES, coverage, draw
-from stability.errors import BadInput
+from stability.base.errors import BadInput
+from stability.tasks.data import Dataset, digits, graphs, shapes
+from stability.tasks.data.digits import area_average, overlaps
+from stability.tasks.data.graphs import connected, relabelled
+from stability.tasks.data.shapes import CORNERS, SUBSAMPLES, coverage, draw
 
 GENERATORS = {
     "digits": lambda seed: digits(5, 200, seed),

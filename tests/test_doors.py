@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import stability
-from stability.errors import BadInput
+from stability.base.errors import BadInput
 from stability.groups import Cyclic, PermutationRepresentation, regular, trivial
-from stability.storage import save_point
+from stability.points.weights import save_point
 from stability.tasks import TaskOptions, load
 
 C = Cyclic(3)

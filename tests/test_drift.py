@@ -15,11 +15,12 @@ from torch.func import grad, hessian
 from analyses.lab.drift import walks
 from analyses.lab.drift.signals import gradient_statistics
 from analyses.lab.drift.walks import Coordinates, Displaced, NearE, Walk, feedback, follow
-from stability import training
-from stability.problem import Problem, Samples, single
-from stability.storage import Checkpoint
+from stability.base.storage import Checkpoint
+from stability.points import training
+from stability.points.training import descend, draws, equivariant, nominal, sampled_augmentation
+from stability.problem.problem import Problem, single
+from stability.problem.space import Samples
 from stability.tasks import TaskOptions, load
-from stability.training import descend, draws, equivariant, nominal, sampled_augmentation
 from tests import problems
 
 every_group = pytest.mark.parametrize("name", sorted(problems.REPRESENTATIONS))

@@ -10,7 +10,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stability.eigen import bound_epsilon, clusters, dense_spectrum, lanczos, lanczos_spectrum
+from stability.eigen.dense import dense_spectrum
+from stability.eigen.lanczos import lanczos, lanczos_spectrum
+from stability.eigen.spectrum import bound_epsilon, clusters
 
 
 def symmetric(n: int, seed: int) -> torch.Tensor:

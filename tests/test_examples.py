@@ -14,10 +14,11 @@ import torch
 import stability
 from analyses.examples import deep_linear, student_teacher
 from analyses.examples.deep_linear.__main__ import main
-from stability import sectors
-from stability.curvature import assemble, nominal_hessian
-from stability.errors import BadInput
-from stability.stationary import describe_point
+from stability.base.errors import BadInput
+from stability.curvature.automatic import nominal_hessian
+from stability.eigen.operator import assemble
+from stability.points.stationary import describe_point
+from stability.spectra import sectors
 
 # -- deep linear networks ---------------------------------------------------------------------------------------------
 

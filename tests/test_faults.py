@@ -16,11 +16,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from stability import spectrum, storage
-from stability.curvature import nominal_hessian
-from stability.errors import BadInput, CannotWrite
+from stability.base import storage
+from stability.base.errors import BadInput, CannotWrite
+from stability.base.storage import Checkpoint, lock, read_tensors, write, write_tensors
+from stability.curvature.automatic import nominal_hessian
 from stability.results import Analysis
-from stability.storage import Checkpoint, lock, read_tensors, write, write_tensors
+from stability.spectrum import command as spectrum
 
 QUICK = ["--task", "counterexample"]
 # What a run asks of the file system, in the order of the calls.
@@ -210,7 +211,7 @@ def test_a_process_out_of_memory_ends_in_one_line(tmp_path):
 def test_nan_in_the_middle_of_a_run_is_named_and_the_run_resumes_once_it_is_mended(
     tmp_path, reference, capsys, monkeypatch
 ):
-    from stability import analysis
+    from stability.run import analysis
 
     def broken(*arguments, **options):
         operator = nominal_hessian(*arguments, **options)

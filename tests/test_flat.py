@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from stability import flat
-from stability.curvature import assemble, group_average, nominal_hessian
+from stability.curvature.automatic import group_average, nominal_hessian
+from stability.eigen.operator import assemble
 from stability.tasks import TaskOptions, load
+from stability.verdicts import flat
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +62,7 @@ def test_unseen_inputs_leave_at_least_their_number_of_eigenvalues_at_mu(perm):
 
 
 def test_a_family_that_is_not_flat_is_not_taken_out(trans):
-    from stability.problem import FlatFamily
+    from stability.problem.problem import FlatFamily
 
     wrong = FlatFamily("wrong", 0, None, torch.eye(25, dtype=torch.float64) / 1.0)
     operator = nominal_hessian(trans, trans.space.embed(trans.initial(0)))
@@ -71,10 +72,14 @@ def test_a_family_that_is_not_flat_is_not_taken_out(trans):
 
 @pytest.mark.parametrize("weight_decay", [0.0, 1e-2])
 def test_the_exchanges_of_a_linear_network_are_all_of_its_zero_modes(weight_decay):
-    from stability.analysis import Settings, analyse
     from stability.groups import Cyclic, regular
-    from stability.networks import Classifier, Identity, mlp, squared, supervised
-    from stability.problem import Samples
+    from stability.networks.classifier import Classifier
+    from stability.networks.losses import squared
+    from stability.networks.network import mlp
+    from stability.networks.nonlinearities import Identity
+    from stability.networks.supervised import supervised
+    from stability.problem.space import Samples
+    from stability.run.analysis import Settings, analyse
 
     rho = regular(Cyclic(3))
     network = mlp([1 * rho, 2 * rho, 1 * rho], [Identity(), Identity()])
@@ -98,7 +103,12 @@ def test_the_units_of_a_leaky_relu_network_trade_scale():
     from problems import classification
     from torch.func import grad
 
-    from stability.networks import Classifier, Identity, Pointwise, cross_entropy, exchange_directions, mlp, supervised
+    from stability.networks.classifier import Classifier
+    from stability.networks.losses import cross_entropy
+    from stability.networks.network import mlp
+    from stability.networks.nonlinearities import Identity, Pointwise
+    from stability.networks.supervised import supervised
+    from stability.networks.symmetries import exchange_directions
 
     tanh = classification("C_5", weight_decay=0.0)
     rho = tanh.space.layers[0].source

@@ -17,9 +17,9 @@ import pytest
 import torch
 
 import stability
-from stability.eigen import Spectrum
+from stability.eigen.spectrum import Spectrum
 from stability.results import Analysis
-from stability.sectors import by_name
+from stability.spectra.sectors import by_name
 from tests.brute import directional, gaussian
 from tests.fuzz import Fuzzed, Truth, fuzzed, truth
 

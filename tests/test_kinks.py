@@ -8,9 +8,9 @@ from torch import nn
 
 import stability
 from analyses.signs import kinks as families
+from stability.curvature.products import Terms, fresh
 from stability.groups import Cyclic, Symmetric, permutation, regular, trivial
-from stability.kinks import bend, bends, kink
-from stability.products import Terms, fresh
+from stability.networks.kinks import bend, bends, kink
 
 ZERO = torch.zeros((), dtype=torch.float64)
 KINKED = {

@@ -6,13 +6,15 @@ import pytest
 import torch
 from torch.func import grad
 
-from stability import analysis, krylov, points, sectors
-from stability.analysis import Settings, analyse
-from stability.curvature import StaleLinearisation
-from stability.errors import BadInput
-from stability.linearised import nominal_gradient_norm
+from stability.base.errors import BadInput, StaleLinearisation
+from stability.curvature.linearised import nominal_gradient_norm
+from stability.eigen import krylov
+from stability.points import describe as points
+from stability.points.training import descend, descend_on_e, equivariant
+from stability.run import analysis
+from stability.run.analysis import Settings, analyse
+from stability.spectra import sectors
 from stability.tasks import TaskOptions, load
-from stability.training import descend, descend_on_e, equivariant
 from tests import problems
 
 NAMES = ("trans", "perm", "rot")

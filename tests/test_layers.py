@@ -29,7 +29,7 @@ from brute import (
 
 from stability.groups import Irrep, Symmetric, permutation, trivial, trivial_irrep
 from stability.layers import Layer
-from stability.problem import ParameterSpace
+from stability.problem.space import ParameterSpace
 
 
 def layer_of(name: str) -> Layer:

@@ -12,14 +12,15 @@ from brute import bad, gaussian
 from scipy.linalg import expm
 from torch.func import grad, hessian
 
-from stability import Settings, analyse, sectors
-from stability.curvature import (
-    assemble,
+from stability import Settings, analyse
+from stability.curvature.automatic import (
     augmented_hessian_from_data,
     augmented_hessian_from_group,
     group_average,
     nominal_hessian,
 )
+from stability.curvature.linearised import network_hessian
+from stability.eigen.operator import assemble
 from stability.groups import (
     O2,
     SO2,
@@ -48,10 +49,14 @@ from stability.groups import (
     trivial,
 )
 from stability.groups.lie import rotation_generators
-from stability.linearised import network_hessian
-from stability.networks import Classifier, Gated, Identity, Norm, Pointwise, cross_entropy, mlp, squared, supervised
-from stability.problem import Samples
-from stability.training import sampled_augmentation
+from stability.networks.classifier import Classifier
+from stability.networks.losses import cross_entropy, squared
+from stability.networks.network import mlp
+from stability.networks.nonlinearities import Gated, Identity, Norm, Pointwise
+from stability.networks.supervised import supervised
+from stability.points.training import sampled_augmentation
+from stability.problem.space import Samples
+from stability.spectra import sectors
 
 NAMED = [SO2(), O2(), SO3()]
 

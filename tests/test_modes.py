@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from stability import modes, sectors
-from stability.analysis import Settings, analyse
+from stability.effects import modes
 from stability.report.figures import FIGURES
 from stability.results import Analysis
+from stability.run.analysis import Settings, analyse
+from stability.spectra import sectors
 from stability.tasks import TaskOptions, load
 
 

@@ -14,8 +14,8 @@ from torch import nn
 
 import stability
 from analyses.examples import digits_cnn
-from stability.curvature import augmented_hessian_from_data, augmented_hessian_from_group, nominal_hessian
-from stability.errors import BadInput
+from stability.base.errors import BadInput
+from stability.curvature.automatic import augmented_hessian_from_data, augmented_hessian_from_group, nominal_hessian
 from stability.groups import (
     SO2,
     Cyclic,
@@ -30,8 +30,8 @@ from stability.groups import (
     square_lattice,
     trivial,
 )
+from stability.problem.tensors import pack, unpack
 from stability.restricted import compatibility, restrict
-from stability.trees import pack, unpack
 
 TOLERANCE = 1e-10
 
@@ -597,7 +597,7 @@ def test_kinks_of_modules_and_of_functions_are_seen():
     assert 0 < problem.kink_margin(problem.model.given) < 1e-2
     x = torch.tensor([[1.0, 4.0, 2.0, 3.5]]).double()
     size = x.square().mean().sqrt()
-    margin = stability.kinks.kink_margin
+    margin = stability.networks.kinks.kink_margin
     assert margin(lambda: nn.functional.relu(x - 3)) == pytest.approx(0.5 / (x - 3).square().mean().sqrt().item())
     assert margin(lambda: x.amax(1)) == pytest.approx(0.5 / size.item())
     assert margin(lambda: nn.functional.max_pool2d(x.reshape(1, 1, 2, 2), 2)) == pytest.approx(0.5 / size.item())

@@ -33,7 +33,6 @@ from torch import Tensor
 from torch.func import grad
 from torch.nn import functional
 
-from stability.data import graphs
 from stability.groups import (
     Cyclic,
     MatrixRepresentation,
@@ -47,26 +46,15 @@ from stability.groups import (
     trivial,
 )
 from stability.layers import Layer
-from stability.networks import (
-    KINKED,
-    SMOOTH,
-    Chain,
-    Classifier,
-    Identity,
-    LayerNorm,
-    Pointwise,
-    check_assumptions,
-    cross_entropy,
-    known_flat_families,
-    logistic,
-    mlp,
-    random_start,
-    squared,
-    supervised,
-    two_masks,
-    unseen_inputs,
-)
-from stability.problem import FlatFamily, Problem, Samples
+from stability.networks.classifier import Classifier
+from stability.networks.losses import cross_entropy, logistic, squared, two_masks
+from stability.networks.network import mlp, random_start
+from stability.networks.nonlinearities import KINKED, SMOOTH, Chain, Identity, LayerNorm, Pointwise
+from stability.networks.supervised import supervised
+from stability.networks.symmetries import check_assumptions, known_flat_families, unseen_inputs
+from stability.problem.problem import FlatFamily, Problem
+from stability.problem.space import Samples
+from stability.tasks.data import graphs
 
 every_problem = pytest.mark.parametrize("name", PROBLEMS)
 

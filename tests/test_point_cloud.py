@@ -8,8 +8,9 @@ import torch
 from brute import bad
 
 from analyses.examples import point_cloud
-from stability import sectors
-from stability.curvature import assemble, group_average, nominal_hessian
+from stability.curvature.automatic import group_average, nominal_hessian
+from stability.eigen.operator import assemble
+from stability.spectra import sectors
 
 
 @pytest.mark.parametrize("name", point_cloud.GROUPS)

@@ -5,12 +5,17 @@ from __future__ import annotations
 import pytest
 import torch
 
-from stability.assembly import one_hidden_layer
-from stability.curvature import assemble, equivariant_hessian
+from stability.curvature.assembly import one_hidden_layer
+from stability.curvature.automatic import equivariant_hessian
+from stability.curvature.pooled import hessian_on_e, pooled_hessian
+from stability.eigen.operator import assemble
 from stability.groups import Dihedral, Symmetric, images, permutation, quaternion_group, regular, torus, trivial
-from stability.networks import Chain, Classifier, Identity, LayerNorm, Pointwise, cross_entropy, mlp, supervised
-from stability.pooled import hessian_on_e, pooled_hessian
-from stability.problem import Samples
+from stability.networks.classifier import Classifier
+from stability.networks.losses import cross_entropy
+from stability.networks.network import mlp
+from stability.networks.nonlinearities import Chain, Identity, LayerNorm, Pointwise
+from stability.networks.supervised import supervised
+from stability.problem.space import Samples
 from stability.tasks import TaskOptions, load
 
 Q_8 = regular(quaternion_group())

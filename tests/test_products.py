@@ -13,11 +13,11 @@ from torch.func import functional_call
 
 import stability
 from analyses.signs import modules as families
-from stability import products
-from stability.curvature import linearise
-from stability.errors import BadInput, StaleLinearisation
+from stability.base.errors import BadInput, StaleLinearisation
+from stability.curvature import products
+from stability.curvature.automatic import linearise
+from stability.curvature.products import differences, fresh
 from stability.groups import Cyclic, Lattice, images, regular, torus, trivial
-from stability.products import differences, fresh
 
 
 class Of(nn.Module):
@@ -182,7 +182,7 @@ def grouped(channels, samples, groups=1, affine=False):
 def test_every_public_path_is_right_behind_group_norm(channels, samples):
     problem, net = grouped(channels, samples)
     weights = stability.project(problem, net)
-    theta = problem.space.project(stability.trees.pack(problem.space, weights, "x"))
+    theta = problem.space.project(stability.problem.tensors.pack(problem.space, weights, "x"))
     at = problem.space.embed(theta)
     truth = families.hessian(problem, at)
     nominal = stability.hessian(problem, weights, "nominal", "L")
@@ -380,7 +380,7 @@ def test_the_nominal_hessian_needs_no_assumption():
     problem, net = rolled()
     operator = stability.hessian(problem, net, "nominal", "L")
     v = torch.randn(operator.dim, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    at = stability.trees.pack(problem.space, stability.weights(problem, net), "x")
+    at = stability.problem.tensors.pack(problem.space, stability.weights(problem, net), "x")
     loss = lambda a, s: problem.loss(a, s)  # noqa: E731
     truth = by_differences(loss, at, problem.samples, v[None])[0] + problem.weight_decay * v
     assert torch.allclose(operator(v), truth, atol=1e-8)

@@ -14,8 +14,7 @@ from brute import bad
 
 import stability
 from analyses.signs.symmetries import FINITE
-from stability import sectors
-from stability.errors import Unproved
+from stability.base.errors import Unproved
 from stability.groups import (
     Cyclic,
     Dihedral,
@@ -43,7 +42,8 @@ from stability.groups.finite import prove, real_irreps, table
 from stability.groups.irreps import Irrep
 from stability.groups.orthogonal import fraction
 from stability.layers import make_layer
-from stability.problem import ParameterSpace
+from stability.problem.space import ParameterSpace
+from stability.spectra import sectors
 
 EIGHT_FLIPS = [4, 8, 40, 29, 10, 55, 5, 14]
 

@@ -16,12 +16,11 @@ import torch
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from stability import identities, sectors, spectrum
-from stability.certificates import Budget, Certificate, Kantorovich, Stationarity
-from stability.curvature import assemble, group_average, nominal_hessian
-from stability.data.digits import read_folder
-from stability.eigen import Density, Eigenvalue, Spectrum
-from stability.errors import BadInput
+from stability.base.errors import BadInput
+from stability.base.storage import Checkpoint, read_tensors, write_tensors
+from stability.curvature.automatic import group_average, nominal_hessian
+from stability.eigen.operator import assemble
+from stability.eigen.spectrum import Density, Eigenvalue, Spectrum
 from stability.groups import (
     Cyclic,
     Dihedral,
@@ -37,23 +36,23 @@ from stability.groups import (
     regular,
     trivial,
 )
-from stability.networks import (
-    Chain,
-    Classifier,
-    Identity,
-    LayerNorm,
-    Pointwise,
-    cross_entropy,
-    mlp,
-    squared,
-    supervised,
-)
-from stability.problem import Problem, Samples
+from stability.networks.classifier import Classifier
+from stability.networks.losses import cross_entropy, squared
+from stability.networks.network import mlp
+from stability.networks.nonlinearities import Chain, Identity, LayerNorm, Pointwise
+from stability.networks.supervised import supervised
+from stability.points.weights import load_point
+from stability.problem.problem import Problem
+from stability.problem.space import Samples
 from stability.report.render import page, pretty
 from stability.results import Analysis
-from stability.storage import Checkpoint, load_point, read_tensors, write_tensors
+from stability.spectra import sectors
+from stability.spectrum import command as spectrum
 from stability.tasks import TaskOptions, load
-from stability.verdict import STATUSES, Block, Verdict, judge
+from stability.tasks.data.digits import read_folder
+from stability.verdicts import identities
+from stability.verdicts.certificates import Budget, Certificate, Kantorovich, Stationarity
+from stability.verdicts.verdict import STATUSES, Block, Verdict, judge
 
 FEW = settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 SOME = settings(max_examples=40, deadline=None)

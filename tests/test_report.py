@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 from matplotlib.collections import PathCollection
 
-from stability.eigen import Density, Eigenvalue, Spectrum
-from stability.flat import FlatDirections
+from stability.eigen.spectrum import Density, Eigenvalue, Spectrum
 from stability.report import words
 from stability.report.figures import FIGURES, png
 from stability.report.render import page, render
 from stability.report.style import linear_threshold
 from stability.report.tables import table, tables
 from stability.results import Analysis, Escape, PointReport, Verdicts
-from stability.verdict import STATUSES, Verdict
+from stability.verdicts.flat import FlatDirections
+from stability.verdicts.verdict import STATUSES, Verdict
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 SAYS = {

@@ -13,13 +13,12 @@ import numpy as np
 import pytest
 from matplotlib.collections import QuadMesh
 
-from stability.breaking import Breaking, Kernel
-from stability.density import Shares
-from stability.deviation import Deviation
-from stability.eigen import Eigenvalue
-from stability.least import History
-from stability.modes import Mode
-from stability.pictures import Pictures
+from stability.effects.breaking import Breaking, Kernel
+from stability.effects.deviation import Deviation
+from stability.effects.modes import Mode
+from stability.effects.pictures import Pictures
+from stability.effects.slices import Plane, Slice
+from stability.eigen.spectrum import Eigenvalue
 from stability.report import explore, figures, paper, words
 from stability.report.__main__ import main
 from stability.report.figures import FIGURES
@@ -30,8 +29,9 @@ from stability.report.render import render
 from stability.report.rows import as_csv
 from stability.report.style import COLUMN, for_paper
 from stability.results import Analysis
-from stability.sectors import Sector
-from stability.slices import Plane, Slice
+from stability.spectra.density import Shares
+from stability.spectra.least import History
+from stability.spectra.sectors import Sector
 from tests.test_report import ANALYSIS, EVERY, PERP, POINT, STABLE, lanczos
 
 T = (-0.2, -0.1, 0.0, 0.1, 0.2)

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from stability.breaking import Kernel
-from stability.eigen import Eigenvalue
+from stability.effects.breaking import Kernel
+from stability.eigen.spectrum import Eigenvalue
 from stability.report import figures
 from stability.report.figures import FIGURES, png
 from stability.report.render import page

@@ -10,13 +10,16 @@ import pytest
 import torch
 from scipy.integrate import solve_ivp
 
-from stability import analyse, breaking, density, deviation, least, sectors, slices
-from stability.analysis import Settings
-from stability.curvature import assemble, nominal_hessian
-from stability.fixed import fixed_risk, stabiliser
-from stability.flow import flow
+from stability import analyse
+from stability.curvature.automatic import nominal_hessian
+from stability.effects import breaking, deviation, slices
+from stability.effects.fixed import fixed_risk, stabiliser
+from stability.effects.flow import flow
+from stability.eigen.operator import assemble
 from stability.groups import Symmetric, irreps, permutation
 from stability.results import Analysis
+from stability.run.analysis import Settings
+from stability.spectra import density, least, sectors
 from stability.tasks import TaskOptions, load
 from tests import brute
 from tests.problems import REPRESENTATIONS, classification, point_of_e, regression

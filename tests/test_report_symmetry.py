@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from stability.eigen import Eigenvalue
+from stability.eigen.spectrum import Eigenvalue
 from stability.groups import Cyclic, Dihedral, DirectProduct, irreps, residual_symmetry
 from stability.report import symmetry, words
 from stability.report.tables import table, tables
-from stability.sectors import Sector
+from stability.spectra.sectors import Sector
 from tests.test_report import ANALYSIS, PERP, POINT
 
 

@@ -9,13 +9,18 @@ from brute import bad, equivariant_projection, gaussian
 from torch import nn
 from torch.func import grad, hessian
 
-from stability import Settings, analyse, from_module, sectors
-from stability.curvature import assemble, nominal_hessian
+from stability import Settings, analyse, from_module
+from stability.curvature.automatic import nominal_hessian
+from stability.eigen.operator import assemble
 from stability.groups import SO2, Cyclic, Dihedral, defining, harmonics, quaternion_group, regular, rotations, trivial
 from stability.groups import images as pixels
 from stability.layers import Layer
-from stability.networks import Classifier, Identity, Norm, Pointwise, cross_entropy, mlp, squared, supervised
-from stability.problem import ParameterSpace, Samples
+from stability.networks.classifier import Classifier
+from stability.networks.losses import cross_entropy, squared
+from stability.networks.network import mlp
+from stability.networks.nonlinearities import Identity, Norm, Pointwise
+from stability.networks.supervised import supervised
+from stability.problem.space import ParameterSpace, Samples
 from stability.restricted import (
     Admissible,
     Parametrisation,
@@ -30,6 +35,7 @@ from stability.restricted import (
     spanned,
     support,
 )
+from stability.spectra import sectors
 
 CROSS = torch.tensor([[0, 1, 0], [1, 1, 1], [0, 1, 0]])
 SKEWED = torch.tensor([[1, 1, 0], [1, 0, 1], [0, 1, 0]])

@@ -12,13 +12,16 @@ import torch
 from problems import regression
 from safetensors.torch import safe_open, save_file
 
-from stability import analysis, spectrum
-from stability.analysis import Interrupted, Settings, _sector_file, analyse
-from stability.errors import BadInput
-from stability.identity import differences, identity, sources
-from stability.problem import Problem, Samples
-from stability.storage import Checkpoint, read_tensors, write_tensors
-from stability.trees import from_risk
+from stability.base.errors import BadInput
+from stability.base.identity import differences
+from stability.base.storage import Checkpoint, read_tensors, write_tensors
+from stability.networks.bare import from_risk
+from stability.problem.identity import identity, sources
+from stability.problem.problem import Problem
+from stability.problem.space import Samples
+from stability.run import analysis
+from stability.run.analysis import Interrupted, Settings, _sector_file, analyse
+from stability.spectrum import command as spectrum
 
 TASK = """
 import os

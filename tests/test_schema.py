@@ -13,15 +13,15 @@ from pathlib import Path
 import pytest
 
 from stability import report
-from stability.eigen import Eigenvalue
-from stability.errors import BadInput
+from stability.base.errors import BadInput
+from stability.base.schema import parse
+from stability.eigen.spectrum import Eigenvalue
 from stability.report import figures, numbers
 from stability.report.__main__ import main
 from stability.report.many.gallery import markdown
 from stability.report.many.gallery import read as read_file
 from stability.report.paper import figures_tex, tex
 from stability.results import Analysis, published_schema
-from stability.schema import parse
 
 COMMITTED = Path("reports/trans-small-seed0/spectrum.json")
 SMALL = Path("reports/counterexample/spectrum.json")

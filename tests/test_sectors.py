@@ -8,9 +8,11 @@ import torch
 from problems import REPRESENTATIONS, classification, point_of_e, regression
 from torch.func import grad, hessian
 
-from stability import assembly, sectors
-from stability.curvature import assemble, nominal_hessian
-from stability.eigen import Eigenvalue, Spectrum
+from stability.curvature import assembly
+from stability.curvature.automatic import nominal_hessian
+from stability.curvature.linearised import network_hessian
+from stability.eigen.operator import assemble
+from stability.eigen.spectrum import Eigenvalue, Spectrum
 from stability.groups import (
     Cyclic,
     Dihedral,
@@ -32,9 +34,13 @@ from stability.groups import (
     trivial_irrep,
 )
 from stability.layers import FourierLayer, Layer, fourier
-from stability.linearised import network_hessian
-from stability.networks import Chain, Classifier, Identity, LayerNorm, Pointwise, logistic, mlp, squared, supervised
-from stability.problem import Samples
+from stability.networks.classifier import Classifier
+from stability.networks.losses import logistic, squared
+from stability.networks.network import mlp
+from stability.networks.nonlinearities import Chain, Identity, LayerNorm, Pointwise
+from stability.networks.supervised import supervised
+from stability.problem.space import Samples
+from stability.spectra import sectors
 
 REPRESENTATIONS |= {
     "C_6": lambda: regular(Cyclic(6)),

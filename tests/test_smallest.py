@@ -14,11 +14,9 @@ import torch
 from torch import nn
 
 import stability
-from stability import identities
 from stability import report as reports
-from stability import spectrum as command
-from stability.analysis import Outcome
-from stability.errors import BadInput
+from stability.api.trajectory import Snapshot
+from stability.base.errors import BadInput
 from stability.groups import (
     Cyclic,
     PermutationRepresentation,
@@ -31,13 +29,20 @@ from stability.groups import (
     trivial,
 )
 from stability.layers import Layer
-from stability.networks import Classifier, Identity, Pointwise, cross_entropy, mlp, squared, supervised
-from stability.problem import ParameterSpace, Problem, Samples
+from stability.networks.classifier import Classifier
+from stability.networks.losses import cross_entropy, squared
+from stability.networks.network import mlp
+from stability.networks.nonlinearities import Identity, Pointwise
+from stability.networks.supervised import supervised
+from stability.problem.problem import Problem
+from stability.problem.space import ParameterSpace, Samples
 from stability.report import words
 from stability.report.__main__ import main as render_again
 from stability.report.many.gallery import write_gallery
-from stability.trajectory import Snapshot
-from stability.verdict import STATUSES
+from stability.run.analysis import Outcome
+from stability.spectrum import command
+from stability.verdicts import identities
+from stability.verdicts.verdict import STATUSES
 from tests.brute import bad, gaussian
 
 C2, Q8 = Cyclic(2), quaternion_group()

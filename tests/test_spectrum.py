@@ -14,9 +14,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from stability import spectrum
+from stability.base.storage import read_tensors, write
 from stability.results import Analysis
-from stability.storage import read_tensors, write
+from stability.spectrum import command as spectrum
 from stability.tasks import TaskOptions, load
 
 QUICK = ["--task", "counterexample"]
@@ -169,7 +169,7 @@ def test_the_same_command_gives_the_same_numbers_bit_for_bit(tmp_path):
 
 
 def test_without_dense_room_lanczos_finds_the_same_ends(tmp_path, monkeypatch):
-    from stability import analysis
+    from stability.run import analysis
 
     task = user_task(tmp_path)
     run("--task", task, "--out", tmp_path / "dense")
@@ -384,7 +384,7 @@ def test_a_users_file_that_is_no_task_is_refused(code, message, tmp_path, capsys
 
 
 def test_when_no_point_reaches_the_tolerance_the_report_is_still_written_and_the_status_is_3(tmp_path, monkeypatch):
-    from stability import analysis
+    from stability.run import analysis
 
     real = analysis.find_points
 
@@ -430,7 +430,7 @@ def test_ctrl_c_leaves_a_valid_partial_result_and_resume_ends_with_the_same_numb
 
 
 def test_resuming_with_other_options_is_refused(tmp_path, capsys):
-    from stability.storage import Checkpoint
+    from stability.base.storage import Checkpoint
 
     Checkpoint(tmp_path / "state", {"task": "perm"}, False).save("points", {"0": torch.zeros(1)}, kinds="x", starts="-")
     assert run(*QUICK, "--out", tmp_path, "--resume") == 2
@@ -438,7 +438,7 @@ def test_resuming_with_other_options_is_refused(tmp_path, capsys):
 
 
 def test_resuming_is_refused_whatever_the_stored_files_of_another_run_are_named(tmp_path, capsys):
-    from stability.storage import Checkpoint
+    from stability.base.storage import Checkpoint
 
     Checkpoint(tmp_path / "state", {"task": "perm"}, False).save("sector-q__1_2_", {"0": torch.zeros(1)})
     assert run(*QUICK, "--out", tmp_path, "--resume") == 2
@@ -483,7 +483,8 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_temporary_one(tmp_path, m
 
 
 def test_sectors_by_lanczos_agree_with_dense_ones_and_settle_on_a_proven_sign(tmp_path, monkeypatch):
-    from stability import analysis, krylov
+    from stability.eigen import krylov
+    from stability.run import analysis
 
     task = user_task(tmp_path)
     run("--task", task, "--out", tmp_path / "dense")

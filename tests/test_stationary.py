@@ -8,8 +8,8 @@ import torch
 from problems import classification, regression
 from torch.func import grad, hessian
 
-from stability import stationary
-from stability.stationary import describe_point, distinct, find_points, find_saddle, polish, runaway
+from stability.points import stationary
+from stability.points.stationary import describe_point, distinct, find_points, find_saddle, polish, runaway
 from stability.tasks import TaskOptions, load
 
 

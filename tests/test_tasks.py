@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from stability.analysis import Settings, analyse
-from stability.curvature import assemble, augmented_hessian_from_data
-from stability.errors import BadInput
+from stability.base.errors import BadInput
+from stability.curvature.automatic import augmented_hessian_from_data
+from stability.eigen.operator import assemble
+from stability.run.analysis import Settings, analyse
 from stability.tasks import TASKS, TaskOptions, load
 
 # Fewer samples than the small size has, so that brute force over the group fits into the tests.
@@ -110,7 +111,7 @@ def test_paper_size_dimensions_are_the_papers_without_building_L(task, expected)
 
 
 def test_perm_graphs_span_46_of_100_dimensions_at_the_papers_size():
-    from stability import flat
+    from stability.verdicts import flat
 
     problem = load("perm", TaskOptions(size="paper", samples=200))
     unseen = tuple(f for f in problem.flat if "unseen" in f.name)

@@ -14,8 +14,7 @@ from scipy.stats import chisquare
 from torch import Tensor
 
 from analyses.shared import faster_transverse_part
-from stability.problem import Problem
-from stability.training import (
+from stability.points.training import (
     descend,
     draws,
     equivariant,
@@ -26,6 +25,7 @@ from stability.training import (
     penalised,
     sampled_augmentation,
 )
+from stability.problem.problem import Problem
 
 every_problem = pytest.mark.parametrize("name", PROBLEMS)
 STEP, EPOCHS = 0.1, 20
@@ -145,7 +145,7 @@ def test_passes_that_share_work_are_the_plain_passes(name, monkeypatch):
         for part in case.samples.chunks(batch):
             moved = case.transform(case.group.sample(source), part)
             plain += gradient(lambda a, moved=moved: case.loss(a, moved), at) / passes
-    monkeypatch.setattr("stability.training.TOGETHER", 7)
+    monkeypatch.setattr("stability.points.training.TOGETHER", 7)
     found = sampled_augmentation(case, passes, batch)(at, rng(4))
     np.testing.assert_allclose(found, plain + case.weight_decay * at, atol=1e-12)
 

@@ -14,16 +14,25 @@ from problems import classification, point_of_e, regression
 
 from analyses.shared import Rows
 from analyses.signs import judged, polynomials
-from stability import certificates, kinks, krylov
-from stability.analysis import Settings, analyse
-from stability.curvature import Operator, nominal_hessian
-from stability.eigen import bound_epsilon, dense_spectrum, inertia, lanczos, lanczos_spectrum
+from stability.base.storage import Checkpoint
+from stability.curvature.automatic import nominal_hessian
+from stability.eigen import krylov
+from stability.eigen.dense import dense_spectrum, inertia
+from stability.eigen.lanczos import lanczos, lanczos_spectrum
+from stability.eigen.operator import Operator
+from stability.eigen.spectrum import bound_epsilon
 from stability.groups import Symmetric, permutation
-from stability.networks import Classifier, Identity, Pointwise, mlp, squared, supervised
-from stability.problem import Samples
-from stability.storage import Checkpoint
+from stability.networks import kinks
+from stability.networks.classifier import Classifier
+from stability.networks.losses import squared
+from stability.networks.network import mlp
+from stability.networks.nonlinearities import Identity, Pointwise
+from stability.networks.supervised import supervised
+from stability.problem.space import Samples
+from stability.run.analysis import Settings, analyse
 from stability.tasks import TaskOptions, load
-from stability.verdict import Block, judge
+from stability.verdicts import certificates
+from stability.verdicts.verdict import Block, judge
 
 
 def spectrum(values: list[float], seed: int = 0, **options):
@@ -72,7 +81,7 @@ def test_a_cluster_astride_zero_is_not_averaged_away():
 
 
 def test_a_negative_eigenvalue_hidden_by_the_error_of_another_sector_withholds_the_verdict():
-    from stability.sectors import union
+    from stability.spectra.sectors import union
 
     small, large = spectrum([-1e-8, 1.0]), certificates.widen(spectrum([2.0, 3.0]), 1e-6)
     assert judge([Block("E⊥", union([small, large], 4, 3))]).status == "undecided"

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stability.eigen import Density, Eigenvalue, Spectrum
-from stability.verdict import Block, Verdict, judge, proposition_3
+from stability.eigen.spectrum import Density, Eigenvalue, Spectrum
+from stability.verdicts.verdict import Block, Verdict, judge, proposition_3
 
 
 def complete(values: list[float], error: float = 1e-12) -> Spectrum:

@@ -33,15 +33,15 @@ import stability
 from analyses.lab.command import command
 from analyses.lab.publish import Section, publish, table
 from stability import restricted
-from stability.data import digits
-from stability.diagnosis import Diagnosis
-from stability.errors import BadInput
+from stability.api.diagnosis import Diagnosis
+from stability.base.errors import BadInput
+from stability.base.storage import prepare_folder, write
 from stability.groups import Dihedral, regular, trivial
-from stability.problem import Problem
+from stability.problem.problem import Problem
+from stability.problem.tensors import shape_of
 from stability.restricted import Admissible, Compatibility, compatibility, restrict
 from stability.results import Analysis
-from stability.storage import prepare_folder, write
-from stability.trees import shape_of
+from stability.tasks.data import digits
 
 SIDE, TEST, CLASSES = 7, 500, 10
 SQUARE = ((1, 1, 1), (1, 1, 1), (1, 1, 1))

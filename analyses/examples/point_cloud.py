@@ -35,14 +35,21 @@ from tqdm import tqdm
 from analyses.lab.command import command
 from analyses.lab.publish import MARKERS, Section, finish, table
 from analyses.lab.rows import Rows
-from stability import Settings, analyse, sectors
-from stability.curvature import assemble, nominal_hessian
-from stability.errors import BadInput
+from stability import Settings, analyse
+from stability.base.errors import BadInput
+from stability.base.storage import prepare_folder
+from stability.curvature.automatic import nominal_hessian
+from stability.curvature.linearised import network_hessian
+from stability.eigen.operator import assemble
 from stability.groups import O2, SO2, SO3, Group, harmonics, residual_symmetry, trivial
-from stability.linearised import network_hessian
-from stability.networks import Classifier, Gated, Identity, cross_entropy, mlp, supervised
-from stability.problem import Problem, Samples
-from stability.storage import prepare_folder
+from stability.networks.classifier import Classifier
+from stability.networks.losses import cross_entropy
+from stability.networks.network import mlp
+from stability.networks.nonlinearities import Gated, Identity
+from stability.networks.supervised import supervised
+from stability.problem.problem import Problem
+from stability.problem.space import Samples
+from stability.spectra import sectors
 
 GROUPS: dict[str, Group] = {"SO(3)": SO3(), "SO(2)": SO2(), "O(2)": O2()}
 POINTS = 4

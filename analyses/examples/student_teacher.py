@@ -39,15 +39,17 @@ from tqdm import tqdm
 from analyses.lab.command import command
 from analyses.lab.publish import MARKERS, Section, finish, table
 from analyses.lab.rows import Rows
-from stability import sectors
-from stability.curvature import assemble, nominal_hessian
-from stability.eigen import dense_spectrum
-from stability.errors import BadInput
+from stability.base.errors import BadInput
+from stability.base.storage import prepare_folder
+from stability.curvature.automatic import nominal_hessian
+from stability.eigen.dense import dense_spectrum
+from stability.eigen.operator import assemble
 from stability.groups import Symmetric, permutation, trivial
 from stability.layers import Layer
-from stability.problem import ParameterSpace, Problem, Samples
-from stability.stationary import StationaryPoint, find_points
-from stability.storage import prepare_folder
+from stability.points.stationary import StationaryPoint, find_points
+from stability.problem.problem import Problem
+from stability.problem.space import ParameterSpace, Samples
+from stability.spectra import sectors
 
 # Below this angle sin θ − θ cos θ is a series: the difference would lose the digits that a second derivative needs.
 SMALL_ANGLE = 0.03

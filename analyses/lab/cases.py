@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from analyses.lab.ground import Ground, find, resolve
-from stability.problem import Problem
+from stability.problem.problem import Problem
 from stability.tasks import TaskOptions, load
 
 

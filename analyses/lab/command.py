@@ -6,11 +6,11 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from stability.errors import BadInput
+from stability.base.errors import BadInput
 
 
 def pool_arguments(parser: argparse.ArgumentParser) -> None:
-    """``--workers`` and ``--scheduler``, for :func:`stability.cluster.pool`."""
+    """``--workers`` and ``--scheduler``, for :func:`stability.base.cluster.pool`."""
     parser.add_argument("--workers", type=int, help="processes of this machine, of one thread each")
     parser.add_argument("--scheduler", metavar="ADDRESS", help="of Dask, for the processes of others")
 

@@ -9,13 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stability import assembly, sectors
-from stability.curvature import assemble, nominal_hessian
-from stability.errors import BadInput
+from stability.base.errors import BadInput
+from stability.curvature import assembly
+from stability.curvature.automatic import nominal_hessian
+from stability.curvature.pooled import hessian_on_e
+from stability.eigen.operator import assemble
 from stability.groups import Irrep
-from stability.pooled import hessian_on_e
-from stability.problem import Problem
-from stability.stationary import StationaryPoint, describe_point, gradient_scale, minimise
+from stability.points.stationary import StationaryPoint, describe_point, gradient_scale, minimise
+from stability.problem.problem import Problem
+from stability.spectra import sectors
 
 SECTOR_LIMIT = 4000
 TOLERANCE = 1e-9

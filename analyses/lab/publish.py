@@ -10,7 +10,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from analyses.lab.rows import Rows, dumps
-from stability.storage import write
+from stability.base.storage import write
 
 # Told apart without colour: shade and dash together.
 STYLES = (

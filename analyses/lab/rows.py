@@ -6,8 +6,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from stability.errors import BadInput
-from stability.storage import write
+from stability.base.errors import BadInput
+from stability.base.storage import write
 
 
 class Rows:

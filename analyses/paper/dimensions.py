@@ -22,8 +22,8 @@ from analyses.lab.command import command
 from analyses.lab.publish import Section, save_figure
 from analyses.lab.publish import table as html_table
 from analyses.lab.rows import dumps
-from stability.problem import ParameterSpace
-from stability.storage import prepare_folder, write
+from stability.base.storage import prepare_folder, write
+from stability.problem.space import ParameterSpace
 from stability.tasks import TaskOptions, load
 
 matplotlib.use("Agg")

@@ -27,10 +27,10 @@ from analyses.lab.drift.signals import GradientStatistics, gradient_statistics
 from analyses.lab.publish import MARKERS, Section, finish, table
 from analyses.lab.rows import Rows, short
 from analyses.paper.protocol import BATCH, LARGE, PASSES, STEP
-from stability.problem import Problem, single
-from stability.storage import prepare_folder
+from stability.base.storage import prepare_folder
+from stability.points.training import descend, nominal, pooled, sampled_augmentation
+from stability.problem.problem import Problem, single
 from stability.tasks import TaskOptions, load
-from stability.training import descend, nominal, pooled, sampled_augmentation
 
 # TRANS with its own group is one of the four of E.2.
 CASES = (

@@ -11,7 +11,7 @@ from pathlib import Path
 import analyses.signs
 from analyses.shared import Section, command, finish, pool_arguments, prepare_folder, table
 from analyses.signs.judged import FAMILIES, Lines, counts, draw, outcomes, row
-from stability.cluster import pool
+from stability.base.cluster import pool
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

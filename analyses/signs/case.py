@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from stability.problem import Problem
+from stability.problem.problem import Problem
 
 VERDICTS = ("eqv", "aug", "transverse")
 TINY = 1e-8

@@ -24,7 +24,8 @@ from stability.groups import (
     trivial,
 )
 from stability.layers import make_layer
-from stability.problem import ParameterSpace, Problem, Samples
+from stability.problem.problem import Problem
+from stability.problem.space import ParameterSpace, Samples
 
 QUATERNIONS = quaternion_group()
 SPACES: dict[str, Callable[[], list[tuple[Representation, Representation]]]] = {

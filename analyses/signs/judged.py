@@ -11,9 +11,9 @@ import numpy as np
 from analyses.shared import Figure, Rows, dumps
 from analyses.signs import kinks, modules, nearby, networks, polynomials, sizes, symmetries
 from analyses.signs.case import NO_SIGN, VERDICTS, Case
-from stability.analysis import Settings, analyse
-from stability.errors import BadInput
-from stability.storage import write
+from stability.base.errors import BadInput
+from stability.base.storage import write
+from stability.run.analysis import Settings, analyse
 
 # One module a kind of problem; each has its FAMILIES, a family ↦ (generator ↦ Case).
 KINDS = (

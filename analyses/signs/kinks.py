@@ -25,8 +25,13 @@ from torch.nn import functional
 from analyses.signs.case import NO_SIGN, TINY, VERDICTS, Case, answers, lowest
 from analyses.signs.drafts import Draft, again, averaged, draft
 from stability.groups import Cyclic, Symmetric, permutation, regular, trivial
-from stability.networks import Classifier, Identity, cross_entropy, mlp, supervised
-from stability.problem import Problem, Samples
+from stability.networks.classifier import Classifier
+from stability.networks.losses import cross_entropy
+from stability.networks.network import mlp
+from stability.networks.nonlinearities import Identity
+from stability.networks.supervised import supervised
+from stability.problem.problem import Problem
+from stability.problem.space import Samples
 
 Function = Callable[[Tensor], Tensor]
 

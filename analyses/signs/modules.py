@@ -21,7 +21,7 @@ import stability
 from analyses.signs.case import Case, answers, lowest
 from analyses.signs.drafts import averaged
 from stability.groups import Cyclic, Lattice, regular, trivial
-from stability.problem import Problem
+from stability.problem.problem import Problem
 
 C2, C3 = Cyclic(2), Cyclic(3)
 # Beyond this an eigenvalue by differences has a sign.

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from analyses.signs.case import Case, answers, lowest, status
 from analyses.signs.drafts import SPACES, averaged, parts
-from stability.problem import Problem, Samples
+from stability.problem.problem import Problem
+from stability.problem.space import Samples
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,19 @@ from torch import Tensor
 
 from analyses.signs.case import NO_SIGN, TINY, VERDICTS, Case, answers, lowest, status
 from analyses.signs.drafts import averaged
-from stability import krylov
-from stability.curvature import Operator
+from stability.base.storage import Checkpoint
+from stability.eigen import krylov
+from stability.eigen.operator import Operator
 from stability.groups import Cyclic, PermutationRepresentation, Symmetric, images, permutation, regular, torus, trivial
-from stability.networks import Classifier, Identity, Pointwise, cross_entropy, mlp, supervised
-from stability.problem import Problem, Samples
-from stability.storage import Checkpoint
+from stability.networks.classifier import Classifier
+from stability.networks.losses import cross_entropy
+from stability.networks.network import mlp
+from stability.networks.nonlinearities import Identity, Pointwise
+from stability.networks.supervised import supervised
+from stability.problem.problem import Problem
+from stability.problem.space import Samples
 from stability.tasks.counterexample import squared_sum
-from stability.verdict import Block, judge
+from stability.verdicts.verdict import Block, judge
 
 
 def _shuffled(k: int, g: object) -> Sequence[int]:

@@ -22,9 +22,13 @@ from stability.groups import (
     regular,
     trivial,
 )
-from stability.networks import Classifier, Identity, Norm, Pointwise, cross_entropy, mlp, squared
-from stability.problem import Problem, Samples
-from stability.trees import from_risk
+from stability.networks.bare import from_risk
+from stability.networks.classifier import Classifier
+from stability.networks.losses import cross_entropy, squared
+from stability.networks.network import mlp
+from stability.networks.nonlinearities import Identity, Norm, Pointwise
+from stability.problem.problem import Problem
+from stability.problem.space import Samples
 
 GROUPS: tuple[Callable[[], Group], ...] = (
     lambda: Cyclic(1),

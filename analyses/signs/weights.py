@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import stability
 from analyses.signs.case import TINY, Case, answers, lowest
 from stability.groups import Cyclic, MatrixRepresentation, regular, trivial
-from stability.problem import Problem
+from stability.problem.problem import Problem
 
 
 def _judged(problem: Problem, blocks: tuple[np.ndarray, np.ndarray], theta: Tensor | None = None) -> Case:

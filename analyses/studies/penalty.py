@@ -29,9 +29,9 @@ from analyses.lab.ground import Ground, faster_transverse_part, stabiliser
 from analyses.lab.publish import MARKERS, STYLES, Section, finish, table
 from analyses.lab.rates import slope
 from analyses.lab.rows import Rows
-from stability.errors import BadInput
-from stability.storage import prepare_folder
-from stability.training import descend, exact_augmentation_within, penalised
+from stability.base.errors import BadInput
+from stability.base.storage import prepare_folder
+from stability.points.training import descend, exact_augmentation_within, penalised
 
 FACTORS = (0.5, 0.9, 1.1, 2.0)
 # Of the critical step 2/(λ_max + γ), and of the time in which the deviation changes by a factor e: descent then follows

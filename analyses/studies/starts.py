@@ -17,10 +17,10 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from analyses.lab.command import command, pool_arguments
-from stability.analysis import Settings, analyse
-from stability.cluster import pool
+from stability.base.cluster import pool
+from stability.base.storage import prepare_folder, write
 from stability.results import Analysis
-from stability.storage import prepare_folder, write
+from stability.run.analysis import Settings, analyse
 from stability.tasks import TaskOptions, load
 
 

@@ -27,11 +27,12 @@ from matplotlib.figure import Figure
 from analyses.lab.command import command
 from analyses.lab.publish import Section, finish, table
 from analyses.lab.rows import Rows
-from stability import sectors
-from stability.analysis import Settings, SolvedSector, sector_job
-from stability.cluster import Cluster, Recipe, pack, unpack
-from stability.storage import prepare_folder
+from stability.base.cluster import Cluster, pack, unpack
+from stability.base.storage import prepare_folder
+from stability.run.analysis import Settings, SolvedSector, sector_job
+from stability.spectra import sectors
 from stability.tasks import TaskOptions
+from stability.tasks.recipe import Recipe
 
 
 def timed(*arguments: object) -> tuple[int, float, bytes]:

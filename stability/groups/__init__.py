@@ -1,20 +1,7 @@
 """Groups, representations, intertwiners: algebra only, knows no network."""
 
-from stability.groups.group import (
-    Cyclic,
-    Dihedral,
-    DirectProduct,
-    Element,
-    Group,
-    MatrixGroup,
-    PermutationGroup,
-    SemidirectProduct,
-    Symmetric,
-    Trivial,
-    quaternion_group,
-    roto_translations,
-    torus,
-)
+from stability.groups.closures import MatrixGroup, PermutationGroup, quaternion_group
+from stability.groups.group import Cyclic, Dihedral, Element, Group, Symmetric, Trivial
 from stability.groups.intertwiners import DenseBasis, IntertwinerBasis, OrbitBasis, intertwiners
 from stability.groups.irreps import (
     Irrep,
@@ -29,25 +16,28 @@ from stability.groups.irreps import (
 )
 from stability.groups.lattice import Lattice, square_lattice
 from stability.groups.lie import O2, SO2, SO3, CompactGroup, LieGroup
+from stability.groups.products import DirectProduct, SemidirectProduct, roto_translations, torus
 from stability.groups.representation import (
     DirectSum,
     MatrixRepresentation,
     PermutationRepresentation,
     Representation,
     TensorProduct,
-    defining,
-    determinant,
-    from_generators,
-    harmonics,
     hom,
-    images,
-    permutation,
-    regular,
-    rotations,
     through,
     trivial,
 )
 from stability.groups.sectors import SectorBasis, sector_basis
+from stability.groups.standard import (
+    defining,
+    determinant,
+    from_generators,
+    harmonics,
+    images,
+    permutation,
+    regular,
+    rotations,
+)
 
 __all__ = [
     "CompactGroup",

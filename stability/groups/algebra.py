@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.linalg import null_space
 
-from stability.errors import BadInput
+from stability.base.errors import BadInput
 from stability.groups.orthogonal import convergents, endless
 
 # Below this share of a basis' length its last direction is a difference of rounded numbers.

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from stability.errors import BadInput
+from stability.base.errors import BadInput
 from stability.groups.group import Element, Group, Symmetric
 from stability.groups.representation import DirectSum, Representation, TensorProduct
 

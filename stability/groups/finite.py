@@ -21,7 +21,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from stability.errors import BadInput, Unproved
+from stability.base.errors import BadInput, Unproved
 from stability.groups.group import Element, Group
 
 KINDS = {(1, 1): "real", (2, 0): "complex", (4, -2): "quaternionic"}

@@ -25,7 +25,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
-from stability.errors import BadInput, Unproved
+from stability.base.errors import BadInput, Unproved
 from stability.groups.representation import Representation
 
 DENSE_LIMIT = 4096

@@ -22,20 +22,15 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from stability.errors import BadInput, Unproved
+from stability.base.errors import BadInput, Unproved
 from stability.groups.counting import trace
 from stability.groups.finite import COMMUTANT, real_irreps
-from stability.groups.group import Cyclic, DirectProduct, Element, Group, Label, Symmetric
+from stability.groups.group import Cyclic, Element, Group, Label, Symmetric
 from stability.groups.intertwiners import DENSE_LIMIT, intertwiners
 from stability.groups.lie import O2, SO2, SO3
-from stability.groups.representation import (
-    MatrixRepresentation,
-    Representation,
-    determinant,
-    harmonics,
-    through,
-    trivial,
-)
+from stability.groups.products import DirectProduct
+from stability.groups.representation import MatrixRepresentation, Representation, through, trivial
+from stability.groups.standard import determinant, harmonics
 
 ORDER_LIMIT = 2000
 

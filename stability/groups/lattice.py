@@ -22,9 +22,10 @@ from functools import cached_property
 
 import numpy as np
 
-from stability.errors import BadInput
+from stability.base.errors import BadInput
 from stability.groups.group import Cyclic, Dihedral, Element, Group
-from stability.groups.representation import MatrixRepresentation, PermutationRepresentation, from_generators
+from stability.groups.representation import MatrixRepresentation, PermutationRepresentation
+from stability.groups.standard import from_generators
 
 QUARTER_TURN = ((0, -1), (1, 0))
 FLIP = ((1, 0), (0, -1))

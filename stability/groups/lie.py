@@ -23,7 +23,7 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
-from stability.errors import BadInput
+from stability.base.errors import BadInput
 from stability.groups.algebra import check_closed, check_compact, combined, frame
 from stability.groups.group import Element, Group, Label, Letter
 from stability.groups.orthogonal import polished

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stability.errors import BadInput, Unproved
+from stability.base.errors import BadInput, Unproved
 from stability.groups.group import Element, Group
 from stability.groups.intertwiners import DENSE_LIMIT, IntertwinerBasis, intertwiners
 from stability.groups.irreps import Irrep

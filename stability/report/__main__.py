@@ -18,7 +18,7 @@ from typing import NoReturn
 
 from tqdm import tqdm
 
-from stability.errors import BadInput
+from stability.base.errors import BadInput
 from stability.report.many.gallery import read
 from stability.report.render import render
 from stability.results import Analysis

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from stability.eigen import Eigenvalue
+from stability.eigen.spectrum import Eigenvalue
 from stability.report.words import SPACES, error_of, kind, part, sign
 from stability.results import Analysis
 

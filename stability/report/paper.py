@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from stability.base.storage import write
 from stability.report import words
 from stability.report.figures import FIGURES, Figure, pdf
 from stability.report.rows import as_csv
 from stability.report.style import for_paper
 from stability.results import Analysis
-from stability.storage import write
 from stability.version import __version__
 
 SYMBOLS = {

@@ -10,12 +10,12 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from stability.errors import BadInput
+from stability.base.errors import BadInput
+from stability.base.storage import write
 from stability.report import explore, words
 from stability.report.rows import as_csv
 from stability.report.tables import tables
 from stability.results import Analysis
-from stability.storage import write
 
 # Of one figure's numbers that a page carries; larger ones are in paper/ alone.
 CSV_BYTES = 150_000

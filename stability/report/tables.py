@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from stability.eigen import Eigenvalue, Spectrum
-from stability.points import PointReport
+from stability.eigen.spectrum import Eigenvalue, Spectrum
+from stability.points.describe import PointReport
 from stability.report.words import (
     SPACES,
     alerts,
@@ -24,7 +24,7 @@ from stability.report.words import (
     why,
 )
 from stability.results import Analysis, shown_by
-from stability.sectors import Sector
+from stability.spectra.sectors import Sector
 
 WIDTH, INDENT = 100, 12
 VERDICTS = ("eqv", "aug", "transverse", "nominal")

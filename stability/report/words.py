@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from stability.eigen import Eigenvalue, Spectrum
-from stability.points import PointReport
+from stability.eigen.spectrum import Eigenvalue, Spectrum
+from stability.points.describe import PointReport
 from stability.report import symmetry
 from stability.results import Analysis, Escape, Verdicts
 

@@ -9,11 +9,11 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from stability.errors import BadInput
+from stability.base.errors import BadInput
+from stability.base.record import Record
 from stability.groups import Element, Group, Representation
 from stability.layers import Layer
-from stability.problem import ParameterSpace
-from stability.record import Record
+from stability.problem.space import ParameterSpace
 from stability.restricted.parts import (
     Free,
     Part,

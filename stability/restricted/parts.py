@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stability.errors import BadInput
+from stability.base.errors import BadInput
 from stability.groups import (
     DirectSum,
     Element,

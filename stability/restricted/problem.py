@@ -8,12 +8,15 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from stability.curvature import Operator, assemble, augmented_hessian_from_data
-from stability.eigen import Solution, dense_spectrum
-from stability.errors import BadInput
+from stability.base.errors import BadInput
+from stability.curvature.automatic import augmented_hessian_from_data
+from stability.eigen.dense import dense_spectrum
+from stability.eigen.operator import Operator, assemble
+from stability.eigen.spectrum import Solution
 from stability.groups import Element, Representation, trivial
 from stability.layers import Layer
-from stability.problem import FlatFamily, Model, ParameterSpace, Problem, Samples
+from stability.problem.problem import FlatFamily, Model, Problem
+from stability.problem.space import ParameterSpace, Samples
 from stability.restricted.admissible import Admissible, compatibility
 from stability.restricted.parts import DENSE_LIMIT
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from stability.errors import BadInput
-from stability.problem import Problem
+from stability.base.errors import BadInput
+from stability.problem.problem import Problem
 from stability.tasks.counterexample import TARGETS, counterexample
 from stability.tasks.options import TaskOptions
 from stability.tasks.perm import perm

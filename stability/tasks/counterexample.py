@@ -15,8 +15,13 @@ import torch
 from torch import Tensor
 
 from stability.groups import Cyclic, PermutationRepresentation, trivial
-from stability.networks import Classifier, Pointwise, mlp, squared, supervised
-from stability.problem import Problem, Samples
+from stability.networks.classifier import Classifier
+from stability.networks.losses import squared
+from stability.networks.network import mlp
+from stability.networks.nonlinearities import Pointwise
+from stability.networks.supervised import supervised
+from stability.problem.problem import Problem
+from stability.problem.space import Samples
 from stability.tasks.options import TaskOptions
 
 TARGETS = {

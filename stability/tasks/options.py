@@ -8,11 +8,11 @@ from pathlib import Path
 
 import torch
 
-from stability.data import Dataset
-from stability.errors import BadInput
+from stability.base.errors import BadInput
 from stability.groups import Group
-from stability.networks import KINKED, SMOOTH
-from stability.problem import Samples
+from stability.networks.nonlinearities import KINKED, SMOOTH
+from stability.problem.space import Samples
+from stability.tasks.data import Dataset
 
 SIZES = ("small", "medium", "paper")
 VARIANTS = ("smooth", "published")

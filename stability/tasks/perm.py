@@ -5,10 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from stability.data import Dataset, graphs, published_graphs
 from stability.groups import PermutationGroup, Symmetric, permutation, trivial
-from stability.networks import Chain, Classifier, Identity, LayerNorm, Pointwise, logistic, mlp, supervised
-from stability.problem import Problem
+from stability.networks.classifier import Classifier
+from stability.networks.losses import logistic
+from stability.networks.network import mlp
+from stability.networks.nonlinearities import Chain, Identity, LayerNorm, Pointwise
+from stability.networks.supervised import supervised
+from stability.problem.problem import Problem
+from stability.tasks.data import Dataset, graphs, published_graphs
 from stability.tasks.options import TEST_SAMPLES, TaskOptions, choose_group, prepare, train_size
 
 

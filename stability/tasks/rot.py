@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stability.data import Dataset, published_shapes, shapes
 from stability.groups import Cyclic, Dihedral, images, rotations
-from stability.networks import Classifier, Identity, LayerNorm, Pointwise, mlp, supervised, two_masks
-from stability.problem import Problem
+from stability.networks.classifier import Classifier
+from stability.networks.losses import two_masks
+from stability.networks.network import mlp
+from stability.networks.nonlinearities import Identity, LayerNorm, Pointwise
+from stability.networks.supervised import supervised
+from stability.problem.problem import Problem
+from stability.tasks.data import Dataset, published_shapes, shapes
 from stability.tasks.options import TEST_SAMPLES, TaskOptions, choose_group, prepare, train_size
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stability.data import digits
-from stability.errors import BadInput
+from stability.base.errors import BadInput
 from stability.groups import (
     Cyclic,
     Group,
@@ -16,8 +15,13 @@ from stability.groups import (
     torus,
     trivial,
 )
-from stability.networks import Chain, Classifier, Identity, LayerNorm, Pointwise, cross_entropy, mlp, supervised
-from stability.problem import Problem
+from stability.networks.classifier import Classifier
+from stability.networks.losses import cross_entropy
+from stability.networks.network import mlp
+from stability.networks.nonlinearities import Chain, Identity, LayerNorm, Pointwise
+from stability.networks.supervised import supervised
+from stability.problem.problem import Problem
+from stability.tasks.data import digits
 from stability.tasks.options import TEST_SAMPLES, TaskOptions, choose_group, prepare
 
 

@@ -41,7 +41,7 @@ from analyses.examples.deep_linear.words import section
 from analyses.lab.command import command
 from analyses.lab.publish import finish, table
 from analyses.lab.rows import Rows
-from stability.storage import prepare_folder
+from stability.base.storage import prepare_folder
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -11,12 +11,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stability.curvature import assemble, nominal_hessian
-from stability.eigen import Spectrum, dense_spectrum
-from stability.errors import BadInput
+from stability.base.errors import BadInput
+from stability.curvature.automatic import nominal_hessian
+from stability.eigen.dense import dense_spectrum
+from stability.eigen.operator import assemble
+from stability.eigen.spectrum import Spectrum
 from stability.groups import Representation, Trivial, trivial
-from stability.networks import Classifier, Identity, mlp, squared, supervised
-from stability.problem import Problem, Samples
+from stability.networks.classifier import Classifier
+from stability.networks.losses import squared
+from stability.networks.network import mlp
+from stability.networks.nonlinearities import Identity
+from stability.networks.supervised import supervised
+from stability.problem.problem import Problem
+from stability.problem.space import Samples
 
 # A critical point is built to rounding; what the rest of its gradient may move an eigenvalue by.
 GRADIENT = 1e-10

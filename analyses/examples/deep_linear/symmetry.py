@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from analyses.examples.deep_linear.critical import GRADIENT, linear_problem, root
-from stability import sectors
-from stability.curvature import assemble
-from stability.eigen import Spectrum, dense_spectrum
+from stability.eigen.dense import dense_spectrum
+from stability.eigen.operator import assemble
+from stability.eigen.spectrum import Spectrum
 from stability.groups import Group, Symmetric, character, irreps, permutation, trivial
-from stability.problem import Problem
+from stability.problem.problem import Problem
+from stability.spectra import sectors
 
 # Hidden spaces of the symmetric networks: so many invariants, so many copies of R⁴.
 HIDDEN = ((1, 0), (2, 0), (3, 0), (1, 1), (0, 2))

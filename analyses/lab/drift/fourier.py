@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from analyses.lab.drift.signals import Signals
-from stability.errors import BadInput
+from stability.base.errors import BadInput
 from stability.groups import Representation, cyclic_moduli
-from stability.layers.fourier import FourierBasis, fourier_basis
-from stability.problem import Problem
+from stability.layers.frequencies import FourierBasis, fourier_basis
+from stability.problem.problem import Problem
 
 
 @dataclass(frozen=True, eq=False)

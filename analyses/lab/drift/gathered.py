@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from analyses.lab.drift.signals import Signals
-from stability.errors import BadInput
+from stability.base.errors import BadInput
 from stability.layers import Layer
-from stability.problem import Problem
+from stability.problem.problem import Problem
 
 
 class Gathered:

@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stability.curvature.linearised import nominal_gradient_norm
 from stability.layers.fourier import FourierArithmetic, FourierLayer
-from stability.layers.fourier import _from_positions as from_positions
-from stability.layers.fourier import _to_positions as to_positions
-from stability.linearised import nominal_gradient_norm
-from stability.problem import Problem, Samples
+from stability.layers.frequencies import from_positions as from_positions
+from stability.layers.frequencies import to_positions as to_positions
+from stability.problem.problem import Problem
+from stability.problem.space import Samples
 
 
 @dataclass(frozen=True)

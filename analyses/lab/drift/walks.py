@@ -15,11 +15,11 @@ from tqdm import tqdm
 from analyses.lab.drift.fourier import Transverse
 from analyses.lab.drift.gathered import Gathered
 from analyses.lab.drift.signals import Prepared
-from stability.errors import BadInput
+from stability.base.errors import BadInput
+from stability.base.storage import Checkpoint
 from stability.groups import cyclic_moduli
-from stability.problem import Problem
-from stability.storage import Checkpoint
-from stability.training import Strategy, draw_elements, draws
+from stability.points.training import Strategy, draw_elements, draws
+from stability.problem.problem import Problem
 
 # Samples whose spectra are held at once, in whole mini-batches.
 CHUNK = 500

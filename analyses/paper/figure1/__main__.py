@@ -31,8 +31,8 @@ from analyses.paper.figure1.picture import draw
 from analyses.paper.figure1.runs import PAPER, STRATEGIES, TASKS, data_of, estimate, key, one_run
 from analyses.paper.figure1.words import section, table_of
 from analyses.paper.protocol import PASSES, STEP
-from stability.cluster import pool
-from stability.storage import prepare_folder
+from stability.base.cluster import pool
+from stability.base.storage import prepare_folder
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:

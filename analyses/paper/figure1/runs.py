@@ -17,12 +17,10 @@ from analyses.lab.drift.signals import gradient_statistics
 from analyses.lab.drift.walks import Coordinates, Displaced, NearE, Walk, follow
 from analyses.lab.rows import short
 from analyses.paper.protocol import BATCH, LARGE
-from stability.curvature import augmented_hessian_from_data
-from stability.eigen import lanczos, lanczos_spectrum
-from stability.problem import Problem, single
-from stability.storage import Checkpoint, prepare_folder
-from stability.tasks import TaskOptions, load
-from stability.training import (
+from stability.base.storage import Checkpoint, prepare_folder
+from stability.curvature.automatic import augmented_hessian_from_data
+from stability.eigen.lanczos import lanczos, lanczos_spectrum
+from stability.points.training import (
     Strategy,
     descend,
     draws,
@@ -33,6 +31,8 @@ from stability.training import (
     projected,
     sampled_augmentation,
 )
+from stability.problem.problem import Problem, single
+from stability.tasks import TaskOptions, load
 
 TASKS = ("perm", "trans", "rot")
 STRATEGIES = ("NOM", "AUG", "NEAR", "EXACT", "EQUI")

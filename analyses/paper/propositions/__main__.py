@@ -26,8 +26,8 @@ from analyses.paper.propositions.spots import SPOTS, Spot
 from analyses.paper.propositions.statements import KINDS, measure, points
 from analyses.paper.propositions.strict import proposition3
 from analyses.paper.propositions.words import section, tables
-from stability.errors import BadInput
-from stability.storage import prepare_folder
+from stability.base.errors import BadInput
+from stability.base.storage import prepare_folder
 
 
 def compute(rows: Rows, spots: Sequence[Spot], seeds: int) -> None:

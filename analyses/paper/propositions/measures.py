@@ -10,11 +10,9 @@ from torch import Tensor
 from torch.func import grad
 
 from analyses.paper.propositions.place import Place
-from stability.curvature import (
-    equivariant_hessian,
-)
-from stability.eigen import lanczos, ritz
-from stability.training import descend, equivariant, exact_augmentation
+from stability.curvature.automatic import equivariant_hessian
+from stability.eigen.lanczos import lanczos, ritz
+from stability.points.training import descend, equivariant, exact_augmentation
 
 STEPS, STEP_SHARE = 30, 0.5
 GAP_STEPS = 15

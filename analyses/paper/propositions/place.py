@@ -10,14 +10,10 @@ import torch
 from torch import Tensor
 from torch.func import grad, jvp, vmap
 
-from stability.curvature import (
-    Operator,
-    augmented_hessian_from_data,
-    augmented_hessian_from_group,
-    nominal_hessian,
-)
-from stability.problem import Problem
-from stability.training import exact_augmentation
+from stability.curvature.automatic import augmented_hessian_from_data, augmented_hessian_from_group, nominal_hessian
+from stability.eigen.operator import Operator
+from stability.points.training import exact_augmentation
+from stability.problem.problem import Problem
 
 
 class Place:

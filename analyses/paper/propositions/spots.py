@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from analyses.lab.cases import Case
 from analyses.lab.ground import Ground, resolve
-from stability.problem import Problem
+from stability.problem.problem import Problem
 
 
 @dataclass(frozen=True)

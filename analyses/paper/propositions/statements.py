@@ -26,7 +26,7 @@ from analyses.paper.propositions.measures import (
     stationary,
 )
 from analyses.paper.propositions.place import Place
-from stability.problem import Problem
+from stability.problem.problem import Problem
 
 KINDS = ("random in E", "stationary in E", "off E")
 ON_E = KINDS[:2]

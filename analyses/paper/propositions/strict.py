@@ -6,14 +6,10 @@ import torch
 from torch.func import grad
 
 from analyses.lab.ground import Ground
-from stability.curvature import (
-    Operator,
-    assemble,
-    equivariant_hessian,
-    nominal_hessian,
-)
-from stability.eigen import lanczos, ritz
-from stability.stationary import gradient_scale
+from stability.curvature.automatic import equivariant_hessian, nominal_hessian
+from stability.eigen.lanczos import lanczos, ritz
+from stability.eigen.operator import Operator, assemble
+from stability.points.stationary import gradient_scale
 
 DENSE = 5000
 LANCZOS_STEPS = 60

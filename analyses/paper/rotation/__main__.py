@@ -33,7 +33,7 @@ from analyses.paper.rotation.picture import draw
 from analyses.paper.rotation.settings import settings
 from analyses.paper.rotation.suspects import HEADS, SAMPLERS, measure
 from analyses.paper.rotation.words import section, table_of
-from stability.storage import prepare_folder
+from stability.base.storage import prepare_folder
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:

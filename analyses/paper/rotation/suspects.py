@@ -11,10 +11,13 @@ from torch import Tensor
 from torch.func import grad
 
 from analyses.lab.rows import short
-from stability.networks import Classifier, Identity, mlp, supervised
-from stability.problem import Problem
+from stability.networks.classifier import Classifier
+from stability.networks.network import mlp
+from stability.networks.nonlinearities import Identity
+from stability.networks.supervised import supervised
+from stability.points.training import Sampler, Strategy, descend, nominal, sampled_augmentation
+from stability.problem.problem import Problem
 from stability.tasks import TaskOptions, load
-from stability.training import Sampler, Strategy, descend, nominal, sampled_augmentation
 
 BATCH = 25
 SAMPLERS = ("haar", "published")

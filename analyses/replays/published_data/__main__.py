@@ -31,8 +31,8 @@ from analyses.replays.published_data.data import VARIANTS, Setting, facts
 from analyses.replays.published_data.measure import Training, one_point, one_run, strategies
 from analyses.replays.published_data.picture import draw
 from analyses.replays.published_data.words import CAPTION, section, tables
-from stability.cluster import pool
-from stability.storage import prepare_folder
+from stability.base.cluster import pool
+from stability.base.storage import prepare_folder
 from stability.tasks.rot import SIZES
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from stability.data import Dataset, graphs, published_graphs, published_shapes, shapes
-from stability.data.graphs import connected
-from stability.errors import BadInput
+from stability.base.errors import BadInput
+from stability.tasks.data import Dataset, graphs, published_graphs, published_shapes, shapes
+from stability.tasks.data.graphs import connected
 
 # Grey value of a shape in the published images, 109 of 255; their background is 1.
 SHAPE = 109 / 255

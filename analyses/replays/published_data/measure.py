@@ -17,15 +17,19 @@ from analyses.paper.protocol import BATCH
 from analyses.paper.rotation.suspects import predicted_ratio, published_sampler, split, squared_norm
 from analyses.replays.published_data.data import NODES, Setting, dataset
 from analyses.studies.stability_map.measure import misfit, parts_along
-from stability import sectors
+from stability.base.storage import Checkpoint
 from stability.groups import Cyclic, Symmetric, permutation, rotations, trivial
-from stability.networks import Classifier, Identity, Pointwise, logistic, mlp, supervised, two_masks
-from stability.problem import Problem
-from stability.stationary import gradient_scale, minimise
-from stability.storage import Checkpoint
+from stability.networks.classifier import Classifier
+from stability.networks.losses import logistic, two_masks
+from stability.networks.network import mlp
+from stability.networks.nonlinearities import Identity, Pointwise
+from stability.networks.supervised import supervised
+from stability.points.stationary import gradient_scale, minimise
+from stability.points.training import descend, nominal, pooled, sampled_augmentation
+from stability.problem.problem import Problem
+from stability.spectra import sectors
 from stability.tasks import TaskOptions, load
 from stability.tasks.options import prepare
-from stability.training import descend, nominal, pooled, sampled_augmentation
 
 # Spectra: one hidden layer of so many channels, tanh, so much decay, on so many samples, as in the map of stability.
 WIDTH, DECAY, FEW = 2, 1e-3, 200

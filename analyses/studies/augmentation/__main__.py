@@ -34,8 +34,8 @@ from analyses.lab.rows import Rows
 from analyses.studies.augmentation.measure import BATCHES, CASES, DRAWS, EPOCHS, PARTS, compute
 from analyses.studies.augmentation.picture import CAPTION, draw
 from analyses.studies.augmentation.words import section, tables
-from stability.errors import BadInput
-from stability.storage import prepare_folder
+from stability.base.errors import BadInput
+from stability.base.storage import prepare_folder
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

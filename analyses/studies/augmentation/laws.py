@@ -10,11 +10,11 @@ from torch import Tensor
 from torch.func import grad
 from tqdm import tqdm
 
-from stability.curvature import Operator, augmented_hessian_from_group, linearise
-from stability.problem import Problem, Samples
-from stability.training import (
-    equivariant,
-)
+from stability.curvature.automatic import augmented_hessian_from_group, linearise
+from stability.eigen.operator import Operator
+from stability.points.training import equivariant
+from stability.problem.problem import Problem
+from stability.problem.space import Samples
 
 COLUMNS = 64
 

@@ -22,11 +22,15 @@ from analyses.studies.augmentation.sampling import (
     moved,
     squared_distances,
 )
-from stability.curvature import assemble
-from stability.data import digits
+from stability.eigen.operator import assemble
 from stability.groups import images, torus, trivial
-from stability.networks import Classifier, Identity, Pointwise, cross_entropy, mlp, supervised
-from stability.problem import Problem
+from stability.networks.classifier import Classifier
+from stability.networks.losses import cross_entropy
+from stability.networks.network import mlp
+from stability.networks.nonlinearities import Identity, Pointwise
+from stability.networks.supervised import supervised
+from stability.problem.problem import Problem
+from stability.tasks.data import digits
 from stability.tasks.options import TaskOptions, prepare
 
 TINY = "digits of 3×3 pixels"

@@ -11,14 +11,9 @@ from torch.func import grad, jvp, vmap
 from tqdm import tqdm
 
 from analyses.studies.augmentation.laws import COLUMNS, _hessian, batches, unit_vectors
-from stability.problem import Problem, Samples
-from stability.training import (
-    descend,
-    draw_elements,
-    draws,
-    exact_augmentation,
-    sampled_augmentation,
-)
+from stability.points.training import descend, draw_elements, draws, exact_augmentation, sampled_augmentation
+from stability.problem.problem import Problem
+from stability.problem.space import Samples
 
 
 def moved(problem: Problem, part: Samples) -> Iterator[Samples]:

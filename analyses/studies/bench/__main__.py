@@ -30,7 +30,7 @@ from analyses.studies.bench.extremes import bench_extremes
 from analyses.studies.bench.listed import tables
 from analyses.studies.bench.picture import draw
 from analyses.studies.bench.products import bench_nominal, bench_scaling
-from stability.storage import prepare_folder, write
+from stability.base.storage import prepare_folder, write
 
 PARTS = ("nominal", "extremes", "augmented", "scaling")
 

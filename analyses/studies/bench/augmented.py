@@ -13,11 +13,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from analyses.studies.bench.timing import timed
-from stability import sectors
-from stability.curvature import Operator, augmented_hessian_from_group, nominal_hessian, transverse
-from stability.eigen import lanczos, ritz
+from stability.curvature.automatic import augmented_hessian_from_group, nominal_hessian, transverse
+from stability.eigen.lanczos import lanczos, ritz
+from stability.eigen.operator import Operator
 from stability.groups import Irrep
-from stability.problem import Problem
+from stability.problem.problem import Problem
+from stability.spectra import sectors
 from stability.tasks import TaskOptions, load
 
 # Of λ_min of the augmented Hessian: its group sum takes half a second a product, and a percent decides the sign.

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from analyses.studies.bench.peers import peers
 from analyses.studies.bench.timing import timed
-from stability.curvature import Operator
-from stability.eigen import lanczos, ritz
-from stability.linearised import network_hessian
+from stability.curvature.linearised import network_hessian
+from stability.eigen.lanczos import lanczos, ritz
+from stability.eigen.operator import Operator
 from stability.tasks import TaskOptions, load
 
 TOLERANCE = 1e-4

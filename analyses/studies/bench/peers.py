@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector
 
-from stability.problem import Problem
+from stability.problem.problem import Problem
 
 
 class Dense(nn.Module):

@@ -9,9 +9,9 @@ import torch
 
 from analyses.studies.bench.peers import floor, peers
 from analyses.studies.bench.timing import ROUNDS, shares, take_turns
-from stability import sectors
-from stability.curvature import augmented_hessian_from_group, nominal_hessian
-from stability.linearised import network_hessian
+from stability.curvature.automatic import augmented_hessian_from_group, nominal_hessian
+from stability.curvature.linearised import network_hessian
+from stability.spectra import sectors
 from stability.tasks import TaskOptions, load
 
 

@@ -37,8 +37,8 @@ from analyses.studies.dynamics.picture import CAPTION, draw
 from analyses.studies.dynamics.places import DISCRETE, ENDS, FLOWS, MODES, PARTS, WAYS, Flow
 from analyses.studies.dynamics.steps import descent, discrete
 from analyses.studies.dynamics.words import section
-from stability.errors import BadInput
-from stability.storage import prepare_folder
+from stability.base.errors import BadInput
+from stability.base.storage import prepare_folder
 
 
 def compute(rows: Rows, parts: Sequence[str], tasks: Sequence[str], iterations: int) -> None:

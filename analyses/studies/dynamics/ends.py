@@ -10,15 +10,14 @@ import torch
 from torch import Tensor
 
 from analyses.lab.ground import Ground, accuracies, stabiliser
-from stability import sectors
-from stability.curvature import assemble, linearise
-from stability.eigen import dense_spectrum, lanczos, lanczos_spectrum
+from stability.curvature.automatic import linearise
+from stability.eigen.dense import dense_spectrum
+from stability.eigen.lanczos import lanczos, lanczos_spectrum
+from stability.eigen.operator import assemble
 from stability.groups import PermutationGroup, Symmetric
-from stability.problem import Problem
-from stability.training import (
-    exact_augmentation,
-    minimise_augmented,
-)
+from stability.points.training import exact_augmentation, minimise_augmented
+from stability.problem.problem import Problem
+from stability.spectra import sectors
 
 DENSE_END = 4500
 LANCZOS_STEPS = 300

@@ -11,12 +11,9 @@ from torch.func import jvp
 
 from analyses.lab.ground import Ground, Mode, stabiliser
 from analyses.lab.rates import slope
-from stability.errors import BadInput
-from stability.problem import Samples
-from stability.training import (
-    descend,
-    exact_augmentation_within,
-)
+from stability.base.errors import BadInput
+from stability.points.training import descend, exact_augmentation_within
+from stability.problem.space import Samples
 
 STEP_SHARE, FLOW_SHARE = 0.2, 0.005
 POINTS = 150

@@ -9,13 +9,9 @@ import torch
 
 from analyses.lab.ground import Ground, Mode
 from analyses.lab.rates import slope
-from stability.curvature import assemble
-from stability.pooled import hessian_on_e
-from stability.training import (
-    descend,
-    equivariant,
-    exact_augmentation,
-)
+from stability.curvature.pooled import hessian_on_e
+from stability.eigen.operator import assemble
+from stability.points.training import descend, equivariant, exact_augmentation
 
 # Steps of AUG and EQUI side by side, from a point of E this far from the stationary one, relative to ‖A‖.
 DESCENT_STEPS, DESCENT_START = 120, 1e-3

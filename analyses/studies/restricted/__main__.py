@@ -28,7 +28,7 @@ from analyses.studies.restricted.measure import compute
 from analyses.studies.restricted.networks import SIZES
 from analyses.studies.restricted.picture import draw
 from analyses.studies.restricted.words import section, tables
-from stability.storage import prepare_folder
+from stability.base.storage import prepare_folder
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

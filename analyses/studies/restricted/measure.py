@@ -12,10 +12,11 @@ from tqdm import tqdm
 
 from analyses.lab.rows import Rows
 from analyses.studies.restricted.networks import COORDINATES, SUPPORTS, Size, admit, build, coordinates, start
-from stability import sectors
-from stability.curvature import Operator, nominal_hessian
-from stability.eigen import lanczos, lanczos_spectrum
-from stability.problem import Problem, Samples
+from stability.curvature.automatic import nominal_hessian
+from stability.eigen.lanczos import lanczos, lanczos_spectrum
+from stability.eigen.operator import Operator
+from stability.problem.problem import Problem
+from stability.problem.space import Samples
 from stability.restricted import (
     Admissible,
     Parametrisation,
@@ -23,6 +24,7 @@ from stability.restricted import (
     restrict,
     restricted_augmented,
 )
+from stability.spectra import sectors
 
 # Of the step at which descent along the sharpest direction at the start turns unstable.
 STEP_SHARE = 0.5

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from stability import from_module
-from stability.data import digits
 from stability.groups import Cyclic, rotations, trivial
-from stability.problem import Problem
+from stability.problem.problem import Problem
 from stability.restricted import (
     Admissible,
     Parametrisation,
@@ -19,6 +18,7 @@ from stability.restricted import (
     parametrised,
     support,
 )
+from stability.tasks.data import digits
 
 SUPPORTS = {
     "cross": ((0, 1, 0), (1, 1, 1), (0, 1, 0)),

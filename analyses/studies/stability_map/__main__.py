@@ -28,8 +28,8 @@ from analyses.studies.stability_map.measure import follow_training, measure
 from analyses.studies.stability_map.picture import draw
 from analyses.studies.stability_map.reading import minima, unstable
 from analyses.studies.stability_map.words import section, tables_of
-from stability.cluster import pool
-from stability.storage import prepare_folder
+from stability.base.cluster import pool
+from stability.base.storage import prepare_folder
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from stability.data import digits, graphs, shapes
 from stability.groups import Cyclic, Group, Symmetric, permutation, rotations, roto_translations, torus, trivial
-from stability.networks import Classifier, Identity, Pointwise, cross_entropy, logistic, mlp, supervised, two_masks
-from stability.problem import Problem
+from stability.networks.classifier import Classifier
+from stability.networks.losses import cross_entropy, logistic, two_masks
+from stability.networks.network import mlp
+from stability.networks.nonlinearities import Identity, Pointwise
+from stability.networks.supervised import supervised
+from stability.problem.problem import Problem
 from stability.tasks import TaskOptions
+from stability.tasks.data import digits, graphs, shapes
 from stability.tasks.options import TEST_SAMPLES, prepare
 from stability.tasks.trans import pixels
 

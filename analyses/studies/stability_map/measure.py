@@ -11,10 +11,10 @@ from torch.func import grad, jvp
 
 from analyses.lab.ground import TOLERANCE, Ground, accuracies, resolve
 from analyses.studies.stability_map.cells import EPOCHS, STEP, TRAINING, Cell, problem_of
-from stability import sectors
-from stability.problem import Problem
-from stability.stationary import gradient_scale, minimise
-from stability.training import descend_on_e
+from stability.points.stationary import gradient_scale, minimise
+from stability.points.training import descend_on_e
+from stability.problem.problem import Problem
+from stability.spectra import sectors
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 
-from stability.breaking import Breaking
+from stability.effects.breaking import Breaking
 from stability.report.figures.figure import Figure, Omitted, rounding
 from stability.report.rows import Rows
 from stability.report.style import BLUE, LINES, RED, panels

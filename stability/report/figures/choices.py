@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure as Canvas
 
-from stability.eigen import Eigenvalue
-from stability.points import PointReport
+from stability.eigen.spectrum import Eigenvalue
+from stability.points.describe import PointReport
 from stability.report.figures.figure import Figure, Omitted
 from stability.report.rows import Rows
 from stability.report.style import BLUE, LEAST, ORANGE, below_zero, panels, symlog

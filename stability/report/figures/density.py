@@ -11,15 +11,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import SymmetricalLogLocator
 
-from stability import density as measures
-from stability.density import Shares
-from stability.eigen import Spectrum
+from stability.eigen.spectrum import Spectrum
 from stability.report import words
 from stability.report.figures.figure import Figure
 from stability.report.rows import Rows
 from stability.report.style import CURVATURE, PANELS, absent, panels, signs
 from stability.report.words import number, part
 from stability.results import Analysis
+from stability.spectra import density as measures
+from stability.spectra.density import Shares
 
 
 @dataclass(frozen=True)

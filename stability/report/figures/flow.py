@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 
-from stability.deviation import Deviation
+from stability.effects.deviation import Deviation
 from stability.report import words
 from stability.report.figures.figure import Figure, Omitted, rounding, varies
 from stability.report.rows import Rows

@@ -15,7 +15,7 @@ from stability.report.rows import Rows
 from stability.report.style import panels
 from stability.report.words import number
 from stability.results import Analysis
-from stability.sectors import Sector
+from stability.spectra.sectors import Sector
 
 # On an axis at most.
 TICKS = 16

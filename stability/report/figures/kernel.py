@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 
-from stability.breaking import Kernel
+from stability.effects.breaking import Kernel
 from stability.report.figures.figure import Figure, Omitted
 from stability.report.rows import Rows, grid
 from stability.report.style import panels

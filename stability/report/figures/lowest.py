@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 
-from stability.eigen import Spectrum
+from stability.eigen.spectrum import Spectrum
 from stability.report import words
 from stability.report.figures import spectrum
 from stability.report.figures.figure import Figure

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure as Canvas
 
-from stability.modes import Mode
+from stability.effects.modes import Mode
 from stability.report import words
 from stability.report.figures.figure import Figure, Omitted, varies
 from stability.report.rows import Rows, grid

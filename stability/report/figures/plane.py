@@ -6,13 +6,13 @@ import numpy as np
 from matplotlib.colors import SymLogNorm
 from matplotlib.figure import Figure as Canvas
 
+from stability.effects.slices import Plane
 from stability.report import words
 from stability.report.figures.figure import Figure, Omitted, varies
 from stability.report.rows import Rows
 from stability.report.style import panels
 from stability.report.words import number
 from stability.results import Analysis
-from stability.slices import Plane
 
 
 def look(analysis: Analysis) -> Plane | Omitted | None:

@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 
-from stability.points import PointReport
+from stability.points.describe import PointReport
 from stability.report.figures.figure import Figure
 from stability.report.rows import Rows
 from stability.report.style import BLUE, GREEN, GREY, RED, on_paper, panels

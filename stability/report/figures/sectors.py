@@ -10,7 +10,7 @@ from stability.report.figures.figure import Figure, Omitted
 from stability.report.rows import Rows
 from stability.report.style import EIGENVALUE, below_zero, decay, linear_threshold, panels, signs
 from stability.results import Analysis
-from stability.sectors import Sector
+from stability.spectra.sectors import Sector
 
 LADDERS = 24
 

@@ -10,13 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 
+from stability.effects.slices import Slice
 from stability.report import words
 from stability.report.figures.figure import Figure, Omitted, rounding, varies
 from stability.report.rows import Rows
 from stability.report.style import BLUE, GREEN, ORANGE, PANELS, below_zero, panels
 from stability.report.words import number
 from stability.results import Analysis
-from stability.slices import Slice
 
 
 def look(analysis: Analysis) -> dict[str, Slice] | Omitted | None:

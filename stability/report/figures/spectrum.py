@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import LogLocator, NullFormatter, SymmetricalLogLocator
 
-from stability.eigen import Spectrum
+from stability.eigen.spectrum import Spectrum
 from stability.report import words
 from stability.report.figures.figure import Figure
 from stability.report.rows import Rows

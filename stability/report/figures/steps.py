@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 
-from stability.deviation import Deviation
+from stability.effects.deviation import Deviation
 from stability.report import words
 from stability.report.figures.figure import Figure, Omitted
 from stability.report.figures.flow import departed

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure as Canvas
 
-from stability.eigen import Eigenvalue
-from stability.least import History
+from stability.eigen.spectrum import Eigenvalue
 from stability.report import words
 from stability.report.figures.figure import Figure, Omitted
 from stability.report.rows import Rows
 from stability.report.style import BLUE, LEAST, RED, below_zero, panels, symlog
 from stability.report.words import number
 from stability.results import Analysis
+from stability.spectra.least import History
 
 
 def look(analysis: Analysis) -> History | Omitted | None:

@@ -13,7 +13,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from stability.errors import BadInput
+from stability.base.errors import BadInput
+from stability.base.storage import write
 from stability.report import explore, words
 from stability.report.figures import png
 from stability.report.render import environment
@@ -21,7 +22,6 @@ from stability.report.rows import Rows, as_csv
 from stability.report.style import BLUE, ORANGE, PANELS, panels, signs, symlog
 from stability.report.words import eigenvalue, number, part, plain
 from stability.results import Analysis
-from stability.storage import write
 
 Run = tuple[str, Analysis]
 LADDER = 20

@@ -8,12 +8,12 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from stability.errors import BadInput
+from stability.base.errors import BadInput
+from stability.base.schema import LONGEST
+from stability.base.storage import write
 from stability.report import words
 from stability.report.render import environment
 from stability.results import Analysis
-from stability.schema import LONGEST
-from stability.storage import write
 
 PICTURES = ("spectrum", "sectors", "frequencies", "lowest")
 PAGES = ("report.html", "README.md", "comparison.html", "index.html")

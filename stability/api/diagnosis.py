@@ -1,0 +1,205 @@
+r"""A trained network as it is: how far from E, what moves it there, and what E is like beneath it.
+
+With A the weights and Π = Π_E, on data that may be augmented or not,
+
+    distance            ‖A − ΠA‖, layer by layer
+    equivariance error  max |Φ_A(ρ_X(g)x) − ρ_Y(g)Φ_A(x)| / max |Φ_A|
+    forcing             ‖(I − Π)∇R(ΠA)‖: training without augmentation leaves E at this speed; for R^aug it is zero
+    growth              −λ_min of ∇²R^aug(ΠA) on E⊥: augmented training leaves E at this rate when it is positive
+
+>>> import stability, torch
+>>> from stability.tasks import TaskOptions, load
+>>> problem = load("counterexample", TaskOptions())
+>>> found = diagnose(problem, {"A_0": torch.tensor([[0.75], [0.25]])})
+>>> round(found.distance, 6), round(found.lowest, 9), found.irrep
+(0.353553, -1.0, 'q=1')
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stability.api.stages import Point, fitted, judged_sectors, locate
+from stability.base import doors
+from stability.base.errors import BadInput
+from stability.base.record import Record
+from stability.points import training
+from stability.points.describe import MOVED_SAMPLES, equivariance_error, scores
+from stability.problem.problem import Problem
+from stability.run.analysis import Settings
+from stability.spectra.sectors import Sector
+
+
+@dataclass(frozen=True)
+class LayerDistance(Record):
+    """How far one tensor is from its equivariant part.
+
+    Attributes:
+        name: of the layer or parameter.
+        norm: ‖A_i‖.
+        distance: ‖A_i − Π A_i‖.
+        share: distance/norm, 0 for a tensor of zeros.
+    """
+
+    name: str
+    norm: float
+    distance: float
+    share: float
+
+
+@dataclass(frozen=True)
+class Diagnosis(Record):
+    """What :func:`diagnose` measures at weights A and at their projection ΠA.
+
+    Attributes:
+        distance: ‖A − ΠA‖.
+        share: distance/‖A‖.
+        layers: the same tensor by tensor.
+        equivariance_error: of Φ_A, relative; None without a model.
+        projected_error: of Φ_{ΠA}: rounding, if the architecture can be equivariant.
+        risk: {"nominal", "aug"} at A; "aug" is None where the moved data is too large.
+        projected_risk: R at ΠA, where R = R^aug.
+        gradient: norms {"nominal_E", "nominal_perp", "aug_E", "aug_perp"} of the parts on E and E⊥ at A.
+        forcing: ‖(I − Π)∇R(ΠA)‖.
+        metrics: scores of Φ_A.
+        projected_metrics: scores of Φ_{ΠA}.
+        sectors: ∇²R^aug at ΠA irrep by irrep, E among them.
+        lowest: the least eigenvalue on E⊥ found; None where sectors were not asked for.
+        residual: of it.
+        irrep: its sector.
+        sign: "negative" where a sector outside E has a quotient below zero by more than its error, "positive" where all
+            of them are known to be positive, else "undecided"; None where sectors were not asked for.
+        doubt: why it is undecided where ΠA lies on a kink, by the rule of :func:`stability.analyse`; else empty.
+    """
+
+    distance: float
+    share: float
+    layers: tuple[LayerDistance, ...]
+    equivariance_error: float | None
+    projected_error: float | None
+    risk: dict[str, float | None]
+    projected_risk: float
+    gradient: dict[str, float | None]
+    forcing: float
+    metrics: dict[str, Any]
+    projected_metrics: dict[str, Any]
+    sectors: tuple[Sector, ...] = ()
+    lowest: float | None = None
+    residual: float | None = None
+    irrep: str | None = None
+    sign: str | None = None
+    doubt: str = ""
+
+    def __str__(self) -> str:
+        lines = [f"distance to E   {self.distance:.4g}, {100 * self.share:.2g} % of the weights' norm"]
+        worst = sorted(self.layers, key=lambda layer: -layer.distance)[:3]
+        lines.append("  most in       " + ", ".join(f"{one.name} {one.distance:.3g}" for one in worst))
+        if self.equivariance_error is not None:
+            error = f"{self.equivariance_error:.3g}, at the projection {self.projected_error:.1e}"
+            lines.append(f"equivariance    error {error} (relative)")
+        aug = "" if self.risk["aug"] is None else f", R^aug {self.risk['aug']:.6g}"
+        lines.append(f"risk            R {self.risk['nominal']:.6g}{aug}; at the projection {self.projected_risk:.6g}")
+        names = {"nominal_E": "∇R on E", "nominal_perp": "on E⊥", "aug_E": "∇R^aug on E", "aug_perp": "on E⊥"}
+        norms = [f"{names[k]} {v:.3g}" for k, v in self.gradient.items() if v is not None]
+        lines.append("gradients       " + ", ".join(norms))
+        lines.append(f"forcing         {self.forcing:.3g}: how fast training without augmentation leaves E there")
+        if self.lowest is not None:
+            what = {
+                "negative": "augmented training leaves E",
+                "positive": "augmented training returns to E",
+            }.get(self.sign, "whether augmented training leaves E is undecided")
+            lines.append(f"λ_min on E⊥     {self.lowest:.4g} ± {self.residual:.1e} in sector {self.irrep}: {what}")
+            if self.doubt:
+                lines.append(f"                {self.doubt}")
+        elif self.sectors:
+            lines.append("λ_min on E⊥     none: E⊥ = {0}, or no sector of it was asked for")
+        return "\n".join(lines)
+
+
+def diagnose(
+    problem: Problem, point: Point = None, *, names: str = "all", seed: int = 0, eigenvalues: int = 3
+) -> Diagnosis:
+    """Equivariance error, distance to E, gradients at given weights; the spectrum of R^aug at their projection.
+
+    Args:
+        problem: the risk the network was trained on, or meant for.
+        point: the weights; of a module problem None stands for the module's own.
+        names: sectors to look at: "all", "none" or names of irreps.
+        seed: of the group elements that equivariance is tried with.
+        eigenvalues: at each end of a sector.
+
+    Raises:
+        BadInput: weights that do not fit, an assumption that fails.
+    """
+    doors.kind("problem", problem, Problem, "give one made by from_module, from_risk or from_network")
+    doors.irreps("names", names)
+    seed, eigenvalues = doors.seed(seed), doors.whole("eigenvalues", eigenvalues, 1)
+    if point is None:
+        point = getattr(problem.model, "given", None)
+        if point is None:
+            raise BadInput(f"{problem.name}: give the weights to diagnose")
+    problem, point = fitted(problem, point)
+    theta, at, distance = locate(problem, point)
+    space = problem.space
+    on_e, rng = space.embed(theta), np.random.default_rng(seed)
+    moved = problem.transform is not None and problem.moves * len(problem.samples.x) <= MOVED_SAMPLES
+    nominal = training.nominal(problem)
+    gradient = _parts(problem, "nominal", nominal(at, rng))
+    risk: dict[str, float | None] = {"nominal": _risk(problem, at), "aug": None}
+    if moved:
+        gradient |= _parts(problem, "aug", training.exact_augmentation(problem)(at, rng))
+        with torch.no_grad():
+            risk["aug"] = float(problem.augmented_risk(at))
+    else:
+        gradient |= {"aug_E": None, "aug_perp": None}
+    settings = Settings(sectors=names, eigenvalues=eigenvalues)
+    blocks, doubt = ((), "") if names == "none" else judged_sectors(problem, theta, settings)
+    across = [s for s in blocks if s.irrep != "trivial" and s.lowest]
+    lowest = min((s.lowest[0] for s in across), key=lambda e: e.value, default=None)
+    signs = {s.sign for s in blocks if s.irrep != "trivial"}
+    sign = "negative" if "negative" in signs else "positive" if signs == {"positive"} else "undecided"
+    norm = float(at.norm())
+    return Diagnosis(
+        distance=distance,
+        share=distance / norm if norm else 0.0,
+        layers=_layers(problem, at, on_e),
+        equivariance_error=equivariance_error(problem, theta, at, seed),
+        projected_error=equivariance_error(problem, theta, on_e, seed),
+        risk=risk,
+        projected_risk=_risk(problem, on_e),
+        gradient=gradient,
+        forcing=float(space.transverse_part(nominal(on_e, rng)).norm()),
+        metrics=scores(problem, theta, at),
+        projected_metrics=scores(problem, theta, on_e),
+        sectors=blocks,
+        lowest=lowest.value if lowest else None,
+        residual=lowest.residual if lowest else None,
+        irrep=lowest.irrep if lowest else None,
+        sign=sign if lowest else None,
+        doubt=doubt,
+    )
+
+
+def _risk(problem: Problem, at: Tensor) -> float:
+    with torch.no_grad():
+        loss = sum(float(problem.loss(at, part)) for part in problem.samples.chunks(4096))
+        return loss + float(problem.penalty(at))
+
+
+def _parts(problem: Problem, name: str, gradient: Tensor) -> dict[str, float | None]:
+    on_e = float(problem.space.project(gradient).norm())
+    return {f"{name}_E": on_e, f"{name}_perp": float(problem.space.transverse_part(gradient).norm())}
+
+
+def _layers(problem: Problem, at: Tensor, on_e: Tensor) -> tuple[LayerDistance, ...]:
+    found = []
+    pairs = zip(problem.space.layers, problem.space.split(at), problem.space.split(at - on_e), strict=True)
+    for layer, weight, rest in pairs:
+        norm, distance = float(weight.norm()), float(rest.norm())
+        found.append(LayerDistance(layer.name, norm, distance, distance / norm if norm else 0.0))
+    return tuple(found)

@@ -1,0 +1,1 @@
+"""What everyone stands on: errors, records, files, checkpoints, processes, memory."""

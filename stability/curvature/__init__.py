@@ -1,0 +1,30 @@
+"""What is the Hessian? Products of ∇²R, ∇²R^eqv and ∇²R^aug, and the blocks that they make up."""
+
+from stability.curvature.automatic import (
+    augmented_hessian_from_data,
+    augmented_hessian_from_group,
+    check_product,
+    compress,
+    equivariant_hessian,
+    group_average,
+    linearise,
+    nominal_hessian,
+    transverse,
+)
+from stability.curvature.products import Loss, Products, Terms, fresh
+
+__all__ = [
+    "Loss",
+    "Products",
+    "Terms",
+    "augmented_hessian_from_data",
+    "augmented_hessian_from_group",
+    "check_product",
+    "compress",
+    "equivariant_hessian",
+    "fresh",
+    "group_average",
+    "linearise",
+    "nominal_hessian",
+    "transverse",
+]

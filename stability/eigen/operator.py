@@ -1,0 +1,105 @@
+"""A symmetric map given by its products, and its matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from scipy.sparse.linalg import LinearOperator
+from torch import Tensor
+
+from stability.base.errors import NotFinite, StaleLinearisation
+
+
+@dataclass
+class Operator:
+    """A symmetric linear map on R^dim, given by its products.
+
+    Attributes:
+        dim: the dimension it acts on.
+        apply: (k, dim) → (k, dim), row by row.
+        name: what messages call it.
+        cost: nominal Hessian-vector products that one product takes.
+        batch: rows that go through ``apply`` at once.
+        gradient: the gradient at the point, where known, (dim).
+        products: how many were taken so far.
+        scale: size, per unit vector, of what was added up to products, where it cancels to something smaller.
+        notes: which slower route its products take, and why; shared with what is made of it.
+    """
+
+    dim: int
+    apply: Callable[[Tensor], Tensor]
+    name: str
+    cost: int = 1
+    batch: int = 64
+    gradient: Tensor | None = None
+    notes: list[str] = field(default_factory=list)
+    products: int = field(default=0, init=False)
+    scale: float = field(default=0.0, init=False)
+
+    def __call__(self, v: Tensor) -> Tensor:
+        """Hv for v of shape (dim) or (k, dim)."""
+        rows = v.reshape(-1, self.dim)
+        self.products += len(rows)
+        if len(rows) <= self.batch:
+            product = self.apply(rows)
+        else:
+            product = torch.empty_like(rows)
+            for start in range(0, len(rows), self.batch):
+                product[start : start + self.batch] = self.apply(rows[start : start + self.batch])
+        # One sum sees every NaN and infinity, and costs next to nothing beside a product.
+        if not torch.isfinite(product.sum()) and not torch.isfinite(product).all():
+            bad = int((~torch.isfinite(product)).sum())
+            raise NotFinite(
+                f"{self.name}: product {self.products:,} has {bad:,} values that are not finite; the risk overflows at "
+                "this point: look for a logarithm, a root or a division there, use float64 or scale the data"
+            )
+        return product.reshape(v.shape)
+
+    def matrix(self, like: Tensor | None = None) -> Tensor:
+        """The matrix, (dim, dim); dtype and device of ``like``, by default those of the gradient or float64."""
+        like = like if like is not None else self.gradient
+        return assemble(self, torch.zeros((), dtype=torch.float64) if like is None else like)
+
+    def linear_operator(self, like: Tensor | None = None) -> LinearOperator:
+        """The same map for scipy: eigsh, svds, minres and the rest take it."""
+        like = like if like is not None else self.gradient
+        like = torch.zeros((), dtype=torch.float64) if like is None else like
+
+        def product(columns: np.ndarray) -> np.ndarray:
+            rows = torch.as_tensor(np.ascontiguousarray(columns.reshape(self.dim, -1).T)).to(like)
+            return self(rows).cpu().numpy().T.reshape(columns.shape)
+
+        dtype = torch.empty(0, dtype=like.dtype).numpy().dtype
+        return LinearOperator(
+            (self.dim, self.dim), matvec=product, matmat=product, rmatvec=product, rmatmat=product, dtype=dtype
+        )
+
+
+def assemble(operator: Operator, like: Tensor, progress: Callable[[int], None] | None = None) -> Tensor:
+    """The matrix of an operator, (dim, dim), symmetrised.
+
+    Raises:
+        StaleLinearisation: rows and columns differ by more than rounding.
+    """
+    matrix = torch.empty(operator.dim, operator.dim, dtype=like.dtype, device=like.device)
+    for start in range(0, operator.dim, operator.batch):
+        stop = min(start + operator.batch, operator.dim)
+        unit = torch.zeros(stop - start, operator.dim, dtype=like.dtype, device=like.device)
+        unit[torch.arange(stop - start), torch.arange(start, stop)] = 1.0
+        matrix[start:stop] = operator(unit)
+        if progress:
+            progress(stop - start)
+    defect = float((matrix - matrix.mT).abs().max())
+    scale = max(float(matrix.abs().max()), operator.scale)
+    if not defect <= tolerance_of(like) * max(scale, torch.finfo(like.dtype).tiny):
+        raise StaleLinearisation(
+            f"{operator.name}: the assembled matrix is not symmetric, off by {defect:.2e} of {scale:.2e}"
+        )
+    return (matrix + matrix.mT) / 2
+
+
+def tolerance_of(like: Tensor) -> float:
+    return 1e-9 if like.dtype == torch.float64 else 1e-3

@@ -1,0 +1,69 @@
+"""Import paths of before the rooms: each stands for the module that took its place, for one release.
+
+``from stability.storage import write`` keeps working as ``from stability.base.storage import write`` does. What has
+become a package of the same name (``stability.curvature``, ``stability.networks``, …) hands its names on itself.
+"""
+
+import importlib
+import sys
+
+import stability.report
+import stability.spectrum  # noqa: F401 - loaded before the stages of their names, which then stay functions
+
+PATHS = {
+    "admission": "networks.admission",
+    "analysis": "run.analysis",
+    "assembly": "curvature.assembly",
+    "assumptions": "problem.assumptions",
+    "breaking": "effects.breaking",
+    "certificates": "verdicts.certificates",
+    "checkpoints": "base.checkpoints",
+    "cluster": "base.cluster",
+    "data": "tasks.data",
+    "declared": "networks.declared",
+    "density": "spectra.density",
+    "deviation": "effects.deviation",
+    "diagnosis": "api.diagnosis",
+    "doors": "base.doors",
+    "errors": "base.errors",
+    "fixed": "effects.fixed",
+    "flat": "verdicts.flat",
+    "flow": "effects.flow",
+    "gathering": "networks.gathering",
+    "held": "problem.held",
+    "identities": "verdicts.identities",
+    "identity": "problem.identity",
+    "kinks": "networks.kinks",
+    "krylov": "eigen.krylov",
+    "least": "spectra.least",
+    "linearised": "curvature.linearised",
+    "memory": "base.memory",
+    "modes": "effects.modes",
+    "modulemodel": "networks.modulemodel",
+    "modules": "networks.modules",
+    "nearby": "verdicts.nearby",
+    "once": "base.once",
+    "persample": "networks.persample",
+    "pictures": "effects.pictures",
+    "pooled": "curvature.pooled",
+    "products": "curvature.products",
+    "record": "base.record",
+    "schema": "base.schema",
+    "sectors": "spectra.sectors",
+    "shards": "spectra.shards",
+    "slices": "effects.slices",
+    "stationary": "points.stationary",
+    "storage": "base.storage",
+    "training": "points.training",
+    "trajectory": "api.trajectory",
+    "trees": "networks.bare",
+    "verdict": "verdicts.verdict",
+    "weightnorm": "networks.weightnorm",
+    "written": "curvature.written",
+}
+
+_package = sys.modules["stability"]
+for _old, _new in PATHS.items():
+    _module = importlib.import_module(f"stability.{_new}")
+    sys.modules[f"stability.{_old}"] = _module
+    setattr(_package, _old, _module)

@@ -1,0 +1,69 @@
+"""Whether a risk has the derivatives that everything rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.func import grad, jvp
+
+from stability.base import doors
+from stability.base.errors import BadInput
+from stability.curvature.products import fresh
+
+
+def twice_differentiable(name: str, loss: Callable[[Tensor], Tensor], at: Tensor) -> None:
+    """Raise BadInput where a risk has no value, gradient or Hessian-vector product at a point, or another gradient."""
+    mend = "write it with differentiable torch operations, out of place"
+    try:
+        value = loss(at)
+        if not isinstance(value, Tensor) or value.is_complex():
+            raise BadInput(f"{name}: the risk gives {doors.shown(value)}; it must give a tensor with one real number")
+        if not loss(at.detach().clone().requires_grad_()).requires_grad:
+            raise BadInput(
+                f"{name}: the risk does not depend on its tensors, or loses them on the way (detach, item, numpy), so "
+                f"there is no derivative to judge; {mend}"
+            )
+        if value.ndim != 0:
+            raise BadInput(f"{name}: the risk has shape {tuple(value.shape)}; it must be a single number")
+        product = _second(name, loss, at)
+    except BadInput:
+        raise
+    except Exception as error:
+        raise BadInput(f"{name}: the risk cannot be differentiated twice ({doors.reason(error)}); {mend}") from error
+    for what, found in (("value", value), ("Hessian", product)):
+        if not torch.isfinite(found).all():
+            raise BadInput(f"{name}: its {what} at the given tensors is not finite; start where the risk is smooth")
+    if at.dtype == torch.float64:
+        _attached(name, loss, at)
+
+
+def _attached(name: str, loss: Callable[[Tensor], Tensor], at: Tensor) -> None:
+    """Raise BadInput where values change along a direction and the gradient does not say so: something is detached.
+
+    Differences of values at two steps that agree with each other are believed; where they do not, a kink or rounding
+    has its part in them, and nothing is said.
+    """
+    generator = torch.Generator().manual_seed(0)
+    v = torch.randn(len(at), generator=generator, dtype=torch.float64).to(at)
+    v = v * (float(at.norm()) or 1.0) / v.norm()
+    with torch.no_grad():
+        wide, fine = (float(loss(at + h * v) - loss(at - h * v)) / (2 * h) for h in (1e-4, 1e-5))
+        noise = 1e-11 * abs(float(loss(at)))
+    told = float(grad(loss)(at) @ v)
+    if abs(wide - fine) <= 1e-3 * abs(fine) and abs(fine - told) > 0.05 * abs(fine) + 1e5 * noise:
+        raise BadInput(
+            f"{name}: along a direction the risk changes by {fine:.3g}, by its gradient {told:.3g}; part of it is "
+            "detached (.detach(), .item(), .data, numpy): keep to differentiable torch operations"
+        )
+
+
+def _second(name: str, loss: Callable[[Tensor], Tensor], at: Tensor) -> Tensor:
+    """A Hessian-vector product, by forward over reverse or, where torch has none (grid_sample), any other way."""
+    ones = torch.ones_like(at)
+    try:
+        return jvp(grad(loss), (at,), (ones,))[1]
+    except (NotImplementedError, RuntimeError):
+        grad(loss)(at)  # raises for a value that left torch on its way, and for functions that hide their backward
+        return fresh(lambda a, _: loss(a), at, None, ones, name)

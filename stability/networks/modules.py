@@ -1,0 +1,332 @@
+r"""Any torch.nn.Module, with representations for its linear and convolutional layers, as a problem.
+
+    Linear       W ↦ ρ_out(g) W ρ_in(g)⁻¹                        on (out, in)
+    Conv         K ↦ (ρ_out ⊗ ρ_in ⊗ π)(g) K                     on (out, in, kernel grid), π the lattice's action
+    bias         b ↦ ρ_out(g) b
+    other        its own representation
+
+The inner product is that of the module's own tensors, the one its optimiser sees: a tap of a kernel counts once,
+however often the kernel is applied. The module is copied, never touched: the copy is in evaluation mode and in the
+precision asked for, and every evaluation is given its parameters and fresh copies of its buffers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from stability.base import doors
+from stability.base.errors import BadInput
+from stability.groups import Element, Lattice, Representation, TensorProduct, square_lattice, trivial
+from stability.networks import admission
+from stability.networks.declared import CONVOLUTIONS, Mapped, declared, group_of, invariant, invariant_buffers
+from stability.networks.differentiable import twice_differentiable
+from stability.networks.gathering import Data, collect, precise
+from stability.networks.kinks import kink_margin
+from stability.networks.losses import cross_entropy
+from stability.networks.modulemodel import PROBES, Event, ModuleModel, check_assumptions
+from stability.networks.persample import per_sample, probing, takes_all
+from stability.networks.symmetries import unseen_inputs
+from stability.problem.problem import FlatFamily, Held, Problem
+from stability.problem.space import ParameterSpace, Samples
+from stability.problem.tensors import Parameter, pack, some_equivariant, spread, starts
+
+
+def from_module(
+    module: nn.Module,
+    loss: Callable,
+    data: Data,
+    representations: Mapping[str, Any],
+    *,
+    input: Representation | None = None,
+    output: Representation | None = None,
+    target: Representation | None = None,
+    lattice: Lattice | None = None,
+    test: Data | None = None,
+    weight_decay: float = 0.0,
+    decides: bool | None = None,
+    samples: int | None = None,
+    dtype: torch.dtype = torch.float64,
+    name: str | None = None,
+    facts: Sequence[tuple[str, str]] = (),
+) -> Problem:
+    """The problem of training a torch module, as it is, under a group that acts on its channels and grids.
+
+    Args:
+        module: any network Φ that maps a batch of inputs to a batch of predictions. It is copied and left alone; the
+            copy evaluates (dropout off, batch norm by its running statistics).
+        loss: (predictions, targets) ↦ one number a sample, or their mean; ``nn.CrossEntropyLoss()`` and the like do.
+        data: a data loader, a dataset, a pair of tensors or :class:`Samples`; all of it is the training set.
+        representations: by the names of ``module.named_modules()`` or ``named_parameters()``:
+            Linear and Conv layers a pair (ρ of the input channels, ρ of the output channels), for Linear layers applied
+            at many positions a third, the representation of the positions; other layers and single parameters the
+            representation of their entries; None holds parameters at their values.
+        input: of a flattened input; by default that of the first declared layer, if it is the first thing applied.
+        output: of a flattened prediction; by default that of the last declared layer, likewise.
+        target: of a flattened target; None when G does not move targets (classes).
+        lattice: how G acts on grids of kernels and images; by default quarter turns and flips for C_4 and D_4.
+        test: data to score on.
+        weight_decay: μ in μ/2‖A‖² over the parameters studied.
+        decides: whether the score is an accuracy; by default when the targets are classes.
+        samples: how many to take at most.
+        dtype: of the computation; signs want float64.
+        name: what reports print.
+        facts: lines of a report's first screen.
+
+    Returns:
+        a problem whose start with seed 0 is the module's own weights, projected onto E. Its layers carry the names of
+        the parameters, so a ``state_dict`` is a point.
+
+    Raises:
+        BadInput: a parameter without representation, dimensions that do not fit, a loss that is no mean over samples, a
+            network that mixes samples, or one that cannot be differentiated twice.
+    """
+    admission.arguments(module, weight_decay, decides, name, dict(input=input, output=output, target=target), lattice)
+    facts, name = doors.facts(facts), name or type(module).__name__
+    private, told = admission.private(name, module, doors.computing(dtype))
+    group = group_of(name, representations)
+    convolutions = [n for n, m in module.named_modules() if isinstance(m, CONVOLUTIONS)]
+    if lattice is None and any(representations.get(n) is not None for n in convolutions):
+        lattice = square_lattice(group)
+    specs, mapped = declared(private, representations, lattice)
+    tensors = dict(private.named_parameters())
+    missing = [key for key in tensors if key not in specs]
+    if missing:
+        raise BadInput(
+            f"{name}: no representation for {', '.join(missing)}; give one for each layer or parameter, or None to "
+            "hold it at its value"
+        )
+    studied = tuple(specs[key] for key in tensors if specs[key] is not None)
+    if not studied:
+        raise BadInput(f"{name}: every parameter is held at its value; give at least one representation")
+    space = ParameterSpace(studied)
+    some_equivariant(name, space)
+    fixed = {key: tensors[key].detach() for key in tensors if specs[key] is None}
+    buffers = {k: v.detach().clone() for k, v in private.named_buffers()}
+    projected = invariant_buffers(buffers, representations)
+    size, moved = (sum(float(v.square().sum()) for v in vs) for vs in _parts_of(buffers, projected))
+    raw, fixed = collect(data, samples), _projected(fixed | buffers, projected)
+    train = precise(*raw, dtype)
+    given = pack(space, {k: v for k, v in tensors.items() if specs[k] is not None}, name).to(dtype)
+    one, shape = trivial(group), tuple(train.x.shape[1:])
+    draft = ModuleModel(
+        private, space, fixed, one, one, shape, (), lambda p, y: p, target, False, tuple(mapped), lattice, projected,
+        given,
+    )  # fmt: skip
+    draft, events, prediction = admission.first_pass(name, draft, train.x[:PROBES], raw[0].dtype)
+    rho_in = input or _edge(name, "input", events[0], train.x[:PROBES], lattice)
+    rho_out = output or _edge(name, "output", events[-2] if len(events) > 1 else None, prediction, lattice)
+    admission.fits(name, group, rho_in, rho_out, target, shape, prediction, train)
+    if draft.integers is not None:
+        admission.keeps_integers(name, rho_in, train.x[:PROBES])
+    train = _flat(train)
+    tried = probing(train.y)
+    with torch.no_grad():
+        predicted = draft._call(given, train.x[tried])
+    decides = admission.decides(name, decides, train.y, prediction)
+    held_out = None if test is None else _flat(precise(*collect(test), dtype))
+    model = replace(
+        draft,
+        input=rho_in,
+        output=rho_out,
+        output_shape=tuple(prediction.shape[1:]),
+        loss=per_sample(loss, predicted, train.y[tried], train.y),
+        decides=decides,
+        test=held_out,
+    )
+    for what, part in ((name, train), (f"{name}, test data", held_out)):
+        if part is not None:
+            admission.same_shapes(what, train, part)
+            takes_all(what, model.losses, lambda x: model.predict(given, x), part)
+    functions = _functions(model, train)
+    risk = functions["loss"]
+    twice_differentiable(name, lambda a: risk(a, Samples(*(t[:PROBES] for t in train))), given)
+    description = [("network", f"{name}: " + ", ".join(f"{m.name} {_sides_text(m)}" for m in mapped)), *told]
+    if size > 0:
+        share = math.sqrt(moved / size)
+        description.append(("buffers", f"projected onto their invariant part, moved by {share:.2g} of their norm"))
+    if module.training:
+        description.append(("mode", "evaluation, while the module given is in training mode"))
+    if not raw[0].is_floating_point():
+        kept = "kept" if draft.integers is not None else f"converted to {dtype}, exactly: the module takes no integers"
+        description.append(("inputs", f"{raw[0].dtype}, {kept}"))
+    problem = Problem(
+        name=name,
+        space=space,
+        samples=train,
+        weight_decay=float(weight_decay),
+        flat=_flat_families(model, space, events, prediction, train, loss),
+        initial=starts(space, given),
+        facts=(*description, *facts),
+        activations=max([math.prod(e.value.shape[1:]) for e in events]),
+        **functions,
+    )
+    ties = {k: first for k, first in _ties(private).items() if first in fixed or specs.get(first) is not None}
+    return _with(problem, model, ties, frozenset(_needed(private, fixed)))
+
+
+def _parts_of(buffers: Mapping[str, Tensor], projected: Mapping[str, Representation]) -> tuple[list, list]:
+    """The buffers that are projected, and what the projection takes from each."""
+    return [buffers[k] for k in projected], [invariant(buffers[k], rho) - buffers[k] for k, rho in projected.items()]
+
+
+def _projected(fixed: Mapping[str, Tensor], projected: Mapping[str, Representation]) -> dict[str, Tensor]:
+    return {k: invariant(v, projected[k]) if k in projected else v for k, v in fixed.items()}
+
+
+def _ties(module: nn.Module) -> dict[str, str]:
+    """Further names of parameters and buffers ↦ their first."""
+    found: dict[str, str] = {}
+    for every, named in (
+        (module.named_parameters(remove_duplicate=False), dict(module.named_parameters())),
+        (module.named_buffers(remove_duplicate=False), dict(module.named_buffers())),
+    ):
+        first = {id(v): k for k, v in named.items()}
+        found |= {k: first[id(v)] for k, v in every if first[id(v)] != k}
+    return found
+
+
+def _needed(module: nn.Module, fixed: Mapping[str, Tensor]) -> list[str]:
+    """Of what is held, what a ``state_dict`` has; counters of batches enter no evaluation."""
+    stored = module.state_dict()
+    return [k for k in fixed if k in stored and not k.endswith("num_batches_tracked")]
+
+
+def _with(problem: Problem, model: ModuleModel, ties: Mapping[str, str], needed: frozenset[str]) -> Problem:
+    """The problem of the same module with what this model holds fixed."""
+
+    def rebuilt(tensors: Mapping[str, Tensor]) -> Problem:
+        return _with(problem, replace(model, fixed=_projected(tensors, model.invariant)), ties, needed)
+
+    held = Held(model.fixed, ties, needed, rebuilt)
+    return replace(problem, **_functions(model, problem.samples), held=held)
+
+
+def _functions(model: ModuleModel, train: Samples) -> dict[str, Any]:
+    """The parts of a problem that depend on what the module holds fixed."""
+
+    def risk(parameters: Tensor, part: Samples) -> Tensor:
+        return part.weight @ model.losses(model.predict(parameters, part.x), part.y)
+
+    def transform(g: Element, part: Samples) -> Samples:
+        return Samples(model.input.act(g, part.x), model.move_target(g, part.y), part.weight)
+
+    def margin(parameters: Tensor) -> float:
+        return kink_margin(lambda: model.predict(parameters, train.x))
+
+    bends = kink_margin(lambda: model.predict(model.given, train.x[:PROBES])) is not None
+    return {
+        "loss": risk,
+        "transform": transform,
+        "model": model,
+        "metric": _metric(model, train, model.test),
+        "assumptions": lambda seed: check_assumptions(model, model.given, train, seed),
+        "kink_margin": margin if bends else None,
+    }
+
+
+def _flat(data: Samples) -> Samples:
+    return Samples(data.x.reshape(len(data.x), -1), data.y, data.weight)
+
+
+def _sides_text(layer: Mapped) -> str:
+    return f"{layer.source.channels.name} → {layer.target.channels.name}"
+
+
+def _edge(name: str, which: str, event: Event | None, value: Tensor, lattice: Lattice | None) -> Representation:
+    """The representation of the network's input or output, if a declared layer touches it directly."""
+    same = event is not None and event.layer is not None and event.value.shape == value.shape
+    if not same or not torch.equal(event.value, value):
+        raise BadInput(f"{name}: the network's {which} passes no declared layer directly; give {which}=representation")
+    side = event.layer.source if which == "input" else event.layer.target
+    if side.channels_last:
+        return spread(side.channels) if side.positions is None else TensorProduct(side.positions, side.channels)
+    positions = side.positions or lattice(tuple(value.shape[2:]))
+    return spread(TensorProduct(side.channels, positions))
+
+
+def _flat_families(
+    model: ModuleModel,
+    space: ParameterSpace,
+    events: Sequence[Event],
+    prediction: Tensor,
+    train: Samples,
+    loss: Callable,
+) -> tuple[FlatFamily, ...]:
+    """Directions that architecture and data tell in advance: the softmax shift, and inputs never seen."""
+    index = {layer.name: i for i, layer in enumerate(space.layers)}
+    families: list[FlatFamily] = []
+    last = events[-2] if len(events) > 1 else None
+    softmax = isinstance(loss, nn.CrossEntropyLoss) or loss in (cross_entropy, functional.cross_entropy)
+    if softmax and last is not None and last.layer is not None and torch.equal(last.value, prediction):
+        rows = prediction.shape[1]
+        shift = torch.full((rows, rows), 1 / rows).to(train.x)
+        for part in ("weight", "bias"):
+            if f"{last.layer.name}.{part}" in index and last.layer.target.channels_last:
+                place = index[f"{last.layer.name}.{part}"]
+                families.append(FlatFamily(f"softmax shift in {last.layer.name}.{part}", place, shift, None))
+    first = events[0]
+    if first.layer is not None and f"{first.layer.name}.weight" in index:
+        inputs, rho = _first_inputs(model, space.layers[index[f"{first.layer.name}.weight"]], first, train)
+        unseen = None if inputs is None else unseen_inputs(inputs, rho)
+        if unseen is not None:
+            place = index[f"{first.layer.name}.weight"]
+            families.append(FlatFamily("inputs unseen on the whole orbit of the data", place, None, unseen))
+    return tuple(families)
+
+
+def _first_inputs(
+    model: ModuleModel, layer: Parameter, first: Event, train: Samples
+) -> tuple[Tensor | None, Representation]:
+    """All vectors that the first layer's weights meet: inputs, or patches of inputs."""
+    x = train.x.reshape(len(train.x), *model.input_shape)
+    if first.value.shape[1:] != x.shape[1:] or not torch.equal(first.value, x[: len(first.value)]):
+        return None, layer.source
+    module = model.module.get_submodule(first.layer.name)
+    if isinstance(module, nn.Linear):
+        return x.reshape(-1, x.shape[-1]), layer.source
+    if isinstance(module, nn.Conv2d) and module.groups == 1 and isinstance(module.padding, tuple):
+        if module.padding_mode != "zeros":
+            return None, layer.source
+        patches = functional.unfold(x, module.kernel_size, module.dilation, module.padding, module.stride)
+        return patches.transpose(1, 2).reshape(-1, patches.shape[1]), layer.source
+    return None, layer.source
+
+
+def _metric(
+    model: ModuleModel, train: Samples, test: Samples | None
+) -> Callable[[Callable[[Tensor], Tensor], str], dict[str, float]]:
+    def constant() -> Tensor | None:
+        """The best prediction that ignores its input, where the kind of target says what it is."""
+        if model.decides and train.y.ndim == 1:
+            counts = torch.bincount(train.y, train.weight, minlength=model.output.dim).to(train.x)
+            return torch.log(counts.clamp_min(1e-12))
+        if train.y.is_floating_point() and math.prod(train.y.shape[1:]) == model.output.dim:
+            return invariant(train.weight @ train.y.reshape(len(train.y), -1), model.output)
+        return None
+
+    def metric(predict: Callable[[Tensor], Tensor], which: str) -> dict[str, float]:
+        data = test if which == "test" else train
+        if data is None:
+            return {}
+        with torch.no_grad():
+            if which == "constant":
+                best = constant()
+                if best is None:
+                    return {}
+                prediction = best.expand(len(data.x), -1)
+            else:
+                prediction = torch.cat([predict(part.x) for part in data.chunks(1024)])
+            scores = {"loss": float(data.weight @ model.losses(prediction, data.y))}
+            if model.decides and data.y.ndim == 1:
+                hits = (prediction.argmax(1) == data.y).to(data.weight)
+                scores = {"accuracy": float(data.weight @ hits), **scores}
+            return scores
+
+    return metric

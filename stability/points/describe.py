@@ -1,0 +1,132 @@
+"""What is measured at one point of E: risks, gradients, scores, equivariance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.func import grad
+
+from stability.base.record import Record
+from stability.curvature.linearised import nominal_gradient_norm
+from stability.eigen.spectrum import Eigenvalue
+from stability.points.stationary import StationaryPoint
+from stability.points.training import exact_augmentation
+from stability.problem.problem import Problem
+
+MOVED_SAMPLES = 2_000_000
+# Weights beyond which no dense vector of L is made where the layers' own arithmetic can do without.
+LARGE = 5_000_000
+PROBES = 64
+
+
+@dataclass(frozen=True)
+class PointReport(Record):
+    """A point of E and what is known of it; the keys of spectrum.json.
+
+    ``lowest`` holds λ_min of ∇²R^aug in every sector, E being the trivial one, where more than one point was found.
+    """
+
+    kind: str
+    risk: dict[str, float | None]
+    grad_norm: dict[str, float | None]
+    tolerance: float
+    newton_decrement: float | None
+    index_E: int | None
+    kink_margin: float | None
+    distance_to_E: float
+    metrics: dict[str, Any]
+    equivariance_error: float | None
+    start: int | None = None
+    converged: bool = True
+    lowest: tuple[Eigenvalue, ...] = ()
+
+
+def is_large(problem: Problem) -> bool:
+    """Whether points of E are measured through the equivariant layers only."""
+    return problem.space.dim > LARGE and hasattr(problem.model, "network")
+
+
+def describe(problem: Problem, point: StationaryPoint, seed: int, distance_to_e: float = 0.0) -> PointReport:
+    """The report of a point of E.
+
+    Args:
+        problem: the risk.
+        point: with its gradient on E.
+        seed: of the group elements that equivariance is tried with.
+        distance_to_e: of the point before it was projected.
+    """
+    theta, space = point.theta, problem.space
+    at = None if is_large(problem) else space.embed(theta)
+    moved = problem.moves * len(problem.samples.x)
+    augmentable = at is not None and problem.transform is not None and moved <= MOVED_SAMPLES
+    if at is None:
+        nominal, across = nominal_gradient_norm(problem, theta), point.gradient_norm
+    else:
+        gradient = grad(problem.risk)(at)
+        # Prop. 1: ∇R^aug = Π_E∇R on E
+        nominal, across = float(gradient.norm()), float(space.project(gradient).norm())
+    augmented = None
+    if augmentable:
+        across = float(exact_augmentation(problem)(at, np.random.default_rng(0)).norm())
+        with torch.no_grad():
+            augmented = float(problem.augmented_risk(at))
+    return PointReport(
+        kind=point.kind,
+        risk={"nominal": point.risk, "eqv": point.risk, "aug": augmented},
+        grad_norm={"nominal": nominal, "eqv": point.gradient_norm, "aug": across},
+        tolerance=point.tolerance,
+        newton_decrement=point.newton_decrement,
+        index_E=point.index,
+        kink_margin=problem.kink_margin(at) if problem.kink_margin and at is not None else None,
+        distance_to_E=distance_to_e if point.kind == "file" else 0.0,
+        metrics=scores(problem, theta, at),
+        equivariance_error=equivariance_error(problem, theta, at, seed),
+        start=point.start,
+        converged=point.converged,
+    )
+
+
+def _predict(problem: Problem, theta: Tensor | None, at: Tensor | None, x: Tensor) -> Tensor:
+    """Φ_A(x) with dense weights ``at`` or, without them, through the layers at θ."""
+    model = problem.model
+    with torch.no_grad():
+        return model.predict_equivariant(theta, x) if at is None else model.predict(at, x)
+
+
+def scores(problem: Problem, theta: Tensor | None, at: Tensor | None) -> dict:
+    """train, test, constant: the score that counts, named; the losses beside it; the size of the test set."""
+    metrics: dict = {"name": None, "train": None, "test": None, "constant": None}
+    if problem.metric is not None:
+        for which in ("train", "test", "constant"):
+            seen: list[int] = []
+
+            def predict(x: Tensor, seen: list[int] = seen) -> Tensor:
+                seen.append(len(x))
+                return _predict(problem, theta, at, x)
+
+            found = problem.metric(predict, which)
+            if which == "test" and sum(seen) and "accuracy" in list(found)[:1]:
+                metrics["test_samples"] = sum(seen)
+            for name, value in list(found.items())[:1]:
+                metrics |= {"name": name, which: value}
+            metrics[f"loss_{which}"] = found.get("loss")
+    return metrics
+
+
+def equivariance_error(problem: Problem, theta: Tensor, at: Tensor | None, seed: int) -> float | None:
+    """max |Φ(ρ_X(g)x) − ρ_Y(g)Φ(x)| over generators and a Haar sample, relative to max |Φ(x)|."""
+    model, group = problem.model, problem.group
+    if model is None:
+        return None
+    x = problem.samples.x[:PROBES]
+    plain = _predict(problem, theta, at, x)
+    scale = float(plain.abs().max()) or 1.0
+    worst = 0.0
+    for g in [*group.generators, group.sample(np.random.default_rng(seed))]:
+        moved = _predict(problem, theta, at, model.input.act(g, x))
+        worst = max(worst, float((moved - model.output.act(g, plain)).abs().max()))
+    return worst / scale

@@ -1,0 +1,1 @@
+"""Irrep by irrep: the sectors of ∇²R^aug, solved."""

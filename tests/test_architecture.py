@@ -1,0 +1,142 @@
+"""The house keeps its floors: imports run downwards only, rooms stay small, private names stay private."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1] / "stability"
+# From the ground up; a room may import its own modules and everything below, never what stands above or beside it.
+FLOORS = (
+    {"version"}, {"base"}, {"groups", "eigen"}, {"layers"}, {"problem"}, {"curvature"}, {"networks"},
+    {"points", "restricted", "tasks"}, {"verdicts"}, {"spectra"}, {"effects"}, {"results"}, {"run", "report"}, {"api"},
+    {"spectrum"}, {"moved"}, {"__init__"},
+)  # fmt: skip
+LEVEL = {room: i for i, floor in enumerate(FLOORS) for room in floor}
+FILE_LINES, FUNCTION_LINES, TOP_LEVEL, ARROWS = 500, 60, 5, 120
+# What is still longer than that: may only shrink, and a new name is no mend.
+LONG_FILES = {
+    "run/analysis.py": 1398,
+}
+LONG_FUNCTIONS = {
+    "api/diagnosis.py:diagnose": 62,
+    "curvature/assembly.py:sector_matrix": 102,
+    "effects/pictures.py:landscape": 82,
+    "eigen/dense.py:dense_spectrum": 100,
+    "eigen/krylov.py:run": 92,
+    "eigen/lanczos.py:lanczos_spectrum": 61,
+    "networks/bare.py:from_risk": 71,
+    "networks/modules.py:from_module": 131,
+    "points/stationary.py:_round": 66,
+    "run/analysis.py:spectra": 118,
+    "verdicts/identities.py:measure": 96,
+    "verdicts/verdict.py:judge": 96,
+}
+# matplotlib, seaborn, pandas and Dask load for seconds: who needs none of them does not wait for them.
+HEAVY = {"stability.report.figures", "stability.report.many", "stability.report.style", "stability.report"}
+
+
+def room(module: str) -> str:
+    """The room that a module stands in."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else "__init__"
+
+
+def imports(tree: ast.Module) -> Iterator[tuple[ast.ImportFrom, str, str]]:
+    """(statement, module, name) of everything taken from this package."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "stability":
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}" if node.module == "stability" else str(node.module)
+                yield node, whole, alias.name
+
+
+FILES = sorted(ROOT.rglob("*.py"))
+TREES = {file: ast.parse(file.read_text()) for file in FILES}
+
+
+def named(file: Path) -> str:
+    """A file as messages call it."""
+    return file.relative_to(ROOT).as_posix()
+
+
+def here(file: Path) -> str:
+    """Its room; a file at the top is a room by itself."""
+    return room("stability." + ".".join(file.relative_to(ROOT).with_suffix("").parts))
+
+
+@pytest.mark.parametrize("file", FILES, ids=named)
+def test_a_room_imports_only_what_stands_below(file):
+    own, wrong = here(file), []
+    top = set(map(id, TREES[file].body))
+    for node, module, name in imports(TREES[file]):
+        there = room(module)
+        if there != own and LEVEL.get(there, 99) >= LEVEL.get(own, -1):
+            wrong.append(
+                f"line {node.lineno}: {own} takes {name} from {there}, which stands above or beside it; move what both "
+                "need to a floor below, or hand it over as an argument"
+            )
+        if name.startswith("_") and not name.endswith("__"):
+            wrong.append(
+                f"line {node.lineno}: {name} is private to {module}; name it without the underscore, or call less"
+            )
+        if id(node) not in top and not any(module.startswith(heavy) for heavy in HEAVY):
+            wrong.append(
+                f"line {node.lineno}: {module} is imported inside a function, which hides a circle; import it above"
+            )
+    assert not wrong, "\n".join([named(file), *wrong])
+
+
+@pytest.mark.parametrize("file", FILES, ids=named)
+def test_files_and_functions_stay_short(file):
+    wrong = []
+    lines = len(file.read_text().splitlines())
+    if lines > LONG_FILES.get(named(file), FILE_LINES):
+        wrong.append(f"{lines} lines, more than {LONG_FILES.get(named(file), FILE_LINES)}; split it by what it answers")
+    for node in ast.walk(TREES[file]):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            length, key = (node.end_lineno or 0) - node.lineno + 1, f"{named(file)}:{node.name}"
+            if length > LONG_FUNCTIONS.get(key, FUNCTION_LINES):
+                wrong.append(f"{node.name} has {length} lines, more than {LONG_FUNCTIONS.get(key, FUNCTION_LINES)}")
+    assert not wrong, "\n".join([named(file), *wrong])
+
+
+def test_what_is_listed_as_too_long_is_still_there_and_still_too_long():
+    assert set(LONG_FILES) <= set(map(named, FILES))
+    for name, most in LONG_FILES.items():
+        assert FILE_LINES < most <= len((ROOT / name).read_text().splitlines()), (
+            f"{name} has shrunk: lower or drop its number"
+        )
+    lengths = {
+        f"{named(f)}:{n.name}": (n.end_lineno or 0) - n.lineno + 1
+        for f in FILES
+        for n in ast.walk(TREES[f])
+        if isinstance(n, ast.FunctionDef)
+    }
+    for name, most in LONG_FUNCTIONS.items():
+        assert FUNCTION_LINES < most <= lengths[name], f"{name} has shrunk: lower or drop its number"
+
+
+def test_the_top_of_the_package_is_the_list_of_its_rooms():
+    assert len([f for f in FILES if f.parent == ROOT]) <= TOP_LEVEL
+    rooms = {f.relative_to(ROOT).parts[0] for f in FILES if f.parent != ROOT}
+    assert rooms <= set(LEVEL), f"{rooms - set(LEVEL)} stand on no floor: enter them in FLOORS"
+    for name in rooms:
+        assert ast.get_docstring(ast.parse((ROOT / name / "__init__.py").read_text())), (
+            f"{name} does not say what it answers"
+        )
+
+
+def test_the_arrows_between_rooms_stay_few():
+    arrows = {(here(f), room(module)) for f in FILES for _, module, _ in imports(TREES[f]) if here(f) != room(module)}
+    assert len(arrows) <= ARROWS
+
+
+def test_no_module_can_be_called():
+    import stability
+
+    for name in ("report", "sectors", "spectrum", "verdict"):
+        assert type(getattr(stability, name)).__name__ == "function"

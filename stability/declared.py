@@ -98,7 +98,7 @@ def declared(
             found, side = _layer(name, layer, spec, lattice, parameters)
             specs |= found
             mapped.append(side)
-        elif isinstance(spec, Representation) and own:
+        elif isinstance(spec, Representation) and (own or list(layer.buffers(recurse=False))):
             specs |= {k: of_tensor(k, p, spec) for k, p in own.items()}
         else:
             raise BadInput(
@@ -161,9 +161,8 @@ def _normed(name: str, layer: nn.Module, parameters: Mapping[str, Tensor]) -> tu
         return old
     held = f"{name}.parametrizations.weight"
     new = f"{held}.original0", f"{held}.original1"
-    if parametrize.is_parametrized(layer, "weight") and all(key in parameters for key in new):
-        if is_normed(layer):
-            return new
+    if parametrize.is_parametrized(layer, "weight") and all(key in parameters for key in new) and is_normed(layer):
+        return new
     computed = [key for key in parameters if key.startswith(f"{name}.") and not key.endswith(".bias")]
     raise BadInput(
         f"{name}: its weight is computed from {', '.join(computed) or 'something else'}; give the representation of "

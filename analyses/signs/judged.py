@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from analyses.shared import Figure, Rows, dumps
-from analyses.signs import networks, polynomials
+from analyses.signs import networks, polynomials, weights
 from analyses.signs.case import NO_SIGN, VERDICTS, Case
 from stability.analysis import Settings, analyse
 from stability.curvature import StaleLinearisation
@@ -19,6 +19,7 @@ from stability.storage import write
 KINDS = (
     polynomials,
     networks,
+    weights,
 )
 FAMILIES = {name: family for kind in KINDS for name, family in kind.FAMILIES.items()}
 

@@ -9,7 +9,7 @@ from torch.func import grad
 from stability.base.errors import BadInput, StaleLinearisation
 from stability.curvature.linearised import nominal_gradient_norm
 from stability.eigen import krylov
-from stability.points import describe as points
+from stability.points.describe import describe as points
 from stability.points.training import descend, descend_on_e, equivariant
 from stability.run import analysis
 from stability.run.analysis import Settings, analyse

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from analyses.shared import Figure, Rows, dumps
-from analyses.signs import kinks, modules, nearby, networks, polynomials, sizes, symmetries
+from analyses.signs import kinks, modules, nearby, networks, polynomials, sizes, symmetries, weights
 from analyses.signs.case import NO_SIGN, VERDICTS, Case
 from stability.base.errors import BadInput
 from stability.base.storage import write
@@ -24,6 +24,7 @@ KINDS = (
     sizes,
     symmetries,
     nearby,
+    weights,
 )
 FAMILIES = {name: family for kind in KINDS for name, family in kind.FAMILIES.items()}
 

@@ -98,7 +98,7 @@ def declared(
             found, side = _layer(name, layer, spec, lattice, parameters)
             specs |= found
             mapped.append(side)
-        elif isinstance(spec, Representation) and own:
+        elif isinstance(spec, Representation) and (own or list(layer.buffers(recurse=False))):
             specs |= {k: of_tensor(k, p, spec) for k, p in own.items()}
         else:
             raise BadInput(

@@ -25,7 +25,7 @@ from stability.results import Analysis
 from stability.run.analysis import Settings, analyse, search_job
 from stability.spectra.sectors import by_name, occurring, sector_hessian, sizes
 from stability.spectra.shards import shard, sharded_hessian
-from stability.spectrum.command import command as spectrum
+from stability.spectrum import command as spectrum
 from stability.tasks import TaskOptions, load
 from stability.tasks.recipe import Recipe
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from stability.spectrum.command import command as spectrum
+from stability.spectrum import command as spectrum
 from stability.tasks import TaskOptions, load
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -21,7 +21,7 @@ from stability.base.errors import BadInput, CannotWrite
 from stability.base.storage import Checkpoint, lock, read_tensors, write, write_tensors
 from stability.curvature.automatic import nominal_hessian
 from stability.results import Analysis
-from stability.spectrum.command import command as spectrum
+from stability.spectrum import command as spectrum
 
 QUICK = ["--task", "counterexample"]
 # What a run asks of the file system, in the order of the calls.

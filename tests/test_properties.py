@@ -47,7 +47,7 @@ from stability.problem.space import Samples
 from stability.report.render import page, pretty
 from stability.results import Analysis
 from stability.spectra import sectors
-from stability.spectrum.command import command as spectrum
+from stability.spectrum import command as spectrum
 from stability.tasks import TaskOptions, load
 from stability.tasks.data.digits import read_folder
 from stability.verdicts import identities

@@ -21,7 +21,7 @@ from stability.problem.problem import Problem
 from stability.problem.space import Samples
 from stability.run import analysis
 from stability.run.analysis import Interrupted, Settings, _sector_file, analyse
-from stability.spectrum.command import command as spectrum
+from stability.spectrum import command as spectrum
 
 TASK = """
 import os

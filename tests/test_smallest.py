@@ -40,7 +40,7 @@ from stability.report import words
 from stability.report.__main__ import main as render_again
 from stability.report.many.gallery import write_gallery
 from stability.run.analysis import Outcome
-from stability.spectrum.command import command
+from stability.spectrum import command
 from stability.verdicts import identities
 from stability.verdicts.verdict import STATUSES
 from tests.brute import bad, gaussian

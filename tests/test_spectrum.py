@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from stability.base.storage import read_tensors, write
 from stability.results import Analysis
-from stability.spectrum.command import command as spectrum
+from stability.spectrum import command as spectrum
 from stability.tasks import TaskOptions, load
 
 QUICK = ["--task", "counterexample"]

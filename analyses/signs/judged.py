@@ -29,10 +29,10 @@ KINDS = (
 FAMILIES = {name: family for kind in KINDS for name, family in kind.FAMILIES.items()}
 
 REASONS = {
-    "refused: products contradict each other": ("refused",),
     "curvature changes within the distance": ("of itself",),
     "gradient along flat directions": ("directions whose curvature",),
     "numbers beyond float64": ("squares leave",),
+    "refused: products contradict each other": ("refused",),
     "the gradient is flat, not zero": ("Newton step",),
     "no Hessian: a kink": ("kink",),
     "within the errors": ("by less than the errors", "within the errors"),

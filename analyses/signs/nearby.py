@@ -254,7 +254,7 @@ FAMILIES: dict[str, Callable[[np.random.Generator], Case]] = {
     "cluster moves": cluster_moves,
     "flat component": flat_component,
     "nominal moves": nominal_moves,
-    "scaled": scaled,
+    "rescaled": scaled,
     "denormal": denormal,
     "offset": offset,
     "staircase": staircase,

@@ -140,25 +140,32 @@ def gradient_scale(problem: Problem, seed: int) -> float:
     points of the start's size (of size one where that vanishes) takes its place if it is a thousand times as large.
     """
     theta = _start(problem, seed)
-    on_e = _OnE(problem, theta)
-    own = float(np.linalg.norm(on_e.gradient(theta.cpu().double().numpy())))
+    on_e, x = _OnE(problem, theta), theta.detach().cpu().double().numpy()
     size = float(theta.norm()) / math.sqrt(max(len(theta), 1))
-    elsewhere = []
+    gradients = [on_e.gradient(x)]
     for number in range(3):
         generator = torch.Generator().manual_seed(seed + number)
-        draw = torch.randn(len(theta), generator=generator, dtype=torch.float64)
-        point = draw * (size if size > VANISHING else 1.0)
-        elsewhere.append(float(np.linalg.norm(on_e.gradient(point.numpy()))))
+        draw = torch.randn(len(theta), generator=generator, dtype=torch.float64).numpy()
+        gradients.append(on_e.gradient(draw * (size if size > VANISHING else 1.0)))
+    _within(problem, gradients[0], gradients[1:])
+    own, *elsewhere = (float(np.linalg.norm(g)) for g in gradients)
     usual = sorted(elsewhere)[1]
-    largest, least = max(own, usual), 1e3 * float(torch.finfo(theta.dtype).tiny) ** 0.5
-    if 0 < largest < least or 1 / least < largest < math.inf:
-        raise BadInput(
-            f"{problem.name}: gradients on E are of size {largest:.1e}, whose squares leave "
-            f"{str(theta.dtype).removeprefix('torch.')}; multiply the risk by a constant that brings them near one"
-        )
     if math.isfinite(usual) and usual > ABNORMAL * own:
         return usual
     return own or 1.0
+
+
+def _within(problem: Problem, own: np.ndarray, elsewhere: Sequence[np.ndarray]) -> None:
+    """Raises BadInput where squares of gradients leave the precision: norms and products would be zero or infinite."""
+    sizes = sorted(float(np.abs(g).max(initial=0.0)) for g in elsewhere)
+    largest = max(float(np.abs(own).max(initial=0.0)), sizes[len(sizes) // 2])
+    dtype = problem.samples.x.dtype
+    least = 1e3 * float(torch.finfo(dtype).tiny) ** 0.5
+    if 0 < largest < least or 1 / least < largest < math.inf:
+        raise BadInput(
+            f"{problem.name}: gradients on E are of size {largest:.1e}, whose squares leave "
+            f"{str(dtype).removeprefix('torch.')}; multiply the risk by a constant that brings them near one"
+        )
 
 
 def _start(problem: Problem, seed: int) -> Tensor:

@@ -73,6 +73,7 @@ def gaussian(*shape: int, seed: int = 0) -> Tensor:
 @cache
 def closure(group: Group) -> tuple[Element, ...]:
     """What the generators reach by multiplication from the right, without asking ``elements``."""
+    assert group.order is not None, f"{group.name} is infinite"
     found, frontier = {group.identity}, [group.identity]
     while frontier:
         frontier = [b for b in {group.multiply(a, s) for a in frontier for s in group.generators} if b not in found]

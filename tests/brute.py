@@ -66,6 +66,7 @@ def gaussian(*shape: int, seed: int = 0) -> Tensor:
 @cache
 def closure(group: Group) -> tuple[Element, ...]:
     """What the generators reach by multiplication from the right, without asking ``elements``."""
+    assert group.order is not None, f"{group.name} is infinite"
     found, frontier = {group.identity}, [group.identity]
     while frontier:
         frontier = [b for b in {group.multiply(a, s) for a in frontier for s in group.generators} if b not in found]
@@ -395,7 +396,8 @@ def differences(gradient: Callable[[Tensor], Tensor], at: Tensor) -> np.ndarray:
 
 def directional(gradient: Callable[[Tensor], Tensor], at: Tensor, v: Tensor) -> np.ndarray:
     """(4 D(h/2) − D(h))/3 with D(h) = (∇R(A + hv) − ∇R(A − hv))/2h, whose error is of order h⁴."""
-    found = [(gradient(at + h * v) - gradient(at - h * v)) / (2 * h) for h in (STEP, STEP / 2)]
+    step = STEP / max(1.0, float(at.abs().max()))  # large weights bend a risk faster
+    found = [(gradient(at + h * v) - gradient(at - h * v)) / (2 * h) for h in (step, step / 2)]
     return ((4 * found[1] - found[0]) / 3).numpy()
 
 

@@ -56,6 +56,12 @@ from tests import brute
 
 LARGEST = 64  # dim L
 SIGMAS = ("tanh", "gelu", "softplus", "sigmoid", "quadratic")
+# As tests.brute, but with nothing that overflows where a search without decay has run to saturation.
+LOSS = {
+    squared: brute.LOSS[squared],
+    cross_entropy: lambda p, y: p.logsumexp(-1) - p[torch.arange(len(y)), y],
+    logistic: lambda p, y: (torch.logaddexp(p, torch.zeros_like(p)) - y.reshape(p.shape) * p).mean(-1),
+}
 _C2 = Cyclic(2)
 _S3_C2 = DirectProduct((Symmetric(3), _C2))
 _SO2_C2 = DirectProduct((SO2(), _C2))
@@ -123,11 +129,16 @@ class Fuzzed:
     def nodes(self) -> list[tuple[np.ndarray, float, object]]:
         """ρ̄(g), its share and g: all of a finite group, a quadrature of a Lie group."""
         group = self.problem.group
-        if group.order is not None:
-            members = brute.closure(group)
-            return [(self.act(g), 1 / len(members), g) for g in members]
         degree = max(layer.source.degree + layer.target.degree for layer in self.layers)
-        return [(self.act(g), w, g) for g, w in group.quadrature(4 * degree + 1)]
+        return [(self.act(g), w, g) for g, w in shares(group, 4 * degree + 1)]
+
+
+def shares(group: Group, degree: int) -> list[tuple[object, float]]:
+    """All elements of a finite group, by multiplication; of a Lie group the nodes of a quadrature."""
+    if group.order is None:
+        return list(group.quadrature(degree))
+    members = brute.closure(group)
+    return [(g, 1 / len(members)) for g in members]
 
 
 # ---------------------------------------------------------------------------------------------- random problems
@@ -217,7 +228,7 @@ def network(rng: np.random.Generator) -> Fuzzed | None:
     )
 
     def losses(at: Tensor, x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
-        return weight @ brute.LOSS[loss](forward(net, at, x), y) + decay / 2 * (at**2).sum()
+        return weight @ LOSS[loss](forward(net, at, x), y) + decay / 2 * (at**2).sum()
 
     x, y, weight = (part.double() if part.is_floating_point() else part for part in problem.samples)
 
@@ -235,8 +246,7 @@ def network(rng: np.random.Generator) -> Fuzzed | None:
         words,
         problem,
         lambda a: brute.gradient(lambda b: losses(b, x, y, weight), a),
-        lambda a: at_moved(a, group.quadrature(problem.degree)) if group.order is None
-        else at_moved(a, ((g, 1 / group.order) for g in brute.closure(group))),
+        lambda a: at_moved(a, shares(group, problem.degree)),
         theta,
         net.space.layers,
     )  # fmt: skip
@@ -364,11 +374,10 @@ def module(rng: np.random.Generator) -> Fuzzed | None:
         return data.weight @ ((p - y) ** 2).mean(-1) + decay / 2 * (at**2).sum()
 
     def moved(at: Tensor) -> Tensor:
-        members = brute.closure(group)
         total = torch.zeros_like(at)
-        for g in members:
+        for g, share in shares(group, problem.degree):
             gx, gy = (v @ torch.as_tensor(r.matrix(g)).double().T for v, r in ((data.x, first), (data.y, last)))
-            total = total + brute.gradient(lambda a, gx=gx, gy=gy: losses(a, gx, gy), at) / len(members)
+            total = total + share * brute.gradient(lambda a, gx=gx, gy=gy: losses(a, gx, gy), at)
         return total
 
     return Fuzzed(

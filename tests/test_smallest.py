@@ -38,7 +38,7 @@ from stability.problem.problem import Problem
 from stability.problem.space import ParameterSpace, Samples
 from stability.report import words
 from stability.report.__main__ import main as render_again
-from stability.report.many.gallery import write_gallery
+from stability.report.many.compare import write_comparison
 from stability.run.analysis import Outcome
 from stability.spectrum import command
 from stability.verdicts import identities
@@ -326,17 +326,12 @@ def test_what_is_too_small_to_be_a_problem_is_refused_in_one_line(make):
 
 FILE = """
 import torch, stability
-from stability.groups import Trivial, Symmetric, permutation, trivial
+from stability.groups import Trivial, trivial
 
 def still():
     return stability.from_risk(
         lambda t: (t["a"] * t["a"] - 1).square().sum() + t["a"].sum(),
         {"a": torch.tensor([0.9, 1.1], dtype=torch.float64)}, {"a": 2 * trivial(Trivial())}, name="still")
-
-def moved():
-    return stability.from_risk(
-        lambda t: (t["a"] * t["a"] - 1).square().sum(),
-        {"a": torch.tensor([0.9, 0.8], dtype=torch.float64)}, {"a": permutation(Symmetric(2))}, name="moved")
 
 def empty():
     from stability.layers import Layer
@@ -359,27 +354,27 @@ def command_line(folder: Path, factory: str, *more: str) -> int:
     return command.main(["--task", f"{file}:{factory}", "--out", str(folder / factory), *more])
 
 
-def test_the_command_its_report_again_a_comparison_and_a_gallery_take_E_perp_of_dimension_zero(
+def test_the_command_a_resumed_run_its_report_again_and_a_gallery_take_E_perp_of_dimension_zero(
     tmp_path, capsys, monkeypatch
 ):
-    assert command_line(tmp_path, "still") == 0
-    first = json.loads((tmp_path / "still" / "spectrum.json").read_text())
     with monkeypatch.context() as interrupted:
         interrupted.setattr(identities, "measure", stop)
         assert command_line(tmp_path, "still") == 130
+    before = json.loads((tmp_path / "still" / "spectrum.json").read_text())
     assert command_line(tmp_path, "still", "--resume") == 0
     again = json.loads((tmp_path / "still" / "spectrum.json").read_text())
-    assert again["spectra"]["aug"]["E"]["lowest"] == first["spectra"]["aug"]["E"]["lowest"]
-    assert command_line(tmp_path, "still", "--at", str(tmp_path / "still" / "point.safetensors")) == 0
-    assert command_line(tmp_path, "still", "--at", "trained") == 0
-    assert command_line(tmp_path, "moved") == 0
-    folders = [str(tmp_path / name) for name in ("still", "moved")]
-    assert render_again([*folders, "--compare", str(tmp_path / "both.html")]) == 0
-    assert render_again(["--gallery", str(tmp_path)]) == 0
+    assert again["spectra"]["aug"]["E"]["lowest"] == before["spectra"]["aug"]["E"]["lowest"]
+    assert render_again([str(tmp_path / "still"), "--gallery", str(tmp_path)]) == 0
     shown = capsys.readouterr().out
     assert "E⊥ = {0}" in shown and "transverse=stable" in shown
-    for page in (tmp_path / "still" / "report.html", tmp_path / "both.html", tmp_path / "index.html"):
-        assert page.is_file()
+    assert (tmp_path / "still" / "report.html").is_file() and (tmp_path / "index.html").is_file()
+
+
+@pytest.mark.parametrize("names", [("one weight", "a scalar"), ("one weight", "one sample")])
+def test_results_without_E_perp_are_compared_with_each_other_and_with_others(names, tmp_path):
+    analyses = [outcome_of(name).analysis for name in names]
+    page = write_comparison([tmp_path / "a", tmp_path / "b"], analyses, tmp_path / "both.html")
+    assert page.read_text().count("stable") >= 2
 
 
 def test_the_command_refuses_E_of_dimension_zero_with_one_line_and_leaves_no_folder(tmp_path, capsys):
@@ -387,21 +382,6 @@ def test_the_command_refuses_E_of_dimension_zero_with_one_line_and_leaves_no_fol
     said = capsys.readouterr().err.strip()
     assert "E = {0}" in said and "\n" not in said
     assert not os.path.exists(tmp_path / "empty")
-
-
-def test_two_runs_without_E_perp_are_compared(tmp_path):
-    folders = []
-    for i in range(2):
-        folders.append(str(tmp_path / f"run{i}"))
-        command.main(["--task", f"{_file(tmp_path)}:still", "--out", folders[-1], "--seed", str(i)])
-    assert render_again([*folders, "--compare", str(tmp_path / "both.html")]) == 0
-    assert (write_gallery(tmp_path)).is_file()
-
-
-def _file(folder: Path) -> Path:
-    file = folder / "tiny.py"
-    file.write_text(FILE)
-    return file
 
 
 def test_reports_name_what_they_show_and_print_no_stored_key(tmp_path):

@@ -8,6 +8,7 @@ the package asks for) and the irreps' matrices, whose characters are checked. No
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -447,7 +448,8 @@ def orbit_labels(layer: Layer) -> np.ndarray:
 def point(rng: np.random.Generator, problem: Problem, search: bool = True) -> Tensor:
     """A random point of E, or a stationary one."""
     if search and rng.random() < 0.5:
-        return stability.find_points(problem, starts=1, seed=int(rng.integers(100)))[0].theta
+        with contextlib.suppress(stability.BadInput):  # a search that runs to infinity, and says so
+            return stability.find_points(problem, starts=1, seed=int(rng.integers(100)))[0].theta
     size = 10 ** rng.uniform(-1.5, 0.5)
     return torch.as_tensor(size * rng.standard_normal(problem.space.dim_equivariant)).to(problem.samples.x)
 

@@ -22,6 +22,7 @@ from stability.base.errors import StaleLinearisation
 from stability.curvature.assembly import one_hidden_layer
 from stability.curvature.automatic import check_product, equivariant_hessian
 from stability.curvature.linearised import NetworkHessian, Stage, network_hessian
+from stability.curvature.products import Terms, grain
 from stability.eigen.operator import Operator
 from stability.groups import Representation, sector_basis, trivial_irrep
 from stability.layers import Layer, LayerAt
@@ -133,10 +134,9 @@ def hessian_on_e(problem: Problem, theta: Tensor, searching: bool = False) -> Op
     """∇²R^eqv in coordinates of E: hand-written for a network, else through the automatic derivative."""
     if not hasattr(problem.model, "network"):
         return equivariant_hessian(problem, theta, searching=searching)
-    pooled = pooled_hessian(problem, theta)
-    if pooled is not None:
-        return pooled
-    return replace(network_hessian(problem, theta, trivial_irrep(problem.group)), name="∇²R^eqv")
+    terms = Terms(problem.equivariant_loss, theta, lambda: problem.samples.chunks(256))
+    operator = pooled_hessian(problem, theta) or network_hessian(problem, theta, trivial_irrep(problem.group))
+    return replace(operator, name="∇²R^eqv", grain=lambda: grain(terms))
 
 
 def checked_on_e(problem: Problem, theta: Tensor, seed: int = 0) -> Operator:

@@ -19,6 +19,7 @@ Differences settle it because they rest on first derivatives alone; their error 
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +31,7 @@ from torch.func import grad, jvp, vmap
 from stability.base.errors import BadInput, StaleLinearisation
 from stability.base.once import remembered
 from stability.curvature.written import written_out
+from stability.eigen.operator import ROUNDING
 from stability.problem.space import Samples
 
 Loss = Callable[[Tensor, Samples], Tensor]
@@ -38,6 +40,8 @@ Rows = Callable[[Tensor], Tensor]
 STEPS = {torch.float64: ((1e-4, 1e-5, 1e-6), (1e-2, 1e-3, 1e-7, 1e-8)), torch.float32: ((1e-1, 1e-2, 1e-3), ())}
 # Differences that are no better than this share of Hu settle nothing.
 SETTLED = 1e-3
+# Weights of no larger norm count as zero.
+COLLAPSED = 1e-8
 # A wrong formula is off by percents; two right ones by rounding.
 AGREE = {torch.float64: 1e-9, torch.float32: 1e-3}
 DIFFERENCES = {torch.float64: 1e-6, torch.float32: 1e-2}
@@ -206,9 +210,15 @@ class Differences:
         return self.relative <= SETTLED
 
 
+def size(at: Tensor) -> float:
+    """‖A‖, or one where A has collapsed: steps of 1e-23 change no softmax, and agree with each other on nothing."""
+    norm = float(at.norm())
+    return norm if norm > COLLAPSED else 1.0
+
+
 def differences(gradient: Callable[[Tensor], Tensor], at: Tensor, u: Tensor) -> Differences:
     """Hu for a u of any length; the step with the least error is chosen among several."""
-    scale, length = float(at.norm()) or 1.0, float(u.norm()) or 1.0
+    scale, length = size(at), float(u.norm()) or 1.0
     usual, more = STEPS[at.dtype]
     # Of a point far smaller than one, whose features may be of order one.
     more = more if scale > 0.1 else (*more, *(step / scale for step in usual))
@@ -232,6 +242,22 @@ def differences(gradient: Callable[[Tensor], Tensor], at: Tensor, u: Tensor) -> 
         if best.relative <= 1e-4:
             break
     return best
+
+
+def grain(terms: Terms) -> float:
+    """‖∇²R v‖/‖v‖ a step of ‖A‖ away, by differences: what cancels where ∇²R(A) v vanishes but for rounding.
+
+    At A = 0 and in directions that no output sees, products are sums whose terms cancel exactly: what is left, 1e-17,
+    is no formula's mistake.
+    """
+    at = terms.at.detach()
+    step, v = gaussian(102, at, 2, len(at))
+    length = size(at)
+    moved = at + step * (length / max(float(step.norm()), 1e-300))
+    t = 1e-4 * length
+    v = v / v.norm().clamp_min(1e-300)
+    found = float((terms.gradient(moved + t * v) - terms.gradient(moved - t * v)).norm()) / (2 * t)
+    return found if math.isfinite(found) else 0.0
 
 
 def gaussian(seed: int, like: Tensor, *shape: int) -> Tensor:
@@ -285,7 +311,8 @@ def reference(
             failures[which] = found
             continue
         off = float((found - measured.value).norm())
-        if measured.settled and not off <= measured.error + tolerance * float(measured.value.norm()):
+        right = off <= measured.error + tolerance * float(measured.value.norm()) or off <= _rounding(terms)
+        if measured.settled and not right:
             failures[which] = f"off by {off / max(float(measured.value.norm()), 1e-300):.1e}"
             tried[which] = found
             continue
@@ -299,6 +326,11 @@ def reference(
             raise _refused(name, failures, bool(tried))
     memory["reference"] = which
     return which, routes[which](terms)
+
+
+def _rounding(terms: Terms) -> float:
+    """What may be left of a product with a unit vector that vanishes."""
+    return ROUNDING * torch.finfo(terms.at.dtype).eps * grain(terms)
 
 
 def _close(a: Tensor, b: Tensor) -> bool:
@@ -423,7 +455,7 @@ class Products:
         close = [change for change in changes if change <= DIFFERENCES[v.dtype] * float(expected.norm())]
         eps, size = torch.finfo(v.dtype).eps, float(terms.at.norm())
         floor = 64 * eps * float(terms.gradient(terms.at).norm()) * float(v.norm()) / size if size else 0.0
-        return max(10 * max(close, default=0.0), floor)
+        return max(10 * max(close, default=0.0), floor, _rounding(terms) * float(v.norm()))
 
     def _confirm(self, v: Tensor, product: Tensor) -> None:
         c = gaussian(self.calls, v, len(v))

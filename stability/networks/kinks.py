@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from stability.curvature.products import Terms, fresh
+from stability.curvature.products import Terms, fresh, size
 from stability.problem.problem import Problem
 from stability.problem.space import Samples
 
@@ -178,7 +178,7 @@ def bend(gradient: Gradient, at: Tensor, v: Tensor, product: Tensor, noise: floa
         noise: of a gradient, see :func:`rounding`.
         error: of the product.
     """
-    scale, count = float(at.norm()) or 1.0, STEPS[at.dtype]
+    scale, count = size(at), STEPS[at.dtype]
     steps = [FIRST[at.dtype] * scale / RATIO**k for k in range(count)]
     ends = [(gradient(at + t * v), gradient(at - t * v)) for t in steps]
     centre = [(a - b) / (2 * t) - product for (a, b), t in zip(ends, steps, strict=True)]
@@ -226,7 +226,7 @@ def _lasting(sizes: list[float], steps: list[float], floors: list[float], scale:
 
 def bends(gradient: Gradient, at: Tensor, directions: Tensor, products: Tensor, errors: Sequence[float]) -> Bend | None:
     """The largest kink of R at A along any of the directions, rows of norm one; None where none is seen."""
-    scale = float(at.norm()) or 1.0
+    scale = size(at)
     eps = torch.finfo(at.dtype).eps
     noise = max((rounding(gradient, at, v, scale) for v in directions[:2]), default=0.0)
     # The point itself is rounded.

@@ -96,6 +96,11 @@ class MLP:
         return " → ".join(steps)
 
 
+def _is_nonlinearity(value: object) -> bool:
+    """One of the package's kinds, or a user's own: called with (x, space), and named."""
+    return callable(value) and not isinstance(value, type) and isinstance(getattr(value, "name", None), str)
+
+
 def mlp(
     spaces: Sequence[Representation], nonlinearities: Sequence[Nonlinearity], bias: bool | Sequence[bool] = False
 ) -> MLP:
@@ -109,10 +114,13 @@ def mlp(
     Raises:
         BadInput: numbers that do not fit, or representations of different groups.
     """
-    for what, found, wanted in (("spaces", spaces, Representation), ("nonlinearities", nonlinearities, Nonlinearity)):
-        if not isinstance(found, Sequence) or not all(isinstance(one, wanted) for one in found):
-            kinds = "representations" if what == "spaces" else "nonlinearities such as stability.Pointwise('tanh')"
-            raise BadInput(f"network: {what}: {doors.shown(found)}; give a list of {kinds}")
+    if not isinstance(spaces, Sequence) or not all(isinstance(one, Representation) for one in spaces):
+        raise BadInput(f"network: spaces: {doors.shown(spaces)}; give a list of representations")
+    if not isinstance(nonlinearities, Sequence) or not all(map(_is_nonlinearity, nonlinearities)):
+        raise BadInput(
+            f"network: nonlinearities: {doors.shown(nonlinearities)}; give a list of stability.Pointwise('tanh') and "
+            "the like, or of functions of (x, space) with a name"
+        )
     if not nonlinearities or len(spaces) != len(nonlinearities) + 1:
         raise BadInput(
             f"network: {len(spaces)} spaces need {len(spaces) - 1} nonlinearities, not {len(nonlinearities)}"

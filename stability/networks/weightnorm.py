@@ -12,6 +12,7 @@ FUSED = "_WeightNorm"
 def normed(size: Tensor, direction: Tensor, dim: int) -> Tensor:
     """s V/|V|, norms over all axes but ``dim``, over all for dim = −1.
 
+    >>> import torch
     >>> normed(torch.tensor([[2.0]]), torch.tensor([[3.0, 4.0]]), 0).tolist()
     [[1.2000000476837158, 1.600000023841858]]
     """

@@ -43,6 +43,7 @@ from stability.curvature.automatic import (
     transverse,
 )
 from stability.curvature.pooled import hessian_on_e
+from stability.curvature.products import size
 from stability.effects import modes, pictures
 from stability.eigen import krylov
 from stability.eigen.dense import dense_spectrum
@@ -88,6 +89,8 @@ SECONDS_PER_SPECTRUM = 3600.0
 MODE_NUMBERS = 10_000_000
 SINGLE_FROM, SINGLE_ENDS = 20_000, (3, 1)
 NEWTON_PRODUCTS = 300
+# Displacement over which ∇²R is seen to be smooth, relative to the point.
+ROUGH = 1e-6
 # Weights up to which ∇²R is inverted as a matrix on the way to a stationary point of R.
 DENSE_NOMINAL = 1000
 # Of a large network's sectors, dense partners are made for one in so many: they cost as much as twenty products.
@@ -439,7 +442,7 @@ class _Run:
         self.pool = None if isinstance(pool, Serial) else pool
         self.source, self.handle = recipe or problem, None
         self.budgets: dict[str, certificates.Budget] = {}
-        self.size = 0.0
+        self.size = self.roughness = 0.0
         self.kink: kinks.Bend | None = None
         self.ends: list[tuple[Irrep, Tensor]] = []
 
@@ -649,6 +652,7 @@ class _Run:
             return self.large_spectra()
         nominal = nominal_hessian(problem, self.at)
         self.size = certificates.size(nominal, self.like, settings.seed)
+        self.roughness = self.rough_hessian(nominal)
         fits = n <= densest(settings, DENSE_LIMIT)
         dense = fits and self.sectors is None
         on_e = hessian_on_e(problem, self.theta)
@@ -890,7 +894,7 @@ class _Run:
     def widened(self, solution: Solution, products: float) -> tuple[Solution, certificates.Budget]:
         spectrum, violated = solution.spectrum, self.outcome.analysis.assumptions or {}
         scale = max(self.size, certificates.norm(spectrum))
-        products += rounding(self.size, spectrum.dim, self.like.dtype)
+        products += rounding(self.size, spectrum.dim, self.like.dtype) + self.roughness
         symmetry = SYMMETRY * max(violated.values(), default=0.0) * scale
         wider = certificates.widen(spectrum, products + symmetry)
         budget = certificates.Budget(spectrum.error, products, symmetry, spectrum.error + products + symmetry)
@@ -1066,6 +1070,24 @@ class _Run:
             return 0, 0
         on_e = round(float(self.space.project(self.exchanges).square().sum()))
         return on_e, len(self.exchanges) - on_e
+
+    def rough_hessian(self, nominal: Operator) -> float:
+        """A bound on what rounding inside a sample makes of ∇²R(A): ‖Δ(δ) − Δ(2δ)/4‖, Δ(δ) = ½(H(A+δ) + H(A−δ)) − H(A).
+
+        Of a smooth risk fourth differences are left, some 10⁻²⁴; of one that computes (s + B) − B the steps in which s
+        is seen, which no repetition at A itself shows.
+        """
+        generator = torch.Generator().manual_seed(self.settings.seed)
+        step = torch.randn(len(self.at), generator=generator, dtype=torch.float64).to(self.at)
+        step = step * (ROUGH * size(self.at) / float(step.norm().clamp_min(1e-300)))
+        a, b, c, d = (nominal_hessian(self.problem, self.at + k * step) for k in (1, -1, 2, -2))
+
+        def apply(v: Tensor) -> Tensor:
+            return 0.5 * (a(v) + b(v)) - 0.125 * (c(v) + d(v)) - 0.75 * nominal(v)
+
+        left = Operator(nominal.dim, apply, "what is rough of ∇²R", batch=nominal.batch)
+        with _stage("rounding inside the risk"):
+            return certificates.norm_bound(left, self.like, self.settings.seed)
 
     def find_kink(self, solutions: dict[str, Solution]) -> kinks.Bend | None:
         """A kink of R at the point, looked for where the signs are decided: at both ends of every sector.

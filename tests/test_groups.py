@@ -278,7 +278,7 @@ def test_a_group_that_is_none_is_refused_with_the_measured_fault(make, message):
     ids=str,
 )
 def test_a_group_too_large_to_enumerate_says_so(group, monkeypatch):
-    monkeypatch.setattr("stability.groups.group.CLOSURE_LIMIT", 500)
+    monkeypatch.setattr("stability.groups.closures.CLOSURE_LIMIT", 500)
     with bad(f"{group.name}: the generators reach more than 500 elements"):
         list(group.elements())
 

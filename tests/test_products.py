@@ -1,6 +1,7 @@
 """Products of Hessians against differences of gradients: no second derivative of torch's enters the reference."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -389,9 +390,7 @@ def test_the_nominal_hessian_needs_no_assumption():
 def test_assumptions_are_measured_once_for_a_problem():
     problem, net = grouped(2, 2)
     measured = []
-    counting = stability.problem.replace(
-        problem, assumptions=lambda seed: measured.append(seed) or problem.assumptions(seed)
-    )
+    counting = replace(problem, assumptions=lambda seed: measured.append(seed) or problem.assumptions(seed))
     weights = stability.project(problem, net)
     for stage in (stability.sectors, stability.spectrum, stability.diagnose, stability.hessian):
         stage(counting, weights)

@@ -14,7 +14,6 @@ import torch
 from torch import nn
 
 import stability
-from stability import report as reports
 from stability.api.trajectory import Snapshot
 from stability.base.errors import BadInput
 from stability.groups import (
@@ -39,6 +38,7 @@ from stability.problem.space import ParameterSpace, Samples
 from stability.report import words
 from stability.report.__main__ import main as render_again
 from stability.report.many.compare import write_comparison
+from stability.report.tables import table
 from stability.run.analysis import Outcome
 from stability.spectrum import command
 from stability.verdicts import identities
@@ -399,4 +399,4 @@ def test_reports_name_what_they_show_and_print_no_stored_key(tmp_path):
         ">leaves<",
     ):
         assert key not in shown, key
-    assert reports.table(found.analysis)
+    assert table(found.analysis)

@@ -332,7 +332,7 @@ def test_a_loss_that_is_not_invariant_is_refused(tmp_path, capsys):
         ("weight[0], weight[1] = -1 / 6, 3 / 6", "least -0.167"),
         ("x = x[:, :2]", "X_0 needs (samples, 3)"),
         ("y = y[:, 0]", "reshape"),
-        ("y = y[:4]", "6 inputs, 4 targets, 6 weights"),
+        ("y = y[:4]", "6 inputs, targets of shape (4, 3), weights of shape (6,)"),
     ],
 )
 def test_data_that_do_not_fit_are_refused(line, message, tmp_path, capsys):

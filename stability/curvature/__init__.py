@@ -1,5 +1,6 @@
 """What is the Hessian? Products of ∇²R, ∇²R^eqv and ∇²R^aug, and the blocks that they make up."""
 
+from stability.base.errors import StaleLinearisation
 from stability.curvature.automatic import (
     augmented_hessian_from_data,
     augmented_hessian_from_group,
@@ -12,11 +13,15 @@ from stability.curvature.automatic import (
     transverse,
 )
 from stability.curvature.products import Loss, Products, Terms, fresh
+from stability.eigen.operator import Operator, assemble
 
 __all__ = [
     "Loss",
+    "Operator",
     "Products",
+    "StaleLinearisation",
     "Terms",
+    "assemble",
     "augmented_hessian_from_data",
     "augmented_hessian_from_group",
     "check_product",

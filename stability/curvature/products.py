@@ -41,7 +41,7 @@ STEPS = {torch.float64: ((1e-4, 1e-5, 1e-6), (1e-2, 1e-3, 1e-7, 1e-8)), torch.fl
 # Differences that are no better than this share of Hu settle nothing.
 SETTLED = 1e-3
 # Weights of no larger norm count as zero.
-COLLAPSED = 1e-8
+COLLAPSED = 1e-14
 # A wrong formula is off by percents; two right ones by rounding.
 AGREE = {torch.float64: 1e-9, torch.float32: 1e-3}
 DIFFERENCES = {torch.float64: 1e-6, torch.float32: 1e-2}

@@ -104,7 +104,8 @@ def literal(value: Any) -> Any:
 
 def rounding(analysis: Analysis) -> float:
     """What a risk or a loss may be off by, relative to its size, in the precision of the run."""
-    return ULPS * float(np.finfo(analysis.dtype).eps)
+    single = analysis.dtype == "float32"
+    return ULPS * float(np.finfo(np.float32 if single else np.float64).eps)
 
 
 def varies(analysis: Analysis, values: ArrayLike) -> bool:

@@ -30,6 +30,7 @@ import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -37,7 +38,6 @@ from markupsafe import Markup
 
 from analyses.lab.command import command
 from analyses.lab.publish import Section
-from stability import report
 from stability.base.errors import BadInput
 from stability.base.storage import prepare_folder, write
 from stability.report.render import pretty
@@ -192,7 +192,7 @@ def rich(text: str) -> Markup:
 def page(results: Sequence[Result]) -> str:
     """The HTML, one file that needs nothing else."""
     environment = Environment(
-        loader=FileSystemLoader([Path(__file__).parent, Path(report.__file__).parent]),
+        loader=FileSystemLoader([Path(__file__).parent, str(files("stability.report"))]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

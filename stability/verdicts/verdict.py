@@ -121,7 +121,7 @@ def judge(
             gradient_norm,
             f"the gradient norm is {gradient_norm:.2e}, above the tolerance {tolerance:.2e}",
         )
-    if all(b.spectrum is not None and b.spectrum.dim == 0 for b in blocks):
+    if all(b.spectrum is not None and b.spectrum.dim == 0 and not b.spectrum.lowest for b in blocks):
         # Before kinks: where there is no direction, none of them can be wrong.
         return Verdict("stable", None, f"{' and '.join(b.name for b in blocks)} = {{0}}: {EMPTY}")
     doubt = on_kink(kink_margin) or doubt

@@ -67,3 +67,25 @@ for _old, _new in PATHS.items():
     _module = importlib.import_module(f"stability.{_new}")
     sys.modules[f"stability.{_old}"] = _module
     setattr(_package, _old, _module)
+
+# Names that left a module whose other names stayed or moved together.
+NAMES = {
+    "base.storage": {"points.weights": ("data_digest", "load_point", "save_point")},
+    "base.cluster": {"tasks.recipe": ("Recipe", "problem_of")},
+    "networks.bare": {"problem.tensors": ("Parameter", "pack", "shape_of", "spread", "unpack")},
+    "networks.modules": {"networks.gathering": ("gather",), "problem.held": ("holding",)},
+    "groups.group": {
+        "groups.products": ("DirectProduct", "SemidirectProduct", "roto_translations", "torus"),
+        "groups.closures": ("MatrixGroup", "PermutationGroup", "quaternion_group"),
+    },
+    "groups.representation": {
+        "groups.standard": (
+            "defining", "determinant", "from_generators", "harmonics", "images", "permutation", "regular", "rotations",
+        ),
+    },
+}  # fmt: skip
+for _here, _there in NAMES.items():
+    for _new, _names in _there.items():
+        for _name in _names:
+            _value = getattr(importlib.import_module(f"stability.{_new}"), _name)
+            setattr(importlib.import_module(f"stability.{_here}"), _name, _value)

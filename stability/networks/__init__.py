@@ -2,13 +2,14 @@
 
 from stability.networks.classifier import Classifier
 from stability.networks.losses import cross_entropy, logistic, squared, two_masks
-from stability.networks.network import mlp, random_start, with_one
+from stability.networks.network import MLP, mlp, random_start, with_one
 from stability.networks.nonlinearities import Chain, Gated, Identity, LayerNorm, Nonlinearity, Norm, Pointwise
 from stability.networks.persample import per_sample, probing, takes_all
 from stability.networks.supervised import checked, supervised
 from stability.networks.symmetries import check_assumptions, exchange_directions, known_flat_families, unseen_inputs
 
 __all__ = [
+    "MLP",
     "Chain",
     "Classifier",
     "Gated",

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Multilayer perceptrons over representations (eq. 1), and their random starts."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ A pair (θ, v), ‖v‖ = 1, of a symmetric H has a true eigenvalue within ‖Hv
 carries that residual, measured by one more product with the operator and not estimated by the solver.
 
 >>> import torch
+>>> from stability.eigen.dense import dense_spectrum
 >>> H = torch.diag(torch.tensor([-1.0, 2.0, 2.0, 5.0], dtype=torch.float64))
 >>> S = dense_spectrum(H, lambda v: v @ H, k=2).spectrum
 >>> [(e.value, e.multiplicity) for e in S.lowest], S.negative_count

@@ -277,6 +277,7 @@ def rotations(group: Group, n: int) -> PermutationRepresentation:
     Raises:
         BadInput: a group that is not cyclic of an order divisible by four.
 
+    >>> import torch
     >>> from stability.groups import Cyclic
     >>> x = torch.tensor([1.0, 2.0, 3.0, 4.0])
     >>> rotations(Cyclic(4), 2).act(1, x).reshape(2, 2).tolist()  # np.rot90

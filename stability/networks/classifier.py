@@ -2,6 +2,7 @@
 
 >>> import torch
 >>> from stability.groups import images, torus, trivial
+>>> from stability.networks import Identity, Pointwise, mlp
 >>> G = torus(3)
 >>> net = mlp([1 * images(G, 3), 2 * images(G, 3), 4 * trivial(G)], [Pointwise("tanh"), Identity()])
 >>> net.space.dim, net.space.dim_equivariant

@@ -8,6 +8,7 @@ parameter space, and nothing else in the package can tell it from a layer of a n
 
 >>> import torch
 >>> from stability.groups import Cyclic, PermutationRepresentation
+>>> from stability.networks.bare import from_risk
 >>> swap = PermutationRepresentation(Cyclic(2), 2, lambda g: [g, 1 - g], "swap")
 >>> def well(tensors):  # a double well for every coordinate, and a bowl in the sum
 ...     a = tensors["a"]

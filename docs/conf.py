@@ -4,6 +4,7 @@ import re
 
 from docutils import nodes
 from latex2mathml.converter import convert
+
 from stability.version import __version__
 
 project = "stability"

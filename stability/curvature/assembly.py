@@ -33,7 +33,7 @@ def applies(problem: Problem, irrep: Irrep) -> bool:
 
 def one_hidden_layer(problem: Problem) -> bool:
     """Whether the problem is such a network: X_0 = c₀·a, then c·b with a pointwise σ, then trivial spaces only."""
-    network = getattr(problem.model, "network", None)
+    network = problem.layered
     if network is None or len(network.space.layers) < 2 or any(network.affine):
         return False
     first, second = network.space.layers[:2]
@@ -52,7 +52,7 @@ def one_hidden_layer(problem: Problem) -> bool:
 
 def sector_matrix(problem: Problem, theta: Tensor, irrep: Irrep, memory_gb: float = 16.0) -> Tensor:
     """B_λ, (size, size), for a problem to which it applies."""
-    network, model = problem.model.network, problem.model
+    network, model = problem.layered, problem.model
     layers, sigmas = network.space.layers, network.nonlinearities
     coordinates = problem.space.split_coordinates(theta)
     ((c0, a),), ((channels, b),) = layers[0].source.blocks, layers[0].target.blocks

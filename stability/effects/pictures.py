@@ -7,22 +7,22 @@ report draws and never computes. A picture that does not fit is left out, with t
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from stability.curvature.automatic import nominal_hessian
-from stability.curvature.pooled import hessian_on_e
+from stability.base.progress import stage
+from stability.curvature.at import At
 from stability.effects import breaking, deviation, slices
 from stability.effects.fixed import fixed_risk
 from stability.eigen.lanczos import lanczos, ritz
 from stability.eigen.spectrum import Solution
 from stability.groups import Irrep
 from stability.networks.losses import cross_entropy, logistic
-from stability.problem.problem import Problem
 from stability.spectra import density, sectors
+from stability.spectra.record import Spectra
 
 POINTS, PLANE_POINTS = 41, 21
 # samples × |G| × weights of one R^aug beyond which slices and runs are left out.
@@ -57,49 +57,47 @@ class Pictures:
 
 
 def shares(
-    problem: Problem, theta: Tensor, spectra: dict, irreps: Sequence[tuple[Irrep, int]] | None, large: bool, seed: int
+    at: At, spectra: Spectra, irreps: Sequence[tuple[Irrep, int]] | None, seed: int
 ) -> tuple[dict[str, density.Shares], dict[str, str]]:
     """Densities on E and on E⊥: counted where the spectrum is whole, else by quadrature where that is affordable."""
     found, omitted = {}, {}
-    for where in ("E", "E_perp"):
-        spectrum = spectra.get("aug", {}).get(where)
-        if spectrum is None or not spectrum.lowest:
+    for where, solution in (("E", spectra.aug_e), ("E_perp", spectra.across)):
+        if solution is None or not solution.spectrum.lowest:
             continue
+        spectrum = solution.spectrum
         whole = density.exact(spectrum)
         if whole is not None:
             found[where] = whole
             continue
-        if large or irreps is None:
+        if at.weights is None or irreps is None:
             omitted[f"density {where}"] = "quadrature takes six more Krylov runs in every sector, too many here"
             continue
-        parts = _parts(problem, theta, irreps, where == "E")
+        parts = _parts(at, irreps, where == "E")
         if sum(part.dim for part in parts) != spectrum.dim:
             omitted[f"density {where}"] = "not every sector was resolved"
             continue
         began = time.perf_counter()
         for part in parts:
-            part.product(torch.ones(part.size).to(theta))
+            part.product(torch.ones(part.size).to(at.theta))
         if (time.perf_counter() - began) * PROBES * STEPS > DENSITY_SECONDS:
             omitted[f"density {where}"] = "quadrature takes six more Krylov runs in every sector, too many here"
             continue
-        found[where] = density.estimate(parts, density.edges_of(spectrum), PROBES, STEPS, theta, seed)
+        found[where] = density.estimate(parts, density.edges_of(spectrum), PROBES, STEPS, at.theta, seed)
     return found, omitted
 
 
-def _parts(problem: Problem, theta: Tensor, irreps: Sequence[tuple[Irrep, int]], on_e: bool) -> list[density.Part]:
-    parts, nominal = [], None
-    if not hasattr(problem.model, "network"):
-        nominal = nominal_hessian(problem, problem.space.embed(theta))
+def _parts(at: At, irreps: Sequence[tuple[Irrep, int]], on_e: bool) -> list[density.Part]:
+    parts = []
     for irrep, size in irreps:
         if irrep.is_trivial != on_e:
             continue
-        operator = hessian_on_e(problem, theta) if on_e else sectors.sector_hessian(problem, theta, irrep, nominal)
+        operator = at.on_e if on_e else at.block(irrep)
         parts.append(density.Part(operator, size, size * irrep.dim // irrep.commutant_dim))
     return parts
 
 
 def top_mode(
-    problem: Problem, theta: Tensor, solution: Solution, irreps: Sequence[tuple[Irrep, int]] | None, seed: int
+    at: At, solution: Solution, irreps: Sequence[tuple[Irrep, int]] | None, seed: int
 ) -> tuple[Tensor, float, str | None] | None:
     """A unit eigenvector of the largest eigenvalue on E⊥, in L; None where it is not resolved."""
     highest = solution.spectrum.largest
@@ -114,41 +112,34 @@ def top_mode(
     if not chosen:
         return None
     (irrep, size) = chosen[0]
-    nominal = None
-    if not hasattr(problem.model, "network"):
-        nominal = nominal_hessian(problem, problem.space.embed(theta))
-    operator = sectors.sector_hessian(problem, theta, irrep, nominal)
-    start = torch.randn(size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(theta)
+    operator = at.block(irrep)
+    start = torch.randn(size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(at.theta)
     state = lanczos(operator, start, min(TOP_STEPS, size))
     values, vectors, _ = ritz(state)
-    coordinates = torch.as_tensor(vectors[:, -1].copy()).to(theta) @ state.basis[: state.steps]
-    w = sectors.lift(problem.space, irrep, coordinates / coordinates.norm())[0]
+    coordinates = torch.as_tensor(vectors[:, -1].copy()).to(at.theta) @ state.basis[: state.steps]
+    w = sectors.lift(at.problem.space, irrep, coordinates / coordinates.norm())[0]
     return w / w.norm(), float(values[-1]), irrep.name
 
 
 def landscape(
-    problem: Problem,
-    theta: Tensor,
-    solutions: dict[str, Solution],
+    here: At,
+    spectra: Spectra,
     irreps: Sequence[tuple[Irrep, int]] | None,
     stationary: bool,
     end: Tensor | None,
     seed: int,
-    stage: Callable[[str], object],
 ) -> Pictures:
-    """Slices, runs and what they do to the network, at the point with coordinates θ.
+    """Slices, runs and what they do to the network.
 
     Args:
-        problem: the risk.
-        theta: of the point A, in E.
-        solutions: of the analysis, for their eigenvectors.
+        here: the point A of E.
+        spectra: of the analysis, for their eigenvectors.
         irreps: those resolved; None where sectors are not.
         stationary: whether A is; the runs start from stationary points only, for E moves elsewhere.
         end: where L-BFGS on R^aug ended, pushed along the lowest mode; None where it was not run.
         seed: of probes.
-        stage: names what is being done, a context.
     """
-    space, lowest = problem.space, solutions["aug.E_perp"]
+    problem, space, lowest = here.problem, here.problem.space, spectra.across
     names = ("slices", "plane", "flow", "steps", "kernel", "breaking")
     if problem.transform is None:
         return Pictures(omitted=dict.fromkeys(names, "no action on the data is known, so R^aug has no moved data"))
@@ -160,13 +151,13 @@ def landscape(
         return Pictures(omitted=dict.fromkeys(names, why))
     if not len(lowest.values) or not space.dim_equivariant:
         return Pictures(omitted=dict.fromkeys(names, "there is no eigenvector on E⊥ or none on E"))
-    at = space.embed(theta)
+    at = here.weights
     v, value = lowest.lowest_vector, float(lowest.values.min())
     v = v / v.norm()
     irrep = lowest.spectrum.lowest[0].irrep
     risk, omitted = fixed_risk(problem, v), {}
     with stage("slices"):
-        on_e = solutions["aug.E"]
+        on_e = spectra.aug_e
         u = space.embed(on_e.lowest_vector / on_e.lowest_vector.norm())
         found = {
             "E_perp": slices.line(problem, risk, at, v, value, "E_perp", irrep, POINTS),
@@ -177,7 +168,7 @@ def landscape(
     if not stationary:
         omitted |= dict.fromkeys(("flow", "steps"), "the point is not stationary: E itself moves on")
     else:
-        tops = tuple(max(solutions[k].spectrum.highest[0].value, 0.0) for k in ("aug.E", "aug.E_perp"))
+        tops = tuple(max(s.spectrum.highest[0].value, 0.0) for s in (on_e, lowest))
         error = lowest.spectrum.error
         if abs(value) <= error:
             omitted["flow"] = "the lowest eigenvalue on E⊥ is zero within its error: nothing moves"
@@ -186,7 +177,7 @@ def landscape(
         else:
             with stage("augmented flow from the point"):
                 run, path = deviation.follow(problem, risk, at, v, value, irrep, tops)
-        top = top_mode(problem, theta, lowest, irreps, seed)
+        top = top_mode(here, lowest, irreps, seed)
         if top is None:
             omitted["steps"] = "no eigenvalue on E⊥ is above zero, so no step is too long there"
         else:
@@ -200,7 +191,7 @@ def landscape(
             ends = [p for p in (path[-1][1] if path else None, end) if p is not None]
             after = max(ends, key=lambda p: float(space.transverse_part(p).norm()))
             kernel = breaking.kernel(problem, at, after)
-            decides = getattr(problem.model, "loss", None)
+            decides = problem.model.loss if problem.model else None
             probability = decides is cross_entropy or (decides is logistic and problem.model.output.dim == 1)
             shown = breaking.breaking(problem, path or [(0.0, at)], end, probability, at)
     else:

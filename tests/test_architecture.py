@@ -23,10 +23,7 @@ LONG_FILES = {
 }
 LONG_FUNCTIONS = {
     "api/diagnosis.py:diagnose": 62,
-    "curvature/assembly.py:sector_matrix": 102,
     "effects/pictures.py:landscape": 82,
-    "eigen/krylov.py:run": 92,
-    "eigen/lanczos.py:lanczos_spectrum": 61,
     "networks/bare.py:from_risk": 71,
     "networks/modules.py:from_module": 131,
     "points/stationary.py:_round": 66,

@@ -22,11 +22,8 @@ LONG_FILES = {
     "run/analysis.py": 1420,
 }
 LONG_FUNCTIONS = {
-    "api/diagnosis.py:diagnose": 62,
-    "effects/pictures.py:landscape": 82,
     "networks/bare.py:from_risk": 71,
     "networks/modules.py:from_module": 131,
-    "points/stationary.py:_round": 66,
     "run/analysis.py:spectra": 119,
 }
 # matplotlib, seaborn, pandas and Dask load for seconds: who needs none of them does not wait for them.

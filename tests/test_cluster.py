@@ -282,6 +282,7 @@ def test_shards_are_all_samples_once_and_more_than_there_are_is_refused():
         shard(samples, 0, 8)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_command_spreads_over_workers_and_ends_with_the_same_verdict(tmp_path, capsys):
     arguments = ["--task", "counterexample-twin"]
     assert spectrum.main([*arguments, "--out", str(tmp_path / "one")]) == 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -16,11 +17,12 @@ from torch import Tensor
 from stability.base.progress import stage
 from stability.curvature.at import At
 from stability.effects import breaking, deviation, slices
-from stability.effects.fixed import fixed_risk
+from stability.effects.fixed import FixedRisk, fixed_risk
 from stability.eigen.lanczos import lanczos, ritz
 from stability.eigen.spectrum import Solution
 from stability.groups import Irrep
 from stability.networks.losses import cross_entropy, logistic
+from stability.problem.problem import Problem
 from stability.spectra import density, sectors
 from stability.spectra.record import Spectra
 
@@ -139,44 +141,21 @@ def landscape(
         end: where L-BFGS on R^aug ended, pushed along the lowest mode; None where it was not run.
         seed: of probes.
     """
-    problem, space, lowest = here.problem, here.problem.space, spectra.across
-    names = ("slices", "plane", "flow", "steps", "kernel", "breaking")
-    if problem.transform is None:
-        return Pictures(omitted=dict.fromkeys(names, "no action on the data is known, so R^aug has no moved data"))
-    if problem.group.order is None:
-        why = f"{problem.group.name} is infinite: off E, R^aug is known by quadrature only"
-        return Pictures(omitted=dict.fromkeys(names, why))
-    if problem.group.order * len(problem.samples) * space.dim > LARGEST:
-        why = f"one R^aug is {problem.group.order:,} × {len(problem.samples):,} samples through {space.dim:,} weights"
-        return Pictures(omitted=dict.fromkeys(names, why))
-    if not len(lowest.values) or not space.dim_equivariant:
-        return Pictures(omitted=dict.fromkeys(names, "there is no eigenvector on E⊥ or none on E"))
-    at = here.weights
-    v, value = lowest.lowest_vector, float(lowest.values.min())
-    v = v / v.norm()
-    irrep = lowest.spectrum.lowest[0].irrep
-    risk, omitted = fixed_risk(problem, v), {}
+    problem, lowest = here.problem, spectra.across
+    why = _unfit(problem, lowest)
+    if why:
+        return Pictures(omitted=dict.fromkeys(("slices", "plane", "flow", "steps", "kernel", "breaking"), why))
+    at, value, v = here.weights, float(lowest.values.min()), lowest.lowest_vector
+    push = _Push(at, v / v.norm(), value, lowest.spectrum.lowest[0].irrep, fixed_risk(problem, v / v.norm()))
     with stage("slices"):
-        on_e = spectra.aug_e
-        u = space.embed(on_e.lowest_vector / on_e.lowest_vector.norm())
-        found = {
-            "E_perp": slices.line(problem, risk, at, v, value, "E_perp", irrep, POINTS),
-            "E": slices.line(problem, risk, at, u, float(on_e.values.min()), "E", "trivial", POINTS),
-        }
-        plane = slices.plane(risk, at, found["E"], found["E_perp"], u, v, PLANE_POINTS)
-    run, path, steps = None, [], ()
-    if not stationary:
-        omitted |= dict.fromkeys(("flow", "steps"), "the point is not stationary: E itself moves on")
-    else:
-        tops = tuple(max(s.spectrum.highest[0].value, 0.0) for s in (on_e, lowest))
-        error = lowest.spectrum.error
-        if abs(value) <= error:
-            omitted["flow"] = "the lowest eigenvalue on E⊥ is zero within its error: nothing moves"
-        elif deviation.folds(risk, value, max(tops)) < deviation.LEAST_FOLDS:
-            omitted["flow"] = f"one factor e of flow takes too many gradients: λ_max/|λ| = {max(tops) / abs(value):.1e}"
-        else:
+        found, plane = _lines(problem, push, spectra.aug_e)
+    run, path, steps, omitted = None, [], (), {}
+    if stationary:
+        tops = tuple(max(s.spectrum.highest[0].value, 0.0) for s in (spectra.aug_e, lowest))
+        omitted = _unmoved(push, lowest, max(tops))
+        if not omitted:
             with stage("augmented flow from the point"):
-                run, path = deviation.follow(problem, risk, at, v, value, irrep, tops)
+                run, path = deviation.follow(problem, push.risk, at, push.v, value, push.irrep, tops)
         top = top_mode(here, lowest, irreps, seed)
         if top is None:
             omitted["steps"] = "no eigenvalue on E⊥ is above zero, so no step is too long there"
@@ -184,18 +163,81 @@ def landscape(
             with stage("steps below and above 2/λ_max"):
                 above = fixed_risk(problem, top[0])
                 steps = tuple(deviation.descend(problem, above, at, *top, share) for share in SHARES)
+    else:
+        omitted |= dict.fromkeys(("flow", "steps"), "the point is not stationary: E itself moves on")
     kernel = shown = None
     if value < -lowest.spectrum.error and (path or end is not None):
         with stage("what the instability does"):
-            # L-BFGS may come back to E; the network further away shows more.
-            ends = [p for p in (path[-1][1] if path else None, end) if p is not None]
-            after = max(ends, key=lambda p: float(space.transverse_part(p).norm()))
-            kernel = breaking.kernel(problem, at, after)
-            decides = problem.model.loss if problem.model else None
-            probability = decides is cross_entropy or (decides is logistic and problem.model.output.dim == 1)
-            shown = breaking.breaking(problem, path or [(0.0, at)], end, probability, at)
+            kernel, shown = _broken(problem, at, path, end)
     else:
         calm = value >= -lowest.spectrum.error
         why = "nothing is unstable, so no symmetry breaks" if calm else "the instability was not followed from here"
         omitted |= dict.fromkeys(("kernel", "breaking"), why)
     return Pictures(slices=found, plane=plane, flow=run, steps=steps, kernel=kernel, breaking=shown, omitted=omitted)
+
+
+@dataclass(frozen=True)
+class _Push:
+    """The lowest mode on E⊥ at the point judged.
+
+    Attributes:
+        at: the point A, in L.
+        v: the unit mode.
+        value: its eigenvalue.
+        irrep: its sector.
+        risk: R^aug on what the mode's symmetry fixes.
+    """
+
+    at: Tensor
+    v: Tensor
+    value: float
+    irrep: str | None
+    risk: FixedRisk
+
+
+def _unfit(problem: Problem, lowest: Solution) -> str:
+    """Why no picture fits; empty where they do."""
+    size = len(problem.samples)
+    if problem.transform is None:
+        return "no action on the data is known, so R^aug has no moved data"
+    if problem.group.order is None:
+        return f"{problem.group.name} is infinite: off E, R^aug is known by quadrature only"
+    if problem.group.order * size * problem.space.dim > LARGEST:
+        return f"one R^aug is {problem.group.order:,} × {size:,} samples through {problem.space.dim:,} weights"
+    if not len(lowest.values) or not problem.space.dim_equivariant:
+        return "there is no eigenvector on E⊥ or none on E"
+    return ""
+
+
+def _lines(problem: Problem, push: _Push, on_e: Solution) -> tuple[dict[str, slices.Slice], slices.Plane]:
+    """R, R^eqv and R^aug along the lowest mode on E⊥ and on E, and over both."""
+    u = problem.space.embed(on_e.lowest_vector / on_e.lowest_vector.norm())
+    along, value = partial(slices.line, problem, push.risk, push.at), float(on_e.values.min())
+    found = {
+        "E_perp": along(push.v, push.value, "E_perp", push.irrep, POINTS),
+        "E": along(u, value, "E", "trivial", POINTS),
+    }
+    return found, slices.plane(push.risk, push.at, found["E"], found["E_perp"], u, push.v, PLANE_POINTS)
+
+
+def _unmoved(push: _Push, lowest: Solution, top: float) -> dict[str, str]:
+    """Why the flow from a stationary point is not followed; empty where it is."""
+    if abs(push.value) <= lowest.spectrum.error:
+        return {"flow": "the lowest eigenvalue on E⊥ is zero within its error: nothing moves"}
+    if deviation.folds(push.risk, push.value, top) < deviation.LEAST_FOLDS:
+        ratio = f"λ_max/|λ| = {top / abs(push.value):.1e}"
+        return {"flow": f"one factor e of flow takes too many gradients: {ratio}"}
+    return {}
+
+
+def _broken(
+    problem: Problem, at: Tensor, path: list[tuple[float, Tensor]], end: Tensor | None
+) -> tuple[breaking.Kernel | None, breaking.Breaking | None]:
+    """The network before and after the instability has acted, at the end furthest from E."""
+    # L-BFGS may come back to E; the network further away shows more.
+    ends = [p for p in (path[-1][1] if path else None, end) if p is not None]
+    after = max(ends, key=lambda p: float(problem.space.transverse_part(p).norm()))
+    kernel = breaking.kernel(problem, at, after)
+    decides = problem.model.loss if problem.model else None
+    probability = decides is cross_entropy or (decides is logistic and problem.model.output.dim == 1)
+    return kernel, breaking.breaking(problem, path or [(0.0, at)], end, probability, at)

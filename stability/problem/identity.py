@@ -43,7 +43,7 @@ _INSTALLED = [
             *site.getsitepackages(),
             str(Path(np.__file__).parents[1]),
             str(Path(torch.__file__).parents[1]),
-            str(Path(__file__).parent),
+            str(Path(__file__).parents[1]),  # this package, in a checkout too: its version is compared instead
         )
     )
 ]

@@ -108,7 +108,7 @@ class _Pieces:
 
 def _pieces(problem: Problem, theta: Tensor, irrep: Irrep) -> _Pieces:
     """The network at the point with coordinates θ, and bases of the sectors of its first two layers."""
-    network, model = problem.model.network, problem.model
+    network, model = problem.layered, problem.model
     first_layer, second_layer = network.space.layers[:2]
     coordinates = problem.space.split_coordinates(theta)
     ((c0, a),), ((channels, b),) = first_layer.source.blocks, first_layer.target.blocks

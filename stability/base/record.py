@@ -50,7 +50,8 @@ class Record:
             BadInput: text that is no strict JSON, or does not keep to the schema of the record.
         """
         data = schema.parse(text)
-        schema.check(_validator(cls), data)
+        kind: type = cls
+        schema.check(_validator(kind), data)
         return build(cls, data)
 
     def rows(self) -> list[dict[str, Any]]:
@@ -120,7 +121,7 @@ def build(kind: Any, data: Any) -> Any:
         return {k: build(arguments[1], v) for k, v in data.items()}
     if kind is Tensor:
         return torch.tensor(data, dtype=torch.float64)
-    if dataclasses.is_dataclass(kind):
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)
         known = {f.name for f in dataclasses.fields(kind)}
         return kind(**{k: build(hints[k], v) for k, v in data.items() if k in known})

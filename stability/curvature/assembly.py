@@ -20,7 +20,8 @@ from tqdm import tqdm
 
 from stability.groups import Irrep, sector_basis, trivial_irrep
 from stability.layers import Layer
-from stability.problem.problem import Problem
+from stability.problem.problem import Problem, perceptron_of
+from stability.problem.space import Samples
 
 # Bytes of the largest arrays of one chunk of samples, out of a gigabyte allowed in all.
 CHUNK_BYTES = 3e7
@@ -33,7 +34,7 @@ def applies(problem: Problem, irrep: Irrep) -> bool:
 
 def one_hidden_layer(problem: Problem) -> bool:
     """Whether the problem is such a network: X_0 = c₀·a, then c·b with a pointwise σ, then trivial spaces only."""
-    network = getattr(problem.model, "network", None)
+    network = problem.layered.network if problem.layered else None
     if network is None or len(network.space.layers) < 2 or any(network.affine):
         return False
     first, second = network.space.layers[:2]
@@ -52,8 +53,8 @@ def one_hidden_layer(problem: Problem) -> bool:
 
 def sector_matrix(problem: Problem, theta: Tensor, irrep: Irrep, memory_gb: float = 16.0) -> Tensor:
     """B_λ, (size, size), for a problem to which it applies."""
-    network, model = problem.model.network, problem.model
-    layers, sigmas = network.space.layers, network.nonlinearities
+    model = perceptron_of(problem)
+    layers, sigmas = model.network.space.layers, model.network.nonlinearities
     coordinates = problem.space.split_coordinates(theta)
     ((c0, a),), ((channels, b),) = layers[0].source.blocks, layers[0].target.blocks
     features, d = layers[1].target.dim, irrep.dim
@@ -95,7 +96,7 @@ def sector_matrix(problem: Problem, theta: Tensor, irrep: Irrep, memory_gb: floa
         slope = jvp(sigma, (z,), (torch.ones_like(z),))[1]
         u = h @ v.mT
 
-        def gradient(u: Tensor, part=part) -> Tensor:
+        def gradient(u: Tensor, part: Samples = part) -> Tensor:
             return grad(lambda f: head(f, part.y, part.weight))(u)
 
         p = gradient(u)

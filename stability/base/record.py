@@ -21,7 +21,7 @@ import math
 import types
 import typing
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -30,6 +30,8 @@ from stability.base import schema
 
 if TYPE_CHECKING:
     import pandas as pd
+
+T = TypeVar("T")
 
 
 class Record:
@@ -80,6 +82,20 @@ def frame(results: Iterable[Record]) -> pd.DataFrame:
     import pandas as pd
 
     return pd.DataFrame([{"index": i, **row} for i, result in enumerate(results) for row in result.rows()])
+
+
+def known(what: str, value: T | None) -> T:
+    """A field of a record that may be None, where it is not.
+
+    Raises:
+        ValueError: it is.
+
+    >>> known("λ_min", 0.5)
+    0.5
+    """
+    if value is None:
+        raise ValueError(f"{what} is not known here")
+    return value
 
 
 def shown(value: Any) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 import torch
@@ -16,13 +17,17 @@ from torch import Tensor
 from stability.curvature.automatic import nominal_hessian
 from stability.curvature.pooled import hessian_on_e
 from stability.effects import breaking, deviation, slices
+from stability.effects.breaking import Breaking, Kernel
+from stability.effects.deviation import Deviation
 from stability.effects.fixed import fixed_risk
+from stability.effects.slices import Plane, Slice
 from stability.eigen.lanczos import lanczos, ritz
 from stability.eigen.spectrum import Solution
 from stability.groups import Irrep
 from stability.networks.losses import cross_entropy, logistic
-from stability.problem.problem import Problem
+from stability.problem.problem import Problem, model_of
 from stability.spectra import density, sectors
+from stability.spectra.density import Shares
 
 POINTS, PLANE_POINTS = 41, 21
 # samples × |G| × weights of one R^aug beyond which slices and runs are left out.
@@ -46,19 +51,19 @@ class Pictures:
         omitted: why the others are missing.
     """
 
-    shares: dict[str, density.Shares] = field(default_factory=dict)
-    slices: dict[str, slices.Slice] = field(default_factory=dict)
-    plane: slices.Plane | None = None
-    flow: deviation.Deviation | None = None
-    steps: tuple[deviation.Deviation, ...] = ()
-    kernel: breaking.Kernel | None = None
-    breaking: breaking.Breaking | None = None
+    shares: dict[str, Shares] = field(default_factory=dict)
+    slices: dict[str, Slice] = field(default_factory=dict)
+    plane: Plane | None = None
+    flow: Deviation | None = None
+    steps: tuple[Deviation, ...] = ()
+    kernel: Kernel | None = None
+    breaking: Breaking | None = None
     omitted: dict[str, str] = field(default_factory=dict)
 
 
 def shares(
     problem: Problem, theta: Tensor, spectra: dict, irreps: Sequence[tuple[Irrep, int]] | None, large: bool, seed: int
-) -> tuple[dict[str, density.Shares], dict[str, str]]:
+) -> tuple[dict[str, Shares], dict[str, str]]:
     """Densities on E and on E⊥: counted where the spectrum is whole, else by quadrature where that is affordable."""
     found, omitted = {}, {}
     for where in ("E", "E_perp"):
@@ -88,7 +93,7 @@ def shares(
 
 def _parts(problem: Problem, theta: Tensor, irreps: Sequence[tuple[Irrep, int]], on_e: bool) -> list[density.Part]:
     parts, nominal = [], None
-    if not hasattr(problem.model, "network"):
+    if problem.layered is None:
         nominal = nominal_hessian(problem, problem.space.embed(theta))
     for irrep, size in irreps:
         if irrep.is_trivial != on_e:
@@ -115,7 +120,7 @@ def top_mode(
         return None
     (irrep, size) = chosen[0]
     nominal = None
-    if not hasattr(problem.model, "network"):
+    if problem.layered is None:
         nominal = nominal_hessian(problem, problem.space.embed(theta))
     operator = sectors.sector_hessian(problem, theta, irrep, nominal)
     start = torch.randn(size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(theta)
@@ -126,6 +131,11 @@ def top_mode(
     return w / w.norm(), float(values[-1]), irrep.name
 
 
+def _top(solution: Solution) -> float:
+    """The largest eigenvalue, zero where none is above it."""
+    return max(solution.spectrum.highest[0].value, 0.0)
+
+
 def landscape(
     problem: Problem,
     theta: Tensor,
@@ -134,7 +144,7 @@ def landscape(
     stationary: bool,
     end: Tensor | None,
     seed: int,
-    stage: Callable[[str], object],
+    stage: Callable[[str], AbstractContextManager[object]],
 ) -> Pictures:
     """Slices, runs and what they do to the network, at the point with coordinates θ.
 
@@ -160,11 +170,9 @@ def landscape(
         return Pictures(omitted=dict.fromkeys(names, why))
     if not len(lowest.values) or not space.dim_equivariant:
         return Pictures(omitted=dict.fromkeys(names, "there is no eigenvector on E⊥ or none on E"))
-    at = space.embed(theta)
-    v, value = lowest.lowest_vector, float(lowest.values.min())
-    v = v / v.norm()
-    irrep = lowest.spectrum.lowest[0].irrep
-    risk, omitted = fixed_risk(problem, v), {}
+    at, v = space.embed(theta), lowest.lowest_vector / lowest.lowest_vector.norm()
+    value, irrep = float(lowest.values.min()), lowest.spectrum.lowest[0].irrep
+    risk = fixed_risk(problem, v)
     with stage("slices"):
         on_e = solutions["aug.E"]
         u = space.embed(on_e.lowest_vector / on_e.lowest_vector.norm())
@@ -173,11 +181,13 @@ def landscape(
             "E": slices.line(problem, risk, at, u, float(on_e.values.min()), "E", "trivial", POINTS),
         }
         plane = slices.plane(risk, at, found["E"], found["E_perp"], u, v, PLANE_POINTS)
-    run, path, steps = None, [], ()
+    omitted: dict[str, str] = {}
+    path: list[tuple[float, Tensor]] = []
+    run, steps = None, tuple[Deviation, ...]()
     if not stationary:
         omitted |= dict.fromkeys(("flow", "steps"), "the point is not stationary: E itself moves on")
     else:
-        tops = tuple(max(solutions[k].spectrum.highest[0].value, 0.0) for k in ("aug.E", "aug.E_perp"))
+        tops = (_top(solutions["aug.E"]), _top(solutions["aug.E_perp"]))
         error = lowest.spectrum.error
         if abs(value) <= error:
             omitted["flow"] = "the lowest eigenvalue on E⊥ is zero within its error: nothing moves"
@@ -201,7 +211,7 @@ def landscape(
             after = max(ends, key=lambda p: float(space.transverse_part(p).norm()))
             kernel = breaking.kernel(problem, at, after)
             decides = getattr(problem.model, "loss", None)
-            probability = decides is cross_entropy or (decides is logistic and problem.model.output.dim == 1)
+            probability = decides is cross_entropy or (decides is logistic and model_of(problem).output.dim == 1)
             shown = breaking.breaking(problem, path or [(0.0, at)], end, probability, at)
     else:
         calm = value >= -lowest.spectrum.error

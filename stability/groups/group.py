@@ -141,6 +141,17 @@ def product(counts: Iterable[int | None]) -> int | None:
     return total
 
 
+def order_of(group: Group) -> int:
+    """|G|.
+
+    Raises:
+        BadInput: infinitely many elements.
+    """
+    if group.order is None:
+        raise BadInput(f"{group.name} has infinitely many elements; use a finite subgroup")
+    return group.order
+
+
 @dataclass(frozen=True)
 class Trivial(Group[int]):
     """The group with one element."""

@@ -22,7 +22,7 @@ from stability.curvature.automatic import (
     nominal_hessian,
 )
 from stability.points import training
-from stability.problem.problem import Problem
+from stability.problem.problem import Problem, model_of
 
 NAMES = (
     "lemma1", "lemma2", "lemma3", "lemma4", "lemma5", "lemma6", "prop1", "prop2", "cor1", "cor2", "feature_average_gap",
@@ -138,9 +138,9 @@ def measure(problem: Problem, theta: Tensor, seed: int, group_limit: int, scale:
     )
     u, w = probes.on_e(), probes.on_perp()
     hu = from_data(u)
-    errors["lemma6"] = _share((hu @ u - nominal(u) @ u).abs(), hu.norm())
-    if w is not None:
-        errors["lemma6"] = max(errors["lemma6"], _share((hu @ w).abs(), hu.norm()))
+    along = _share((hu @ u - nominal(u) @ u).abs(), hu.norm())
+    across = 0.0 if w is None else _share((hu @ w).abs(), hu.norm())
+    errors["lemma6"] = max(along, across)
 
     # Well below the critical step, and short enough to stay near where the curvature was measured.
     probe = hv[0]
@@ -179,12 +179,11 @@ def _lemma5(problem: Problem, elements: list, probes: _Probes) -> float:
 
 def _lemma4_and_gap(problem: Problem, elements: list, off: Tensor) -> tuple[float, float]:
     """|data-side − layer-side|/R^aug at a point off E, and the feature-average gap there."""
-    model, samples, space, group = problem.model, problem.samples, problem.space, problem.group
+    model, samples, space, group = model_of(problem), problem.samples, problem.space, problem.group
     data_side = float(problem.augmented_risk(off))
     # By Lemma 3 the data moved by g is the layers moved by g⁻¹: of a quadrature the sums are then equal term by term.
     layer_side = float(sum(w * problem.risk(space.act(group.inverse(g), off)) for g, w in elements))
-    averaged = sum(
-        w * model.output.act(group.inverse(g), model.predict(off, model.input.act(g, samples.x))) for g, w in elements
-    )
+    moved = ((g, w, model.predict(off, model.input.act(g, samples.x))) for g, w in elements)
+    averaged = sum((w * model.output.act(group.inverse(g), y) for g, w, y in moved), samples.x.new_zeros(()))
     feature = float(samples.weight @ model.losses(averaged, samples.y) + problem.penalty(off))
     return abs(data_side - layer_side) / abs(data_side), data_side - feature

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import torch
 
-from stability.base.record import Record
+from stability.base.record import Record, known
 from stability.eigen.spectrum import Spectrum, rounding
 
 # Relative to scale: nearer than this a pre-activation counts as sitting on its kink.
@@ -75,14 +75,23 @@ class Block:
     proven_shift: float | None = None
 
     @property
+    def found(self) -> Spectrum:
+        """Its spectrum, where there is one.
+
+        Raises:
+            ValueError: none was computed.
+        """
+        return known(f"the spectrum on {self.name}", self.spectrum)
+
+    @property
     def error(self) -> float:
         """What the lowest quotient may be off by."""
-        return self.spectrum.error + self.newton_shift
+        return self.found.error + self.newton_shift
 
     @property
     def error_all(self) -> float:
         """What any eigenvalue may be off by."""
-        return self.spectrum.error + max(self.newton_shift, self.shift_all or 0.0)
+        return self.found.error + max(self.newton_shift, self.shift_all or 0.0)
 
 
 def on_kink(margin: float | None) -> str:
@@ -128,16 +137,16 @@ def judge(
     if doubt:
         return Verdict("undecided", None, doubt)
     present = [b for b in blocks if b.spectrum is not None and b.spectrum.lowest]
-    for block in sorted(present, key=lambda b: b.spectrum.lowest[0].value):
-        lowest, error = block.spectrum.lowest[0], block.error
-        if block.spectrum.confirmed is not False and lowest.value + error < 0:
-            count = block.spectrum.negative_count
+    for block in sorted(present, key=lambda b: b.found.lowest[0].value):
+        lowest, error = block.found.lowest[0], block.error
+        if block.found.confirmed is not False and lowest.value + error < 0:
+            count = block.found.negative_count
             many = "a negative quotient" if count is None else f"{count} negative eigenvalue{'s' * (count != 1)}"
             return Verdict(
                 "unstable",
                 -lowest.value - error,
                 f"{many} on {block.name}; the lowest quotient is {lowest.value:.6e}, errors at most {error:.1e}, "
-                f"residual {lowest.residual:.1e} ({block.spectrum.method}){_standing([block], -lowest.value)}",
+                f"residual {lowest.residual:.1e} ({block.found.method}){_standing([block], -lowest.value)}",
             )
     missing = [b for b in blocks if b.spectrum is None or not b.spectrum.lowest]
     missing = [b for b in missing if b.spectrum is None or b.spectrum.dim > 0]
@@ -145,7 +154,7 @@ def judge(
         return Verdict("undecided", None, f"no spectrum on {missing[0].name}: {missing[0].missing or 'not computed'}")
     zeros, margins, bounds = [], [], []
     for block in present:
-        spectrum, error = block.spectrum, block.error_all
+        spectrum, error = block.found, block.error_all
         if spectrum.confirmed is False:
             return Verdict(
                 "undecided",
@@ -224,11 +233,11 @@ def _standing(blocks: Sequence[Block], margin: float | None) -> str:
     """Whether the sign is proved for the stationary point itself, where a Newton step enters at all."""
     if margin is None or not any(b.newton_shift or b.proven_shift is not None for b in blocks):
         return ""
-    proven = [b.proven_shift for b in blocks]
-    if all(p is not None and p + b.spectrum.error < margin for p, b in zip(proven, blocks, strict=True)):
+    proven = [(b.proven_shift, b.found.error) for b in blocks if b.proven_shift is not None]
+    if len(proven) == len(blocks) and all(shift + error < margin for shift, error in proven):
         return (
             f"; by Newton-Kantorovich the stationary point nearby exists and no eigenvalue differs there by more than "
-            f"{max(proven):.1e}"
+            f"{max(shift for shift, _ in proven):.1e}"
         )
     return "; numerical evidence for the stationary point nearby (no Newton-Kantorovich bound)"
 
@@ -238,14 +247,14 @@ def _within_error(block: Block, count: int | None, where: str) -> Verdict:
     return Verdict(
         "undecided",
         None,
-        f"on {block.name}: {many}{where} the errors, {block.error_all:.1e} (of which {block.spectrum.error:.1e} from "
+        f"on {block.name}: {many}{where} the errors, {block.error_all:.1e} (of which {block.found.error:.1e} from "
         "the computation and the rest from the gradient that is left); float64, a smaller gradient or a larger "
         "--weight-decay would decide it",
     )
 
 
 def _needs_bound(block: Block) -> Verdict:
-    spectrum = block.spectrum
+    spectrum = block.found
     what = "a dense spectrum (a smaller size or a larger --memory-gb) or more products would decide it"
     if spectrum.complete:
         what = "float64 would decide it"

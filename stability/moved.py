@@ -69,7 +69,7 @@ for _old, _new in PATHS.items():
     setattr(_package, _old, _module)
 
 # Names that left a module whose other names stayed or moved together.
-NAMES = {
+NAMES: dict[str, dict[str, tuple[str, ...]]] = {
     "base.storage": {"points.weights": ("data_digest", "load_point", "save_point")},
     "run.analysis": {
         "run.given": ("Interrupted", "Outcome"), "run.settings": ("Settings", "output_folder"),

@@ -115,7 +115,7 @@ class Diagnosis(Record):
             what = {
                 "negative": "augmented training leaves E",
                 "positive": "augmented training returns to E",
-            }.get(self.sign, "whether augmented training leaves E is undecided")
+            }.get(self.sign or "", "whether augmented training leaves E is undecided")
             lines.append(f"λ_min on E⊥     {self.lowest:.4g} ± {self.residual:.1e} in sector {self.irrep}: {what}")
             if self.doubt:
                 lines.append(f"                {self.doubt}")

@@ -65,7 +65,6 @@ from stability.run.resolve import Resolved
 from stability.run.settings import Settings
 from stability.run.spectra import curved, kink_at
 from stability.spectra import sectors as blocks
-from stability.spectra.record import Spectra
 from stability.spectra.sectors import Sector
 from stability.verdicts.verdict import on_kink
 
@@ -333,10 +332,10 @@ def judged_sectors(problem: Problem, theta: Tensor, settings: Settings) -> tuple
     given, at = _prepared(problem, theta, settings)
     eqv, resolved = _resolved(given, at)
     found = given.ledger.analysis.sectors
-    if at.weights is None:
+    if at.dense is None:
         return found, ""
-    kink = kink_at(at, Spectra(eqv), resolved, given.limits.probed, settings.seed)
-    margin = problem.kink_margin(at.weights) if problem.kink_margin else None
+    kink = kink_at(at, at.dense, eqv, resolved, given.limits.probed, settings.seed)
+    margin = problem.kink_margin(at.dense.weights) if problem.kink_margin else None
     doubt = on_kink(margin) or (kinks.said(kink) if kink else "")
     return (tuple(replace(sector, sign="undecided") for sector in found) if doubt else found), doubt
 
@@ -347,7 +346,7 @@ def _resolved(given: Given, at: At) -> tuple[Solution, Resolved]:
     Raises:
         BadInput: a group whose irreps are out of reach.
     """
-    irreps = resolve.irreps_of(given, large=at.weights is None)
+    irreps = resolve.irreps_of(given, large=at.dense is None)
     if irreps is None:
         raise BadInput(f"{at.problem.name}: {given.ledger.analysis.facts['sectors']}")
     eqv = solve.solved(given, checked_on_e(at.problem, at.theta), "eqv-E")
@@ -404,7 +403,7 @@ def _augmented_parts(given: Given, at: At) -> list[Spectrum]:
     try:
         return _resolved(given, at)[1].wholes
     except BadInput:
-        if at.weights is None or at.problem.space.dim > given.limits.dense:
+        if at.dense is None or at.problem.space.dim > given.limits.dense:
             raise
     given, at = _prepared(at.problem, at.theta, replace(given.settings, sectors="none"))
     found = curved(given, at, describe_point(at.problem, at.theta, "file", 0.0)).spectra

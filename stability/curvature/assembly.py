@@ -13,7 +13,7 @@ block diagonal over the channels.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from stability.groups import Irrep, sector_basis, trivial_irrep
 from stability.layers import Layer
-from stability.problem.problem import Problem
+from stability.problem.problem import Nonlinearity, Problem, perceptron_of
 from stability.problem.space import ParameterSpace, Samples
 
 # Bytes of the largest arrays of one chunk of samples, out of a gigabyte allowed in all.
@@ -37,7 +37,7 @@ def applies(problem: Problem, irrep: Irrep) -> bool:
 
 def one_hidden_layer(problem: Problem) -> bool:
     """Whether the problem is such a network: X_0 = c₀·a, then c·b with a pointwise σ, then trivial spaces only."""
-    network = problem.layered
+    network = problem.layered.network if problem.layered else None
     if network is None or len(network.space.layers) < 2 or any(network.affine):
         return False
     first, second = network.space.layers[:2]
@@ -75,7 +75,7 @@ class _Pieces:
     """
 
     space: ParameterSpace
-    sigmas: tuple[Callable[..., Tensor], ...]
+    sigmas: Sequence[Nonlinearity]
     losses: Callable[[Tensor, Tensor], Tensor]
     rest: tuple[Tensor, ...]
     w: Tensor
@@ -108,7 +108,8 @@ class _Pieces:
 
 def _pieces(problem: Problem, theta: Tensor, irrep: Irrep) -> _Pieces:
     """The network at the point with coordinates θ, and bases of the sectors of its first two layers."""
-    network, model = problem.layered, problem.model
+    model = perceptron_of(problem)
+    network = model.network
     first_layer, second_layer = network.space.layers[:2]
     coordinates = problem.space.split_coordinates(theta)
     ((c0, a),), ((channels, b),) = first_layer.source.blocks, first_layer.target.blocks

@@ -17,6 +17,24 @@ from stability.problem.problem import Problem
 
 
 @dataclass(frozen=True, eq=False)
+class Dense:
+    """What takes vectors of all of L.
+
+    Args:
+        problem: the risk.
+        weights: A, (dim L).
+    """
+
+    problem: Problem
+    weights: Tensor
+
+    @cached_property
+    def nominal(self) -> Operator:
+        """∇²R(A) on L, linearised when it is first asked for."""
+        return nominal_hessian(self.problem, self.weights)
+
+
+@dataclass(frozen=True, eq=False)
 class At:
     """The point A = Σ_b θ_b e_b of E, with its Hessians; each is made when it is first asked for, and once.
 
@@ -33,17 +51,11 @@ class At:
     memory_gb: float = 16.0
 
     @cached_property
-    def weights(self) -> Tensor | None:
-        """A, (dim L); None where L is too large for it, and the layers' own arithmetic can do without."""
+    def dense(self) -> Dense | None:
+        """A and ∇²R(A) on L; None where L is too large for them, and the layers' own arithmetic can do without."""
         if self.problem.layered is not None and self.problem.space.dim > self.limits.vectors:
             return None
-        return self.problem.space.embed(self.theta)
-
-    @cached_property
-    def nominal(self) -> Operator:
-        """∇²R(A) on L."""
-        assert self.weights is not None, "no vector of L is made here"
-        return nominal_hessian(self.problem, self.weights)
+        return Dense(self.problem, self.problem.space.embed(self.theta))
 
     @cached_property
     def on_e(self) -> Operator:
@@ -52,7 +64,7 @@ class At:
 
     def block(self, irrep: Irrep) -> Operator:
         """B_λ: ∇²R^aug on one sector, in its coordinates."""
-        nominal = None if self.problem.layered is not None else self.nominal
+        nominal = None if self.problem.layered is not None or self.dense is None else self.dense.nominal
         return sector_hessian(self.problem, self.theta, irrep, nominal, self.memory_gb)
 
     def moved(self, theta: Tensor) -> At:

@@ -17,12 +17,15 @@ from torch import Tensor
 from stability.base.progress import stage
 from stability.curvature.at import At
 from stability.effects import breaking, deviation, slices
+from stability.effects.breaking import Breaking, Kernel
+from stability.effects.deviation import Deviation
 from stability.effects.fixed import FixedRisk, fixed_risk
+from stability.effects.slices import Plane, Slice
 from stability.eigen.lanczos import lanczos, ritz
 from stability.eigen.spectrum import Solution
 from stability.groups import Irrep
 from stability.networks.losses import cross_entropy, logistic
-from stability.problem.problem import Problem
+from stability.problem.problem import Problem, model_of
 from stability.spectra import density, sectors
 from stability.spectra.record import Spectra
 
@@ -49,12 +52,12 @@ class Pictures:
     """
 
     shares: dict[str, density.Shares] = field(default_factory=dict)
-    slices: dict[str, slices.Slice] = field(default_factory=dict)
-    plane: slices.Plane | None = None
-    flow: deviation.Deviation | None = None
-    steps: tuple[deviation.Deviation, ...] = ()
-    kernel: breaking.Kernel | None = None
-    breaking: breaking.Breaking | None = None
+    slices: dict[str, Slice] = field(default_factory=dict)
+    plane: Plane | None = None
+    flow: Deviation | None = None
+    steps: tuple[Deviation, ...] = ()
+    kernel: Kernel | None = None
+    breaking: Breaking | None = None
     omitted: dict[str, str] = field(default_factory=dict)
 
 
@@ -71,7 +74,7 @@ def shares(
         if whole is not None:
             found[where] = whole
             continue
-        if at.weights is None or irreps is None:
+        if at.dense is None or irreps is None:
             omitted[f"density {where}"] = "quadrature takes six more Krylov runs in every sector, too many here"
             continue
         parts = _parts(at, irreps, where == "E")
@@ -123,6 +126,11 @@ def top_mode(
     return w / w.norm(), float(values[-1]), irrep.name
 
 
+def _top(solution: Solution) -> float:
+    """The largest eigenvalue, zero where none is above it."""
+    return max(solution.spectrum.highest[0].value, 0.0)
+
+
 def landscape(
     here: At,
     spectra: Spectra,
@@ -145,13 +153,15 @@ def landscape(
     why = _unfit(problem, lowest)
     if why:
         return Pictures(omitted=dict.fromkeys(("slices", "plane", "flow", "steps", "kernel", "breaking"), why))
-    at, value, v = here.weights, float(lowest.values.min()), lowest.lowest_vector
+    at, value, v = problem.space.embed(here.theta), float(lowest.values.min()), lowest.lowest_vector
     push = _Push(at, v / v.norm(), value, lowest.spectrum.lowest[0].irrep, fixed_risk(problem, v / v.norm()))
     with stage("slices"):
         found, plane = _lines(problem, push, spectra.aug_e)
-    run, path, steps, omitted = None, [], (), {}
+    path: list[tuple[float, Tensor]] = []
+    omitted: dict[str, str] = {}
+    run, steps = None, tuple[Deviation, ...]()
     if stationary:
-        tops = tuple(max(s.spectrum.highest[0].value, 0.0) for s in (spectra.aug_e, lowest))
+        tops = (_top(spectra.aug_e), _top(lowest))
         omitted = _unmoved(push, lowest, max(tops))
         if not omitted:
             with stage("augmented flow from the point"):
@@ -209,7 +219,7 @@ def _unfit(problem: Problem, lowest: Solution) -> str:
     return ""
 
 
-def _lines(problem: Problem, push: _Push, on_e: Solution) -> tuple[dict[str, slices.Slice], slices.Plane]:
+def _lines(problem: Problem, push: _Push, on_e: Solution) -> tuple[dict[str, Slice], Plane]:
     """R, R^eqv and R^aug along the lowest mode on E⊥ and on E, and over both."""
     u = problem.space.embed(on_e.lowest_vector / on_e.lowest_vector.norm())
     along, value = partial(slices.line, problem, push.risk, push.at), float(on_e.values.min())
@@ -232,12 +242,12 @@ def _unmoved(push: _Push, lowest: Solution, top: float) -> dict[str, str]:
 
 def _broken(
     problem: Problem, at: Tensor, path: list[tuple[float, Tensor]], end: Tensor | None
-) -> tuple[breaking.Kernel | None, breaking.Breaking | None]:
+) -> tuple[Kernel | None, Breaking | None]:
     """The network before and after the instability has acted, at the end furthest from E."""
     # L-BFGS may come back to E; the network further away shows more.
     ends = [p for p in (path[-1][1] if path else None, end) if p is not None]
     after = max(ends, key=lambda p: float(problem.space.transverse_part(p).norm()))
     kernel = breaking.kernel(problem, at, after)
     decides = problem.model.loss if problem.model else None
-    probability = decides is cross_entropy or (decides is logistic and problem.model.output.dim == 1)
+    probability = decides is cross_entropy or (decides is logistic and model_of(problem).output.dim == 1)
     return kernel, breaking.breaking(problem, path or [(0.0, at)], end, probability, at)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -78,6 +79,7 @@ def from_risk(
     if samples is None:
         whole, action, samples, assumptions = _bare(risk, space, given, moved)
     else:
+        assert transform is not None, "asked for with samples at the door"
         whole, action, samples, assumptions = _summed(name, risk, space, given, samples, transform)
     twice_differentiable(name, lambda a: whole(a, samples), given)
     meaning = _meaning(space, whole, samples, given) if transform is None and moved is None else ""
@@ -122,8 +124,8 @@ def _told(values: Mapping[str, Tensor], dtype: torch.dtype, meaning: str) -> lis
 
 def _known(
     risk: object,
-    tensors: object,
-    representations: object,
+    tensors: Any,
+    representations: Any,
     name: object,
     samples: object,
     transform: object,
@@ -287,7 +289,8 @@ def _assumptions(
             spread = float((loss(_nearby(given, seed, 1), samples) - plain).abs())
             for g in _probes(space.group, seed):
                 there = space.act(g, at)
-                moved = on_data(there, g) if on_data else loss(there, transform(g, samples))
+                part = samples if transform is None else transform(g, samples)
+                moved = loss(there, part) if on_data is None else on_data(there, g)
                 error = _departure(moved, plain, spread)
                 if not error <= worst["invariant_loss"][0]:
                     where = f"the risk, R(ρ̄(g)A; g·data) − R(A; data), {element(space.group, g)}"

@@ -38,11 +38,6 @@ class Classifier:
     decides: bool = True
 
     @property
-    def layered(self) -> MLP:
-        """Φ, whose curvature is written out layer by layer."""
-        return self.network
-
-    @property
     def input(self) -> Representation:
         return self.network.input
 

@@ -86,10 +86,6 @@ class ModuleModel:
     test: Samples | None = None
     integers: torch.dtype | None = None
 
-    @property
-    def layered(self) -> None:
-        """None: what a module computes is known to automatic derivatives only."""
-
     def _call(self, parameters: Tensor, x: Tensor) -> Tensor:
         # Clones: what a forward pass writes into a buffer is gone after it.
         fixed = {k: in_precision(v, parameters.dtype).clone() for k, v in self.fixed.items()}
@@ -208,7 +204,7 @@ def check_assumptions(model: ModuleModel, given: Tensor, data: Samples, seed: in
 
 
 def _place(model: ModuleModel, event: Event, last: str) -> str:
-    if event.side == "out":
+    if event.layer is not None and event.side == "out":
         return f"layer {event.layer.name}, {model.module.get_submodule(event.layer.name)}"
     name = event.layer.name if event.layer else "the output"
     inside = f" ({', '.join(event.between)})" if event.between else ""

@@ -24,8 +24,17 @@ from torch.nn import functional
 from stability.base import doors
 from stability.base.errors import BadInput
 from stability.groups import Element, Lattice, Representation, TensorProduct, square_lattice, trivial
+from stability.layers import Layer
 from stability.networks import admission
-from stability.networks.declared import CONVOLUTIONS, Mapped, declared, group_of, invariant, invariant_buffers
+from stability.networks.declared import (
+    CONVOLUTIONS,
+    Mapped,
+    declared,
+    group_of,
+    invariant,
+    invariant_buffers,
+    on_grid,
+)
 from stability.networks.differentiable import twice_differentiable
 from stability.networks.gathering import Data, collect, precise
 from stability.networks.kinks import kink_margin
@@ -35,7 +44,7 @@ from stability.networks.persample import per_sample, probing, takes_all
 from stability.networks.symmetries import unseen_inputs
 from stability.problem.problem import FlatFamily, Held, Problem
 from stability.problem.space import ParameterSpace, Samples
-from stability.problem.tensors import Parameter, pack, some_equivariant, spread, starts
+from stability.problem.tensors import pack, some_equivariant, spread, starts
 
 
 def from_module(
@@ -118,7 +127,7 @@ class _Declaration:
 
     name: str
     module: nn.Module
-    specs: dict[str, Parameter | None]
+    specs: dict[str, Any]
     mapped: tuple[Mapped, ...]
     lattice: Lattice | None
     space: ParameterSpace
@@ -148,7 +157,7 @@ def _declaration(
             f"{name}: no representation for {', '.join(missing)}; give one for each layer or parameter, or None to "
             "hold it at its value"
         )
-    studied = tuple(specs[key] for key in tensors if specs[key] is not None)
+    studied = tuple(spec for key in tensors if (spec := specs[key]) is not None)
     if not studied:
         raise BadInput(f"{name}: every parameter is held at its value; give at least one representation")
     space = ParameterSpace(studied)
@@ -186,7 +195,12 @@ class _Seen:
     prediction: Tensor
 
 
-def _seen(declaration: _Declaration, raw: Sequence[Tensor], target: Representation | None, dtype: torch.dtype) -> _Seen:
+def _seen(
+    declaration: _Declaration,
+    raw: tuple[Tensor, Tensor, Tensor | None],
+    target: Representation | None,
+    dtype: torch.dtype,
+) -> _Seen:
     """The module's first pass over its data."""
     name, space, train = declaration.name, declaration.space, precise(*raw, dtype)
     studied = {k: v for k, v in declaration.module.named_parameters() if declaration.specs[k] is not None}
@@ -341,7 +355,7 @@ def _functions(model: ModuleModel, train: Samples) -> dict[str, Any]:
     def transform(g: Element, part: Samples) -> Samples:
         return Samples(model.input.act(g, part.x), model.move_target(g, part.y), part.weight)
 
-    def margin(parameters: Tensor) -> float:
+    def margin(parameters: Tensor) -> float | None:
         return kink_margin(lambda: model.predict(parameters, train.x))
 
     bends = kink_margin(lambda: model.predict(model.given, train.x[:PROBES])) is not None
@@ -365,13 +379,13 @@ def _sides_text(layer: Mapped) -> str:
 
 def _edge(name: str, which: str, event: Event | None, value: Tensor, lattice: Lattice | None) -> Representation:
     """The representation of the network's input or output, if a declared layer touches it directly."""
-    same = event is not None and event.layer is not None and event.value.shape == value.shape
-    if not same or not torch.equal(event.value, value):
+    touches = event is not None and event.value.shape == value.shape and torch.equal(event.value, value)
+    if event is None or event.layer is None or not touches:
         raise BadInput(f"{name}: the network's {which} passes no declared layer directly; give {which}=representation")
     side = event.layer.source if which == "input" else event.layer.target
     if side.channels_last:
         return spread(side.channels) if side.positions is None else TensorProduct(side.positions, side.channels)
-    positions = side.positions or lattice(tuple(value.shape[2:]))
+    positions = side.positions or on_grid(name, lattice, tuple(value.shape[2:]))
     return spread(TensorProduct(side.channels, positions))
 
 
@@ -406,11 +420,12 @@ def _flat_families(
 
 
 def _first_inputs(
-    model: ModuleModel, layer: Parameter, first: Event, train: Samples
+    model: ModuleModel, layer: Layer, first: Event, train: Samples
 ) -> tuple[Tensor | None, Representation]:
     """All vectors that the first layer's weights meet: inputs, or patches of inputs."""
     x = train.x.reshape(len(train.x), *model.input_shape)
-    if first.value.shape[1:] != x.shape[1:] or not torch.equal(first.value, x[: len(first.value)]):
+    same = first.value.shape[1:] == x.shape[1:] and torch.equal(first.value, x[: len(first.value)])
+    if first.layer is None or not same:
         return None, layer.source
     module = model.module.get_submodule(first.layer.name)
     if isinstance(module, nn.Linear):

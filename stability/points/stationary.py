@@ -81,8 +81,10 @@ class StationaryPoint(Record):
 
 def runaway(problem: Problem, theta: Tensor) -> BadInput | None:
     """What to say where products are nothing but rounding because nothing kept a search from running to infinity."""
+    if problem.initial is None or problem.weight_decay > 0:
+        return None
     usual, norm = float(problem.initial(0).norm()), float(theta.norm())
-    if problem.weight_decay > 0 or not norm > RUNAWAY * usual:
+    if not norm > RUNAWAY * usual:
         return None
     times = f"{norm / usual:.0f} times that of a random start"
     return BadInput(

@@ -93,7 +93,7 @@ def _parts(one: object, files: set[Path]) -> list:
         return list(one)
     if isinstance(one, type):
         where = getattr(sys.modules.get(one.__module__), "__file__", None)
-        if own(where):
+        if where is not None and own(where):
             files.add(Path(where).resolve())
         return list(one.__bases__)
     if isinstance(one, types.ModuleType | types.BuiltinFunctionType):

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -23,37 +23,21 @@ from stability.groups import Element, Group, Representation
 from stability.problem.space import ParameterSpace, Samples
 
 
-class Perceptron(Protocol):
-    """x_{i+1} = σ_i(A_i x_i) over representations: what curvature needs to write ∇²R out layer by layer.
-
-    Attributes:
-        space: of its weights.
-        nonlinearities: σ_i, one a layer.
-        affine: which layers have a bias, as a last column.
-    """
-
-    space: ParameterSpace
-    nonlinearities: tuple[Any, ...]
-    affine: tuple[bool, ...]
-
-    def entering(self, i: int, x: Tensor) -> Tensor:
-        """What layer i multiplies: x_i, beside a one where it has a bias."""
-
-
 @runtime_checkable
 class Model(Protocol):
-    """What a supervised problem knows beyond its risk: predictions and the group's action on data.
+    """What a supervised problem knows beyond its risk: predictions and the group's action on data."""
 
-    Attributes:
-        input, output: representations on X and Y.
-        loss: ℓ as it was given, by which some are known.
-        layered: the network, where the weights of the problem are those of a perceptron; else None.
-    """
+    @property
+    def input(self) -> Representation:
+        """X."""
 
-    input: Representation
-    output: Representation
-    loss: Callable[..., Tensor] | None
-    layered: Perceptron | None
+    @property
+    def output(self) -> Representation:
+        """Y."""
+
+    @property
+    def loss(self) -> Callable[..., Tensor] | None:
+        """ℓ as it was given, by which some are known."""
 
     def predict(self, parameters: Tensor, x: Tensor) -> Tensor:
         """Φ_A(x), (n, dim Y)."""
@@ -68,7 +52,46 @@ class Model(Protocol):
         """ρ_Y(g)y for targets."""
 
 
-MODEL = ("input", "output", "loss", "layered", "predict", "predict_equivariant", "losses", "move_target")
+MODEL = ("input", "output", "loss", "predict", "predict_equivariant", "losses", "move_target")
+
+
+class Nonlinearity(Protocol):
+    """σ between two layers, as the Hessian needs it."""
+
+    @property
+    def pointwise(self) -> bool:
+        """Whether σ acts on every coordinate by itself."""
+
+    def __call__(self, x: Tensor, space: Representation) -> Tensor:
+        """σ(x) for x of shape (…, dim space)."""
+
+
+class Perceptron(Protocol):
+    """x_{i+1} = σ_i(A_i x_i): what a Hessian that is written out needs of a network."""
+
+    @property
+    def space(self) -> ParameterSpace:
+        """The layers A_i."""
+
+    @property
+    def nonlinearities(self) -> Sequence[Nonlinearity]:
+        """σ_i."""
+
+    @property
+    def affine(self) -> tuple[bool, ...]:
+        """Whether layer i multiplies (x, 1)."""
+
+    def entering(self, i: int, x: Tensor) -> Tensor:
+        """What layer i multiplies: x, or (x, 1)."""
+
+
+@runtime_checkable
+class Layered(Model, Protocol):
+    """A model whose predictions are those of a perceptron over the layers of the space."""
+
+    @property
+    def network(self) -> Perceptron:
+        """The perceptron."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +166,7 @@ class Problem:
     initial: Callable[[int], Tensor] | None = None
     metric: Callable[[Callable[[Tensor], Tensor], str], dict[str, float]] | None = None
     assumptions: Callable[[int], dict[str, tuple[float, str]]] | None = None
-    kink_margin: Callable[[Tensor], float] | None = None
+    kink_margin: Callable[[Tensor], float | None] | None = None
     facts: tuple[tuple[str, str], ...] = ()
     activations: int = 0
     held: Held | None = None
@@ -159,19 +182,18 @@ class Problem:
         if self.samples.x.dtype not in doors.WIDE:
             raise BadInput(f"{self.name}: inputs are {self.samples.x.dtype}; give them in float64 or float32")
         if self.model is not None:
-            doors.kind(f"{self.name}: model", self.model, Model, f"give {', '.join(MODEL)}")
+            doors.kind(f"{self.name}: model", self.model, Model, f"give an object with {', '.join(MODEL)}")
         doors.call(f"{self.name}: loss", self.loss, "give a function of (A, samples)")
         doors.number(f"{self.name}: weight_decay", self.weight_decay)
 
     @property
     def group(self) -> Group:
-        """G."""
         return self.space.group
 
     @property
-    def layered(self) -> Perceptron | None:
-        """The perceptron whose curvature is written out; None where ∇²R comes from automatic derivatives."""
-        return None if self.model is None else self.model.layered
+    def layered(self) -> Layered | None:
+        """The model where it is a perceptron, whose Hessian is known in closed form; else None."""
+        return self.model if isinstance(self.model, Layered) else None
 
     @property
     def degree(self) -> int:
@@ -240,6 +262,28 @@ class Problem:
     def augmented_risk(self, parameters: Tensor) -> Tensor:
         """R^aug(A) from moved data (eq. 5), one group element at a time."""
         return sum(self.loss(parameters, samples) for samples in self.moved()) + self.penalty(parameters)
+
+
+def model_of(problem: Problem) -> Model:
+    """What predicts.
+
+    Raises:
+        BadInput: a problem without predictions.
+    """
+    if problem.model is None:
+        raise BadInput(f"{problem.name}: a bare risk makes no predictions; give Problem(model=…)")
+    return problem.model
+
+
+def perceptron_of(problem: Problem) -> Layered:
+    """The model as a perceptron.
+
+    Raises:
+        BadInput: it is another kind of model, or there is none.
+    """
+    if problem.layered is None:
+        raise BadInput(f"{problem.name}: the model is no perceptron; take the automatic derivative")
+    return problem.layered
 
 
 def some_equivariant(problem: Problem) -> None:

@@ -72,14 +72,14 @@ def _run(given: Given, pool: Pool | None, recipe: Recipe | None) -> Outcome:
     point, at = found.points[0], given.at(found.points[0].theta)
     given.checkpoint.at(digest(at.theta))
     ledger.outcome.theta = at.theta
-    find.described(given, found.points)
+    report = find.described(given, found.points)
     try:
         curvature = spectra.curved(given, at, point)
     except StaleLinearisation as error:
         raise runaway(given.problem, at.theta) or error from error
     judge.identities_hold(given, at, found.scale)
-    verdict = judge.judged(given, at, point, curvature)
-    end = consequences.escaped(given, at, verdict, curvature)
+    verdict = judge.judged(given, at, point, report, curvature)
+    end = consequences.escaped(given, at, report, verdict, curvature)
     consequences.pictured(given, at, found.points, curvature, end)
     ledger.keep(complete=True)
     return ledger.outcome

@@ -9,7 +9,7 @@ from torch import Tensor
 from stability.base.progress import stage
 from stability.curvature.at import At
 from stability.effects import pictures
-from stability.points.describe import scores
+from stability.points.describe import PointReport, scores
 from stability.points.stationary import StationaryPoint
 from stability.points.training import minimise_augmented
 from stability.results import Escape, Verdicts
@@ -18,37 +18,36 @@ from stability.run.spectra import Curved
 from stability.spectra import least
 
 
-def escaped(given: Given, at: At, verdict: Verdicts, curvature: Curved) -> Tensor | None:
+def escaped(given: Given, at: At, report: PointReport, verdict: Verdicts, curvature: Curved) -> Tensor | None:
     """Where exact augmented descent ends from an unstable point, pushed along the most negative direction.
 
     None where the point is not unstable, or R^aug takes too long.
     """
-    problem, lowest, weights = at.problem, curvature.spectra.across, at.weights
+    problem, lowest, dense = at.problem, curvature.spectra.across, at.dense
     work = problem.moves * len(given.like) * problem.space.dim
     if (
         verdict.aug.status != "unstable"
         or not len(lowest.values)
-        or weights is None
+        or dense is None
         or problem.transform is None
         or given.settings.escape_iterations < 1
         or work > given.limits.escape_work
     ):
         return None
     with stage("following the instability"):
-        push = 1e-2 * max(float(weights.norm()), 1.0)
-        start = weights + push * lowest.lowest_vector
+        push = 1e-2 * max(float(dense.weights.norm()), 1.0)
+        start = dense.weights + push * lowest.lowest_vector
         end, risk, iterations = minimise_augmented(problem, start, given.settings.escape_iterations)
-    report = given.ledger.analysis.point
     given.ledger.outcome.directions["escape.end"] = end
     given.ledger.keep(
         escape=Escape(
-            risk_start=report.risk["aug"],
+            risk_start=report.risk["aug"] or 0.0,
             risk_end=risk,
             metrics_start=report.metrics,
             metrics_end=scores(problem, None, end),
             push=push,
             off_equivariance=float(problem.space.transverse_part(end).norm()),
-            travelled=float((end - weights).norm()),
+            travelled=float((end - dense.weights).norm()),
             iterations=iterations,
         )
     )
@@ -60,7 +59,7 @@ def pictured(given: Given, at: At, points: list[StationaryPoint], curvature: Cur
     if not given.settings.pictures:
         return
     shares, omitted = pictures.shares(at, curvature.spectra, curvature.irreps, given.settings.seed)
-    if at.weights is None:
+    if at.dense is None:
         why = f"R^aug of {at.problem.space.dim:,} weights is known sector by sector only"
         found = pictures.Pictures(omitted={"landscape": why})
     else:
@@ -74,7 +73,7 @@ def _other_points(given: Given, at: At, points: list[StationaryPoint], curvature
     problem, settings, limits = at.problem, given.settings, given.limits
     irreps, reports = curvature.irreps, given.ledger.analysis.points
     work = len(given.like) * problem.space.dim * least.products(irreps or [])
-    if len(points) < 2 or irreps is None or at.weights is None or work > limits.watched_work / 5:
+    if len(points) < 2 or irreps is None or at.dense is None or work > limits.watched_work / 5:
         return
     with stage("the other points"):
         lowest = [

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from stability.base.progress import stage
-from stability.curvature.at import At
+from stability.curvature.at import Dense
 from stability.curvature.automatic import nominal_hessian
 from stability.curvature.products import size
 from stability.eigen.operator import Operator
@@ -51,25 +51,23 @@ class Errors:
         return replace(solution, spectrum=wider), budget
 
 
-def measured(at: At, violated: float, seed: int) -> Errors:
+def measured(dense: Dense, violated: float, seed: int) -> Errors:
     """The errors at a point whose ∇²R is known on L."""
-    size_of = certificates.size(at.nominal, at.theta, seed)
-    return Errors(at.theta.dtype, violated, size_of, rough_hessian(at, seed))
+    weights = dense.weights
+    return Errors(weights.dtype, violated, certificates.size(dense.nominal, weights, seed), rough_hessian(dense, seed))
 
 
-def rough_hessian(at: At, seed: int) -> float:
+def rough_hessian(dense: Dense, seed: int) -> float:
     """A bound on what rounding inside a sample makes of ∇²R(A): ‖Δ(δ) − Δ(2δ)/4‖, Δ(δ) = ½(H(A+δ) + H(A−δ)) − H(A).
 
     Of a smooth risk fourth differences are left, some 10⁻²⁴; of one that computes (s + B) − B the steps in which s
     is seen, which no repetition at A itself shows.
     """
-    here = at.weights
-    assert here is not None, "no vector of L is made here"
+    here, nominal = dense.weights, dense.nominal
     generator = torch.Generator().manual_seed(seed)
     step = torch.randn(len(here), generator=generator, dtype=torch.float64).to(here)
     step = step * (ROUGH * size(here) / float(step.norm().clamp_min(1e-300)))
-    a, b, c, d = (nominal_hessian(at.problem, here + k * step) for k in (1, -1, 2, -2))
-    nominal = at.nominal
+    a, b, c, d = (nominal_hessian(dense.problem, here + k * step) for k in (1, -1, 2, -2))
 
     def apply(v: Tensor) -> Tensor:
         return 0.5 * (a(v) + b(v)) - 0.125 * (c(v) + d(v)) - 0.75 * nominal(v)

@@ -15,7 +15,7 @@ from stability.base.progress import stage
 from stability.base.storage import only
 from stability.curvature.pooled import hessian_on_e
 from stability.eigen.lanczos import lanczos, ritz
-from stability.points.describe import describe
+from stability.points.describe import PointReport, describe
 from stability.points.stationary import (
     DENSE_NEWTON,
     Job,
@@ -84,12 +84,13 @@ def found(given: Given) -> Found:
     return Found(points, scale)
 
 
-def described(given: Given, points: list[StationaryPoint]) -> None:
-    """Keep risks, gradients, scores and equivariance of every point."""
+def described(given: Given, points: list[StationaryPoint]) -> PointReport:
+    """Keep risks, gradients, scores and equivariance of every point; the report of the one that is judged."""
     settings = given.settings
     with stage("points"):
         reports = tuple(describe(given.at(p.theta), p, settings.seed, settings.distance_to_e) for p in points)
     given.ledger.keep(point=reports[0], points=reports)
+    return reports[0]
 
 
 def _stored_points(
@@ -196,7 +197,7 @@ def _watched(given: Given, theta: Tensor, step: float) -> Tensor:
     """The same epochs, with λ_min on E and in every sector after some of them."""
     problem, settings, limits = given.problem, given.settings, given.limits
     last = settings.epochs
-    irreps = None if given.at(theta).weights is None else irreps_of(given, large=False)
+    irreps = None if given.at(theta).dense is None else irreps_of(given, large=False)
     marks = [k for k in limits.watched if k < last] + [last]
     work = len(given.like) * problem.space.dim * least.products(irreps or []) * len(marks)
     if irreps is None or work > limits.watched_work:

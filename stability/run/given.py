@@ -6,7 +6,7 @@ import resource
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -76,10 +76,14 @@ class Ledger:
         """The numbers so far."""
         return self.outcome.analysis
 
-    def keep(self, **changes: object) -> None:
+    def keep(self, **changes: Any) -> None:
         """Enter fields of the analysis, with what it has cost."""
         usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        cost = {"hvps": self.hvps, "seconds": time.perf_counter() - self.started, "peak_memory_mb": usage}
+        cost: dict[str, float | None] = {
+            "hvps": self.hvps,
+            "seconds": time.perf_counter() - self.started,
+            "peak_memory_mb": usage,
+        }
         self.outcome.analysis = replace(self.outcome.analysis, cost=cost, **changes)
         self.on_stage(self.outcome)
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from stability.base.progress import stage
 from stability.curvature.at import At
 from stability.networks import kinks
+from stability.points.describe import PointReport
 from stability.points.stationary import StationaryPoint
 from stability.results import Verdicts
 from stability.run import near as nearest
@@ -19,7 +20,7 @@ from stability.verdicts.verdict import Block, judge, proposition_3
 def identities_hold(given: Given, at: At, scale: float) -> None:
     """Measure the paper's identities at the point and keep by how much each is missed."""
     names = identities.NAMES
-    if at.weights is None:
+    if at.dense is None:
         why = f"L has {at.problem.space.dim:,} dimensions; the identities need dense vectors of L"
         given.ledger.keep(identities={**dict.fromkeys(names), "reasons": dict.fromkeys(names, why)})
         return
@@ -30,19 +31,18 @@ def identities_hold(given: Given, at: At, scale: float) -> None:
     given.ledger.keep(identities={**measured.errors, "reasons": measured.reasons})
 
 
-def judged(given: Given, at: At, point: StationaryPoint, curvature: Curved) -> Verdicts:
+def judged(given: Given, at: At, point: StationaryPoint, report: PointReport, curvature: Curved) -> Verdicts:
     """The four verdicts at the point: of R^eqv on E, of R^aug on L and on E⊥ alone, of R on L."""
-    spectra, report = curvature.spectra, given.ledger.analysis.point
+    spectra = curvature.spectra
     on_e, on_perp = _null(at, curvature)
     near = nearest.stationarity(given, at, point, curvature, on_e)
     proven = near.kantorovich.shift if near.kantorovich else None
-    moves = {"shift_all": near.shift_all, "proven_shift": proven}
-    moves_e = moves if near.shift_all_E is None else {**moves, "shift_all": near.shift_all_E}
-    e_aug = Block("E", spectra.aug_e.spectrum, on_e, near.shift_E, **moves_e)
-    e_eqv = Block("E", spectra.eqv.spectrum, on_e, near.shift_E, **moves_e)
+    all_e = near.shift_all if near.shift_all_E is None else near.shift_all_E
+    e_aug = Block("E", spectra.aug_e.spectrum, on_e, near.shift_E, shift_all=all_e, proven_shift=proven)
+    e_eqv = replace(e_aug, spectrum=spectra.eqv.spectrum)
     across_e = Block("E⊥", spectra.across.spectrum, on_perp, missing=spectra.across.spectrum.method)
-    perp = replace(across_e, newton_shift=near.shift_E_perp, **moves)
-    of_r = nearest.nominal_point(given, at, curvature)
+    perp = replace(across_e, newton_shift=near.shift_E_perp, shift_all=near.shift_all, proven_shift=proven)
+    of_r = nearest.nominal_point(given, at, report, curvature)
     whole = Block("L", spectra.nominal.spectrum, on_e + on_perp, of_r.shift, shift_all=of_r.shift_all)
     rough = kinks.said(curvature.kink) if curvature.kink else ""
     kink, doubt = report.kink_margin, rough or nearest.no_point(near)
@@ -77,5 +77,5 @@ def _null(at: At, curvature: Curved) -> tuple[int, int]:
     on_e, on_perp = flat.count(curvature.flat.families, at.problem.space)
     if at.problem.weight_decay > 0:  # then a flat family has eigenvalue μ, not zero; exchanges stay null
         on_e = on_perp = 0
-    traded = curvature.flat.exchanged(at)
+    traded = curvature.flat.exchanged(at.problem.space)
     return on_e + traded[0], on_perp + traded[1]

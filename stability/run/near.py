@@ -17,6 +17,7 @@ from stability.curvature.automatic import augmented_hessian_from_group, equivari
 from stability.curvature.pooled import hessian_on_e
 from stability.eigen.operator import Operator, assemble
 from stability.eigen.spectrum import Spectrum
+from stability.points.describe import PointReport
 from stability.points.stationary import StationaryPoint
 from stability.problem.space import Samples
 from stability.run.given import Given
@@ -52,20 +53,21 @@ def stationarity(
     there = at.moved(end)
     shift_e, shift_perp = _quotients_moved(at, there, curvature)
     shift_all, doubt, embed = None, 0.0, at.problem.space.embed
-    if at.weights is not None:
-        given.ledger.hvps += there.nominal.products
+    if at.dense is not None and there.dense is not None:
+        given.ledger.hvps += there.dense.nominal.products
         with stage("what the way to the stationary point changes"):
             # Averaging over G contracts: no eigenvalue of ∇²R^aug moves further than the change of ∇²R.
             if curvature.spectra.across.spectrum.lower_bound is not None or rows is not None:
-                shift_all = _change(given, at.nominal, _nominal(at), at.weights, embed(end - at.theta))
+                shift_all = _change(given, at.dense.nominal, _nominal(at), at.dense.weights, embed(end - at.theta))
             if rows is not None:
-                doubt = max(_change(given, there.nominal, _nominal(at), there.weights, embed(row)) for row in rows)
+                new = there.dense
+                doubt = max(_change(given, new.nominal, _nominal(at), new.weights, embed(row)) for row in rows)
     shift_all_e, doubt_e = None, doubt
     if rows is not None:
         shift_all_e = _change(given, at.on_e, _on_e(at), at.theta, end - at.theta)
         doubt_e = max(_change(given, there.on_e, _on_e(at), end, row) for row in rows)
     proof = None
-    if at.weights is not None:
+    if at.dense is not None:
         proof = certificates.kantorovich(at.problem, at.theta, spectrum, known_zeros, near)
     return replace(
         near,
@@ -133,9 +135,9 @@ def _quotients_moved(at: At, there: At, curvature: Curved) -> tuple[float, float
         if found.leading is not None:
             v = found.leading.coordinates
             shift_perp = abs(float(v @ there.block(found.leading.irrep)(v)) - found.leading.value)
-    elif len(across.values):
+    elif len(across.values) and there.dense is not None:
         v = across.lowest_vector
-        operator = augmented_hessian_from_group(at.problem, there.nominal)
+        operator = augmented_hessian_from_group(at.problem, there.dense.nominal)
         shift_perp = abs(float(v @ operator(v)) - float(across.values.min()))
     return shift_e, shift_perp
 
@@ -185,12 +187,12 @@ class NominalPoint:
     shift_all: float | None = None
 
 
-def nominal_point(given: Given, at: At, curvature: Curved) -> NominalPoint:
+def nominal_point(given: Given, at: At, report: PointReport, curvature: Curved) -> NominalPoint:
     """Where ∇R vanishes on all of L, and what the way there changes in its spectrum."""
-    report, solution = given.ledger.analysis.point, curvature.spectra.nominal
-    weights = at.weights
-    if weights is None or not report.grad_norm["nominal"] <= report.tolerance or not solution.spectrum.lowest:
+    solution, slope = curvature.spectra.nominal, report.grad_norm["nominal"]
+    if at.dense is None or slope is None or not slope <= report.tolerance or not solution.spectrum.lowest:
         return NominalPoint()
+    weights = at.dense.weights
     problem, seed, spectrum = at.problem, given.settings.seed, solution.spectrum
     operator = nominal_hessian(problem, weights)
     back = certificates.flipped(problem.samples)

@@ -110,15 +110,15 @@ def solve_sector(
     """
     problem, theta = at.problem, at.theta
     operator = block(theta) if block else at.block(irrep)
-    if at.weights is not None:
+    if at.dense is not None:
         operator.scale = sectors.curvature_scale(problem, theta, settings.seed)
     name = run_file(irrep.name)
     solution = solve.sector(problem, theta, irrep, operator, size, name, floor, settings, checkpoint, block)
     compared = None
-    if at.weights is not None or number % settings.limits.check_every == 1:
+    if at.dense is not None or number % settings.limits.check_every == 1:
         compared = sectors.compare(problem, theta, irrep, operator, settings.seed)
     mismatch, off = compared or (None, None)
-    return SolvedSector(solution, operator.products * operator.cost, mismatch, off)
+    return SolvedSector(solution, int(operator.products * operator.cost), mismatch, off)
 
 
 def sector_job(

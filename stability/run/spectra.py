@@ -10,7 +10,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from stability.base.progress import stage
-from stability.curvature.at import At
+from stability.curvature.at import At, Dense
 from stability.curvature.automatic import (
     augmented_hessian_from_data,
     augmented_hessian_from_group,
@@ -27,11 +27,12 @@ from stability.groups import trivial_irrep
 from stability.networks import kinks
 from stability.points.stationary import StationaryPoint
 from stability.problem.problem import FlatFamily
+from stability.problem.space import ParameterSpace
 from stability.run import errors, resolve, solve
 from stability.run.errors import Errors
 from stability.run.given import Given
 from stability.run.resolve import Irreps, Resolved
-from stability.spectra.record import Spectra
+from stability.spectra.record import Spectra, table
 from stability.verdicts import certificates, flat
 
 
@@ -49,11 +50,11 @@ class Flat:
     exchanges: Tensor
     floor: float = 0.0
 
-    def exchanged(self, at: At) -> tuple[int, int]:
+    def exchanged(self, space: ParameterSpace) -> tuple[int, int]:
         """Null exchanges in E and in E⊥."""
         if not len(self.exchanges):
             return 0, 0
-        on_e = round(float(at.problem.space.project(self.exchanges).square().sum()))
+        on_e = round(float(space.project(self.exchanges).square().sum()))
         return on_e, len(self.exchanges) - on_e
 
 
@@ -80,36 +81,41 @@ class Curved:
 
 def curved(given: Given, at: At, point: StationaryPoint) -> Curved:
     """The spectra at the point judged, each with its whole error."""
-    ledger, settings = given.ledger, given.settings
-    irreps = resolve.irreps_of(given, large=at.weights is None)
+    ledger, seed = given.ledger, given.settings.seed
+    irreps = resolve.irreps_of(given, large=at.dense is None)
     violated = max((ledger.analysis.assumptions or {}).values(), default=0.0)
-    if at.weights is None:
-        assert irreps is not None, "without vectors of L there are sectors, or an error"
-        return _by_layers(given, at, irreps, Errors(given.like.dtype, violated))
-    wider = errors.measured(at, violated, settings.seed)
+    if at.dense is None:
+        return _by_layers(given, at, irreps or [], Errors(given.like.dtype, violated))
+    dense = at.dense
+    wider = errors.measured(dense, violated, seed)
     eqv, budget = _on_e(given, at, wider, solve.solved(given, at.on_e, "eqv-E"))
-    null = _flat(given, at, eqv, point)
-    ways = _averaged if irreps is None and _fits(given, at) else _by_lanczos if irreps is None else _by_sectors
-    spectra, found = ways(given, at, Spectra(eqv), null, irreps, wider, point)
+    null = _flat(given, dense, eqv, point)
+    decides = _decides(dense, point)
+    if irreps is not None:
+        spectra, found = _by_sectors(given, at, dense, eqv, null, irreps, wider, decides)
+    elif _fits(given, dense):
+        spectra, found = _averaged(given, at, dense, eqv, null, decides), None
+    else:
+        spectra, found = _by_lanczos(given, at, dense, eqv, null), None
     with stage("checking the products"):
-        spectra, budgets = _certified(given, at, spectra, found, wider)
-        kink = kink_at(at, spectra, found, given.limits.probed, settings.seed)
-    ledger.hvps += at.nominal.products + at.on_e.products
-    notes = [note for operator in (at.nominal, at.on_e) for note in operator.notes]
+        spectra, budgets = _certified(given, dense, spectra, found, wider)
+        kink = kink_at(at, dense, spectra.eqv, found or spectra.across, given.limits.probed, seed)
+    ledger.hvps += dense.nominal.products + at.on_e.products
+    notes = [note for operator in (dense.nominal, at.on_e) for note in operator.notes]
     if notes:
         ledger.fact("products", "; ".join(notes))
     return _published(given, Curved(spectra, irreps, found, null, {"E": budget, **budgets}, kink))
 
 
-def _fits(given: Given, at: At) -> bool:
+def _fits(given: Given, dense: Dense) -> bool:
     """Whether ∇²R is made as a matrix."""
-    return at.problem.space.dim <= solve.densest(given.settings, given.limits.dense)
+    return len(dense.weights) <= solve.densest(given.settings, given.limits.dense)
 
 
-def _decides(at: At, point: StationaryPoint) -> bool:
+def _decides(dense: Dense, point: StationaryPoint) -> bool:
     """Off stationarity no verdict rests on R's spectrum: its ends are enough, and far cheaper."""
-    gradient = at.nominal.gradient
-    return gradient is None or float(gradient.norm()) <= point.tolerance or at.nominal.dim <= 1000
+    gradient = dense.nominal.gradient
+    return gradient is None or float(gradient.norm()) <= point.tolerance or len(dense.weights) <= 1000
 
 
 def _on_e(given: Given, at: At, wider: Errors, found: Solution) -> tuple[Solution, certificates.Budget]:
@@ -120,18 +126,18 @@ def _on_e(given: Given, at: At, wider: Errors, found: Solution) -> tuple[Solutio
     return wider.widened(found, missed)
 
 
-def _flat(given: Given, at: At, eqv: Solution, point: StationaryPoint) -> Flat:
+def _flat(given: Given, dense: Dense, eqv: Solution, point: StationaryPoint) -> Flat:
     """The null directions that are known, as far as they are measured to be null."""
-    problem, space, decay = at.problem, at.problem.space, at.problem.weight_decay
+    problem, space, decay = dense.problem, dense.problem.space, dense.problem.weight_decay
     scale = max(abs(eqv.spectrum.highest[0].value), decay, 1e-300)
-    families, listed = flat.verify(problem.flat, at.nominal, space, decay, scale, given.settings.seed)
+    families, listed = flat.verify(problem.flat, dense.nominal, space, decay, scale, given.settings.seed)
     exchanges = given.like.new_zeros(0, space.dim)
     if problem.exchanges is not None and problem.moves <= given.limits.group and point.converged:
-        average = augmented_hessian_from_group(problem, at.nominal)
-        exchanges, more = flat.verify_exchanges(problem.exchanges(at.weights), families, average, space, decay, scale)
+        average, rows = augmented_hessian_from_group(problem, dense.nominal), problem.exchanges(dense.weights)
+        exchanges, more = flat.verify_exchanges(rows, families, average, space, decay, scale)
         listed += more
     # An exchange is null only as far as the gradient vanishes; k of them move eigenvalues by √k of that at most.
-    traded = [d.residual for d in listed if d.name.startswith("exchange")]
+    traded = [d.residual or 0.0 for d in listed if d.name.startswith("exchange")]
     given.ledger.keep(flat_directions=listed)
     return Flat(families, exchanges, max(traded, default=0.0) * len(exchanges) ** 0.5)
 
@@ -139,20 +145,18 @@ def _flat(given: Given, at: At, eqv: Solution, point: StationaryPoint) -> Flat:
 # ---------------------------------------------------------------------------------------------------- three ways
 
 
-def _averaged(
-    given: Given, at: At, spectra: Spectra, null: Flat, irreps: None, wider: Errors, point: StationaryPoint
-) -> tuple[Spectra, None]:
+def _averaged(given: Given, at: At, dense: Dense, eqv: Solution, null: Flat, decides: bool) -> Spectra:
     """∇²R as a matrix, averaged over G; residuals with products that took another way."""
     problem, space, settings = at.problem, at.problem.space, given.settings
-    nominal, n = at.nominal, at.nominal.dim
+    nominal, n = dense.nominal, len(dense.weights)
     with tqdm(total=n, desc="∇²R, dense", disable=None, leave=False) as bar:
-        matrix = assemble(nominal, at.weights, bar.update)
+        matrix = assemble(nominal, dense.weights, bar.update)
     with stage("group average"):
         averaged = group_average(matrix, space, space.group)
     if problem.moves > given.limits.group:
         fresh = Operator(n, lambda v: v @ averaged, "∇²R^aug, dense")
     elif problem.transform is not None:
-        fresh = augmented_hessian_from_data(problem, at.weights)
+        fresh = augmented_hessian_from_data(problem, dense.weights)
     else:
         fresh = augmented_hessian_from_group(problem, nominal)
     basis = space.embed(torch.eye(space.dim_equivariant, dtype=given.like.dtype, device=given.like.device))
@@ -161,70 +165,66 @@ def _averaged(
         aug_e = dense_spectrum(block, compress(fresh, space), settings.eigenvalues, floor=null.floor)
     with stage("spectrum of R^aug on E⊥"):
         across = dense_spectrum(averaged, transverse(fresh, space), settings.eigenvalues, basis, floor=null.floor)
-    given.ledger.hvps += fresh.products * fresh.cost
-    spectra = replace(spectra, aug_e=aug_e, across=across)
-    given.ledger.keep(spectra=spectra.table())
+    given.ledger.hvps += int(fresh.products * fresh.cost)
+    given.ledger.keep(spectra=table(eqv, aug_e, across))
     with stage("spectrum of R on L"):
-        if _decides(at, point):
-            found = dense_spectrum(matrix, nominal, settings.eigenvalues)
+        if decides:
+            whole = dense_spectrum(matrix, nominal, settings.eigenvalues)
         else:
-            found = solve.ends(given, Operator(n, lambda v: v @ matrix, "∇²R, dense"), nominal, n, "nominal-L")
-    return replace(spectra, nominal=found), None
+            whole = solve.ends(given, Operator(n, lambda v: v @ matrix, "∇²R, dense"), nominal, n, "nominal-L")
+    return Spectra(eqv, aug_e, across, whole)
 
 
 def _by_sectors(
-    given: Given, at: At, spectra: Spectra, null: Flat, irreps: Irreps, wider: Errors, point: StationaryPoint
+    given: Given, at: At, dense: Dense, eqv: Solution, null: Flat, irreps: Irreps, wider: Errors, decides: bool
 ) -> tuple[Spectra, Resolved]:
     """R^aug irrep by irrep."""
-    found = resolve.resolved(given, at, irreps, spectra.eqv, null.floor, wider)
-    spectra = replace(spectra, aug_e=found.aug_e, across=found.across)
-    given.ledger.keep(spectra=spectra.table())
-    nominal, settings = at.nominal, given.settings
-    if not solve.room_for_ends(given, nominal.dim):
-        why = f"--memory-gb {settings.memory_gb:g} holds too few vectors of {nominal.dim:,} numbers"
-        return replace(spectra, nominal=solve.missing(given, nominal.dim, why)), found
+    found = resolve.resolved(given, at, irreps, eqv, null.floor, wider)
+    given.ledger.keep(spectra=table(eqv, found.aug_e, found.across))
+    nominal, n, settings = dense.nominal, len(dense.weights), given.settings
+    if not solve.room_for_ends(given, n):
+        why = f"--memory-gb {settings.memory_gb:g} holds too few vectors of {n:,} numbers"
+        return Spectra(eqv, found.aug_e, found.across, solve.missing(given, n, why)), found
     with stage("spectrum of R on L"):
         whole = (
-            dense_spectrum(assemble(nominal, at.weights), nominal, settings.eigenvalues)
-            if _fits(given, at) and _decides(at, point)
-            else solve.ends(given, nominal, nominal, nominal.dim, "nominal-L")
+            dense_spectrum(assemble(nominal, dense.weights), nominal, settings.eigenvalues)
+            if _fits(given, dense) and decides
+            else solve.ends(given, nominal, nominal, n, "nominal-L")
         )
-    return replace(spectra, nominal=whole), found
+    return Spectra(eqv, found.aug_e, found.across, whole), found
 
 
-def _by_lanczos(
-    given: Given, at: At, spectra: Spectra, null: Flat, irreps: None, wider: Errors, point: StationaryPoint
-) -> tuple[Spectra, None]:
+def _by_lanczos(given: Given, at: At, dense: Dense, eqv: Solution, null: Flat) -> Spectra:
     """Products averaged over G, where that can be afforded."""
-    problem, space, nominal = at.problem, at.problem.space, at.nominal
+    problem, space, nominal = at.problem, at.problem.space, dense.nominal
     n, n_e = space.dim, space.dim_equivariant
     whole = solve.ends(given, nominal, nominal, n, "nominal-L")
     aug_e = solve.solved(given, compress(nominal, space), "aug-E")
-    given.ledger.keep(spectra=replace(spectra, aug_e=aug_e, nominal=whole).table())
-    if problem.moves > given.limits.group or not _affordable(given, at):
+    given.ledger.keep(spectra=table(eqv, aug_e, nominal=whole))
+    if problem.moves > given.limits.group or not _affordable(given, dense):
         why = (
             f"an average over {space.group.name} takes {problem.moves:,} elements and as many nominal "
             "products each step; a smaller --size or a smaller --group would give it"
         )
-        return replace(spectra, aug_e=aug_e, across=solve.missing(given, n - n_e, why), nominal=whole), None
+        return Spectra(eqv, aug_e, solve.missing(given, n - n_e, why), whole)
     average = augmented_hessian_from_group(problem, nominal)
-    fresh = augmented_hessian_from_data(problem, at.weights) if problem.transform is not None else average
+    fresh = augmented_hessian_from_data(problem, dense.weights) if problem.transform is not None else average
 
     def search(v: Tensor) -> Tensor:
         v = flat.complement(null.families, space, space.transverse_part(v))
         return v - (v @ null.exchanges.mT) @ null.exchanges
 
-    count = n - n_e - flat.count(null.families, space)[1] - null.exchanged(at)[1]
+    count = n - n_e - flat.count(null.families, space)[1] - null.exchanged(space)[1]
     across = solve.ends(given, average, fresh, count, "aug-E_perp", search)
-    given.ledger.hvps += average.products * average.cost
-    return replace(spectra, aug_e=aug_e, across=across, nominal=whole), None
+    given.ledger.hvps += int(average.products * average.cost)
+    return Spectra(eqv, aug_e, across, whole)
 
 
-def _affordable(given: Given, at: At) -> bool:
+def _affordable(given: Given, dense: Dense) -> bool:
     """Whether a Krylov run of the average ends in time, by the time of one product."""
     began = time.perf_counter()
-    at.nominal(at.weights)
-    seconds = (time.perf_counter() - began) * at.problem.moves * given.limits.lanczos_steps
+    dense.nominal(dense.weights)
+    seconds = (time.perf_counter() - began) * dense.problem.moves * given.limits.lanczos_steps
     return seconds <= given.limits.spectrum_seconds
 
 
@@ -243,12 +243,11 @@ def _by_layers(given: Given, at: At, irreps: Irreps, wider: Errors) -> Curved:
     eqv, budget = _on_e(given, apart, wider, eqv)
     ledger.hvps += apart.on_e.products
     del apart
-    spectra = Spectra(eqv)
-    ledger.keep(spectra=spectra.table())
+    ledger.keep(spectra=table(eqv))
     found = resolve.resolved(given, at, irreps, eqv, 0.0, wider)
     n = problem.space.dim
     nominal = solve.missing(given, n, f"∇²R is no block of a sector, and vectors have {n:,} numbers")
-    spectra = replace(spectra, aug_e=found.aug_e, across=found.across, nominal=nominal)
+    spectra = Spectra(eqv, found.aug_e, found.across, nominal)
     budgets = {"E": budget} | ({} if found.budget is None else {"E_perp": found.budget})
     return _published(given, Curved(spectra, irreps, found, Flat((), given.like.new_zeros(0, 0)), budgets))
 
@@ -257,12 +256,12 @@ def _by_layers(given: Given, at: At, irreps: Irreps, wider: Errors) -> Curved:
 
 
 def _certified(
-    given: Given, at: At, spectra: Spectra, found: Resolved | None, wider: Errors
+    given: Given, dense: Dense, spectra: Spectra, found: Resolved | None, wider: Errors
 ) -> tuple[Spectra, dict[str, certificates.Budget]]:
     """Products of ∇²R compared with others from scratch; every spectrum with its whole error."""
-    problem, nominal, seed = at.problem, at.nominal, given.settings.seed
-    check_product(nominal, problem.loss, at.weights, problem.samples, problem.weight_decay, seed + 1)
-    missed = errors.product_error(problem, nominal, problem.loss, at.weights, seed)
+    problem, nominal, seed = dense.problem, dense.nominal, given.settings.seed
+    check_product(nominal, problem.loss, dense.weights, problem.samples, problem.weight_decay, seed + 1)
+    missed = errors.product_error(problem, nominal, problem.loss, dense.weights, seed)
     whole, budget = wider.widened(spectra.nominal, missed)
     if found is not None:
         budgets = {} if found.budget is None else {"E_perp": found.budget}
@@ -272,15 +271,17 @@ def _certified(
     return Spectra(spectra.eqv, aug_e, across, whole), {"L": budget, "E": on_e, "E_perp": perp}
 
 
-def kink_at(at: At, spectra: Spectra, found: Resolved | None, most: int, seed: int) -> kinks.Bend | None:
+def kink_at(
+    at: At, dense: Dense, eqv: Solution, across: Resolved | Solution, most: int, seed: int
+) -> kinks.Bend | None:
     """A kink of R at the point, looked for where the signs are decided: at both ends of E and of every sector."""
-    rows = [] if found is None else resolve.probes(at, found, most, seed)
-    if len(spectra.eqv.values):
-        rows += [at.problem.space.embed(v) for v in _ends(spectra.eqv)]
-    if found is None and spectra.across is not None and len(spectra.across.values):
-        rows += _ends(spectra.across)
+    rows = resolve.probes(at, across, most, seed) if isinstance(across, Resolved) else []
+    if len(eqv.values):
+        rows += [at.problem.space.embed(v) for v in _ends(eqv)]
+    if isinstance(across, Solution) and len(across.values):
+        rows += _ends(across)
     rows = [row for row in rows if float(row.norm()) > 0]
-    return kinks.kink(at.problem, at.weights, torch.stack(rows) if rows else None, seed)
+    return kinks.kink(at.problem, dense.weights, torch.stack(rows) if rows else None, seed)
 
 
 def _ends(solution: Solution) -> list[Tensor]:

@@ -6,10 +6,13 @@ from dataclasses import dataclass
 
 from stability.eigen.spectrum import Solution, Spectrum
 
+# Risk ↦ space ↦ spectrum, as spectrum.json has them.
+Table = dict[str, dict[str, Spectrum]]
+
 
 @dataclass(frozen=True)
 class Spectra:
-    """Eigenvalues and eigenvectors at one point of E; None where they are not known yet.
+    """Eigenvalues and eigenvectors at one point of E.
 
     Attributes:
         eqv: of ∇²R^eqv on E, vectors in coordinates of E.
@@ -19,15 +22,22 @@ class Spectra:
     """
 
     eqv: Solution
-    aug_e: Solution | None = None
-    across: Solution | None = None
-    nominal: Solution | None = None
+    aug_e: Solution
+    across: Solution
+    nominal: Solution
 
-    def table(self) -> dict[str, dict[str, Spectrum]]:
-        """Spectra by risk and space, as spectrum.json has them."""
-        places = (("eqv", "E", self.eqv), ("aug", "E", self.aug_e), ("aug", "E_perp", self.across))
-        found: dict[str, dict[str, Spectrum]] = {}
-        for risk, space, solution in (*places, ("nominal", "L", self.nominal)):
-            if solution is not None:
-                found.setdefault(risk, {})[space] = solution.spectrum
-        return found
+    def table(self) -> Table:
+        """Spectra by risk and space."""
+        return table(self.eqv, self.aug_e, self.across, self.nominal)
+
+
+def table(
+    eqv: Solution, aug_e: Solution | None = None, across: Solution | None = None, nominal: Solution | None = None
+) -> Table:
+    """Those known so far, by risk and space."""
+    places = (("eqv", "E", eqv), ("aug", "E", aug_e), ("aug", "E_perp", across), ("nominal", "L", nominal))
+    found: Table = {}
+    for risk, space, solution in places:
+        if solution is not None:
+            found.setdefault(risk, {})[space] = solution.spectrum
+    return found

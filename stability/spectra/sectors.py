@@ -7,7 +7,7 @@ quaternionic type), and c_λ divides p. The trivial sector is E; the others toge
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -384,6 +384,13 @@ def _merged(ends: list[tuple[Eigenvalue, ...]], dims: list[int], k: int, sign: f
     return tuple(e for i, e in enumerate(found[:k]) if i == 0 or sign * e.value <= horizon)
 
 
+def _sum(counts: Iterable[int | None]) -> int | None:
+    """What the sectors have together, None where one does not know."""
+    every = list(counts)
+    known = [n for n in every if n is not None]
+    return sum(known) if len(known) == len(every) else None
+
+
 def union(parts: Sequence[Spectrum], dim: int, k: int) -> Spectrum:
     """The spectrum of an orthogonal sum of sectors, each counted in L.
 
@@ -394,15 +401,13 @@ def union(parts: Sequence[Spectrum], dim: int, k: int) -> Spectrum:
     """
     filled = sum(p.dim for p in parts) == dim
     complete = filled and all(p.complete for p in parts)
-    counted = filled and all(p.negative_count is not None for p in parts)
-    bounds = [p.lower_bound for p in parts]
-    bounded = filled and all(b is not None for b in bounds)
-    density = None
-    if filled and parts and all(p.density is not None for p in parts):
-        pairs = sorted(
-            (v, w * p.dim / dim) for p in parts for v, w in zip(p.density.values, p.density.weights, strict=True)
-        )
-        methods = {p.density.method for p in parts}
+    negative = _sum(p.negative_count for p in parts) if filled else None
+    bounds = [p.lower_bound for p in parts if p.lower_bound is not None]
+    bounded = filled and 0 < len(bounds) == len(parts)
+    density, densities = None, [(p.dim, p.density) for p in parts if p.density is not None]
+    if filled and 0 < len(densities) == len(parts):
+        pairs = sorted((v, w * n / dim) for n, d in densities for v, w in zip(d.values, d.weights, strict=True))
+        methods = {d.method for _, d in densities}
         measured = methods.pop() if len(methods) == 1 else "exact and Lanczos quadrature"
         density = Density(measured, tuple(v for v, _ in pairs), tuple(w for _, w in pairs))
     kinds = sorted({p.method for p in parts})
@@ -413,18 +418,16 @@ def union(parts: Sequence[Spectrum], dim: int, k: int) -> Spectrum:
         dim=dim,
         lowest=_merged([p.lowest for p in parts], [p.dim for p in parts], k, 1.0),
         highest=_merged([p.highest for p in parts], [p.dim for p in parts], k, -1.0),
-        negative_count=sum(p.negative_count for p in parts) if counted else None,
-        zero_count=sum(p.zero_count for p in parts)
-        if counted and all(p.zero_count is not None for p in parts)
-        else None,
+        negative_count=negative,
+        zero_count=None if negative is None else _sum(p.zero_count for p in parts),
         density=density,
         method=f"{method}{rest}",
         matvecs=sum(p.matvecs for p in parts),
         seconds=sum(p.seconds for p in parts),
         error=max((p.error for p in parts), default=0.0),
         complete=complete,
-        lower_bound=min(bounds) if bounded and bounds else None,
-        failure_probability=sum(p.failure_probability or 0.0 for p in parts) if bounded and bounds else None,
+        lower_bound=min(bounds) if bounded else None,
+        failure_probability=sum(p.failure_probability or 0.0 for p in parts) if bounded else None,
         least_positive=min((p.least_positive for p in parts if p.least_positive is not None), default=None)
         if complete
         else None,

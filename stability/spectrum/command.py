@@ -151,7 +151,8 @@ def run(options: argparse.Namespace, command: str) -> int:
     if options.sectors not in ("all", "none"):
         chosen(problem.group, options.sectors)  # refused before anything is written
     named = options.task in TASKS
-    at, distance, recipe = options.at, 0.0, Recipe.of(options.task, task_options)
+    at, distance = options.at, 0.0
+    recipe: Recipe | None = Recipe.of(options.task, task_options)
     if at not in ("point", "init", "trained"):
         if Path(at).suffix == ".safetensors":
             fitted = api.fitted(problem, at)[0]
@@ -230,7 +231,8 @@ def run_in(
     print(report.table(outcome.analysis))
     print(f"report: {folder / 'report.html'}")
     print(outcome.analysis.summary())
-    reached = outcome.analysis.point.converged or options.at != "point"
+    point = outcome.analysis.point
+    reached = options.at != "point" or (point is not None and point.converged)
     return 0 if reached else 3
 
 

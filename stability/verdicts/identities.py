@@ -23,7 +23,7 @@ from stability.curvature.automatic import (
 )
 from stability.eigen.operator import Operator
 from stability.points import training
-from stability.problem.problem import Problem
+from stability.problem.problem import Problem, model_of
 
 NAMES = (
     "lemma1", "lemma2", "lemma3", "lemma4", "lemma5", "lemma6", "prop1", "prop2", "cor1", "cor2", "feature_average_gap",
@@ -132,7 +132,7 @@ def _projection(problem: Problem, some: list, a: Tensor, b: Tensor) -> float:
 
 def _lemma3(problem: Problem, some: list, off: Tensor) -> float:
     """max |Φ_A(ρ_X(g)x) − ρ_Y(g)Φ_{ρ̄(g⁻¹)A}(x)| at a point A off E, on the first samples."""
-    model, group = problem.model, problem.group
+    model, group = model_of(problem), problem.group
     x, worst = problem.samples.x[:16], 0.0
     for g in some:
         left = model.predict(off, model.input.act(g, x))
@@ -207,7 +207,7 @@ def _lemma5(problem: Problem, elements: list, probes: _Probes) -> float:
 
 def _lemma4_and_gap(problem: Problem, elements: list, off: Tensor) -> tuple[float, float]:
     """|data-side − layer-side|/R^aug at a point off E, and the feature-average gap there."""
-    model, samples, space, group = problem.model, problem.samples, problem.space, problem.group
+    model, samples, space, group = model_of(problem), problem.samples, problem.space, problem.group
     data_side = float(problem.augmented_risk(off))
     # By Lemma 3 the data moved by g is the layers moved by g⁻¹: of a quadrature the sums are then equal term by term.
     layer_side = float(sum(w * problem.risk(space.act(group.inverse(g), off)) for g, w in elements))

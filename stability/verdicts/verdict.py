@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import torch
 
-from stability.base.record import Record
+from stability.base.record import Record, known
 from stability.eigen.spectrum import Spectrum, rounding
 
 # Relative to scale: nearer than this a pre-activation counts as sitting on its kink.
@@ -75,14 +75,23 @@ class Block:
     proven_shift: float | None = None
 
     @property
+    def found(self) -> Spectrum:
+        """Its spectrum, where there is one.
+
+        Raises:
+            ValueError: none was computed.
+        """
+        return known(f"the spectrum on {self.name}", self.spectrum)
+
+    @property
     def error(self) -> float:
         """What the lowest quotient may be off by."""
-        return self.spectrum.error + self.newton_shift
+        return self.found.error + self.newton_shift
 
     @property
     def error_all(self) -> float:
         """What any eigenvalue may be off by."""
-        return self.spectrum.error + max(self.newton_shift, self.shift_all or 0.0)
+        return self.found.error + max(self.newton_shift, self.shift_all or 0.0)
 
 
 def on_kink(margin: float | None) -> str:
@@ -133,16 +142,16 @@ def judge(
 
 def _falls(present: Sequence[Block]) -> Verdict | None:
     """Unstable: the lowest quotient that is below zero by more than its error, whatever the other blocks hold."""
-    for block in sorted(present, key=lambda b: b.spectrum.lowest[0].value):
-        lowest, error = block.spectrum.lowest[0], block.error
-        if block.spectrum.confirmed is not False and lowest.value + error < 0:
-            count = block.spectrum.negative_count
+    for block in sorted(present, key=lambda b: b.found.lowest[0].value):
+        lowest, error = block.found.lowest[0], block.error
+        if block.found.confirmed is not False and lowest.value + error < 0:
+            count = block.found.negative_count
             many = "a negative quotient" if count is None else f"{count} negative eigenvalue{'s' * (count != 1)}"
             return Verdict(
                 "unstable",
                 -lowest.value - error,
                 f"{many} on {block.name}; the lowest quotient is {lowest.value:.6e}, errors at most {error:.1e}, "
-                f"residual {lowest.residual:.1e} ({block.spectrum.method}){_standing([block], -lowest.value)}",
+                f"residual {lowest.residual:.1e} ({block.found.method}){_standing([block], -lowest.value)}",
             )
     return None
 
@@ -193,21 +202,21 @@ def _rises(blocks: Sequence[Block], present: Sequence[Block]) -> Verdict:
 
 def _above(block: Block) -> _Above | Verdict:
     """How far a block without a negative quotient is known to lie above zero, or why that is not known."""
-    if block.spectrum.confirmed is False:
+    if block.found.confirmed is False:
         return Verdict(
             "undecided",
             None,
             f"on {block.name} the inertia of a factorisation contradicts the eigenvalues; rescale the risk",
         )
-    if block.spectrum.lower_bound is None:
+    if block.found.lower_bound is None:
         return _needs_bound(block)
-    return _all_known(block) if block.spectrum.complete else _bounded(block)
+    return _all_known(block) if block.found.complete else _bounded(block, block.found.lower_bound)
 
 
-def _bounded(block: Block) -> _Above | Verdict:
+def _bounded(block: Block, least: float) -> _Above | Verdict:
     """The probabilistic bound of a Krylov run, less what a Newton step moves."""
-    spectrum = block.spectrum
-    bound = spectrum.lower_bound - max(block.newton_shift, block.shift_all or 0.0)
+    spectrum = block.found
+    bound = least - max(block.newton_shift, block.shift_all or 0.0)
     if bound <= 0:
         return _needs_bound(block)
     sure = f"λ_min ≥ {bound:.3e} on {block.name} with probability {1 - (spectrum.failure_probability or 0):.6f}"
@@ -216,7 +225,7 @@ def _bounded(block: Block) -> _Above | Verdict:
 
 def _all_known(block: Block) -> _Above | Verdict:
     """Every eigenvalue is known: zero modes are counted against those known in advance, the rest is above its error."""
-    spectrum, error = block.spectrum, block.error_all
+    spectrum, error = block.found, block.error_all
     if spectrum.negative_count:
         return _within_error(block, spectrum.negative_count, "below zero by less than")
     extra = (spectrum.zero_count or 0) - block.known_zeros
@@ -269,11 +278,11 @@ def _standing(blocks: Sequence[Block], margin: float | None) -> str:
     """Whether the sign is proved for the stationary point itself, where a Newton step enters at all."""
     if margin is None or not any(b.newton_shift or b.proven_shift is not None for b in blocks):
         return ""
-    proven = [b.proven_shift for b in blocks]
-    if all(p is not None and p + b.spectrum.error < margin for p, b in zip(proven, blocks, strict=True)):
+    proven = [(b.proven_shift, b.found.error) for b in blocks if b.proven_shift is not None]
+    if len(proven) == len(blocks) and all(shift + error < margin for shift, error in proven):
         return (
             f"; by Newton-Kantorovich the stationary point nearby exists and no eigenvalue differs there by more than "
-            f"{max(proven):.1e}"
+            f"{max(shift for shift, _ in proven):.1e}"
         )
     return "; numerical evidence for the stationary point nearby (no Newton-Kantorovich bound)"
 
@@ -283,14 +292,14 @@ def _within_error(block: Block, count: int | None, where: str) -> Verdict:
     return Verdict(
         "undecided",
         None,
-        f"on {block.name}: {many}{where} the errors, {block.error_all:.1e} (of which {block.spectrum.error:.1e} from "
+        f"on {block.name}: {many}{where} the errors, {block.error_all:.1e} (of which {block.found.error:.1e} from "
         "the computation and the rest from the gradient that is left); float64, a smaller gradient or a larger "
         "--weight-decay would decide it",
     )
 
 
 def _needs_bound(block: Block) -> Verdict:
-    spectrum = block.spectrum
+    spectrum = block.found
     what = "a dense spectrum (a smaller size or a larger --memory-gb) or more products would decide it"
     if spectrum.complete:
         what = "float64 would decide it"

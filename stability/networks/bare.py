@@ -79,7 +79,6 @@ def from_risk(
     if samples is None:
         whole, action, samples, assumptions = _bare(risk, space, given, moved)
     else:
-        assert transform is not None, "asked for with samples at the door"
         whole, action, samples, assumptions = _summed(name, risk, space, given, samples, transform)
     twice_differentiable(name, lambda a: whole(a, samples), given)
     meaning = _meaning(space, whole, samples, given) if transform is None and moved is None else ""
@@ -182,9 +181,10 @@ def _summed(
     space: ParameterSpace,
     given: Tensor,
     samples: object,
-    transform: Callable[[Element, Samples], Samples],
+    transform: Callable[[Element, Samples], Samples] | None,
 ) -> tuple[Callable, Callable, Samples, Callable]:
     """A risk that is a sum over samples: loss, action on data, samples checked, how its assumptions are measured."""
+    assert transform is not None, "asked for with samples at the door"
 
     def whole(parameters: Tensor, data: Samples) -> Tensor:
         return risk(unpack(space, parameters), data)

@@ -18,23 +18,8 @@ FLOORS = (
 LEVEL = {room: i for i, floor in enumerate(FLOORS) for room in floor}
 FILE_LINES, FUNCTION_LINES, TOP_LEVEL, ARROWS = 500, 60, 5, 120
 # What is still longer than that: may only shrink, and a new name is no mend.
-LONG_FILES = {
-    "run/analysis.py": 1420,
-}
-LONG_FUNCTIONS = {
-    "api/diagnosis.py:diagnose": 62,
-    "curvature/assembly.py:sector_matrix": 102,
-    "effects/pictures.py:landscape": 82,
-    "eigen/dense.py:dense_spectrum": 100,
-    "eigen/krylov.py:run": 92,
-    "eigen/lanczos.py:lanczos_spectrum": 61,
-    "networks/bare.py:from_risk": 71,
-    "networks/modules.py:from_module": 131,
-    "points/stationary.py:_round": 66,
-    "run/analysis.py:spectra": 119,
-    "verdicts/identities.py:measure": 96,
-    "verdicts/verdict.py:judge": 96,
-}
+LONG_FILES: dict[str, int] = {}
+LONG_FUNCTIONS: dict[str, int] = {}
 # matplotlib, seaborn, pandas and Dask load for seconds: who needs none of them does not wait for them.
 HEAVY = {"stability.report.figures", "stability.report.many", "stability.report.style", "stability.report"}
 

@@ -41,7 +41,7 @@ HUGE_PAGES = "glibc.malloc.hugetlb=1"
 # Problems and linearised products that a worker keeps.
 KEPT = 8
 # What the local cluster's web server would tell everyone on the machine, such as the workers' calls.
-SILENT = {f"distributed.{role}.http.routes": [] for role in ("scheduler", "worker")}
+SILENT: dict[str, list] = {f"distributed.{role}.http.routes": [] for role in ("scheduler", "worker")}
 # Addresses under which Dask neither encrypts nor asks who is there.
 PLAIN = ("tcp", "ws", "ucx")
 

@@ -69,7 +69,8 @@ def fixed_risk(problem: Problem, v: Tensor) -> FixedRisk:
     space, group = problem.space, problem.group
     permuted = all(layer.source.is_permutation and layer.target.is_permutation for layer in space.layers)
     elements = stabiliser(space, v) if permuted and group.order is not None else (group.identity,)
-    seen, chosen = set(), []
+    seen: set[Element] = set()
+    chosen: list[Element] = []
     for h in group.elements() if len(elements) > 1 else ():
         if h not in seen:
             chosen.append(h)

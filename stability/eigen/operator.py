@@ -37,7 +37,7 @@ class Operator:
     dim: int
     apply: Callable[[Tensor], Tensor]
     name: str
-    cost: int = 1
+    cost: float = 1
     batch: int = 64
     gradient: Tensor | None = None
     notes: list[str] = field(default_factory=list)

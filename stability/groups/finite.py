@@ -250,7 +250,8 @@ def real_irreps(group: Group, seed: int = 0) -> list[Found]:
 
 
 def _collected(known: Table, seed: int) -> list[Found]:
-    n, found, filled = len(known.members), [], 0
+    n, filled = len(known.members), 0
+    found: list[Found] = []
     characters = np.empty((known.merged_classes, n))
     for basis, chi, kind in _Splitter(known, seed).pieces():
         if (characters[: len(found)] @ chi / n > 0.5).any():

@@ -16,21 +16,25 @@ from __future__ import annotations
 import itertools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
 from stability.base.errors import BadInput
 
-Element = Hashable
-# A basis element of a Lie algebra, by whatever name its group knows it.
-Label = Hashable
+# The elements of a group whose class is known: Cyclic is a Group[int].
+E = TypeVar("E", bound=Hashable)
+# An element of a group that may be any: hashable, and read by that group alone.
+Element = Any
+# A basis element of a Lie algebra, hashable, by whatever name its group knows it.
+Label = Any
 # exp(Σ c X) as pairs (X, c), or a discrete generator by its number (−1 − j: the inverse of j).
 Letter = tuple[tuple[Label, float], ...] | int
 
 
-class Group(ABC):
+class Group(ABC, Generic[E]):
     """A finite group, or a compact Lie group.
 
     Attributes:
@@ -43,40 +47,50 @@ class Group(ABC):
         discrete: elements that generate G together with the Lie algebra; all generators of a finite group.
     """
 
-    name: str
-    order: int | None
-    identity: Element
-    generators: tuple[Element, ...]
-    algebra: tuple[Label, ...] = ()
+    if TYPE_CHECKING:
+        # Read only, so that a subclass may compute them. At run time they are no properties, which a dataclass would
+        # take for the defaults of its fields.
+        @property
+        def name(self) -> str: ...
+        @property
+        def order(self) -> int | None: ...
+        @property
+        def identity(self) -> E: ...
+        @property
+        def generators(self) -> tuple[E, ...]: ...
+        @property
+        def algebra(self) -> tuple[Label, ...]: ...
+    else:
+        algebra = ()
 
     @property
-    def discrete(self) -> tuple[Element, ...]:
+    def discrete(self) -> tuple[E, ...]:
         return self.generators
 
     @abstractmethod
-    def multiply(self, a: Element, b: Element) -> Element:
+    def multiply(self, a: E, b: E) -> E:
         """The product ab; in a representation ρ(ab) = ρ(a)ρ(b)."""
 
     @abstractmethod
-    def inverse(self, a: Element) -> Element:
+    def inverse(self, a: E) -> E:
         """The element a⁻¹."""
 
     @abstractmethod
-    def elements(self) -> Iterator[Element]:
+    def elements(self) -> Iterator[E]:
         """Every element once, the identity first."""
 
     @abstractmethod
-    def sample(self, rng: np.random.Generator) -> Element:
+    def sample(self, rng: np.random.Generator) -> E:
         """One element from the Haar measure: each of the |G| elements equally likely."""
 
-    def transversals(self) -> list[list[Element]]:
+    def transversals(self) -> list[list[E]]:
         """Lists T_1 … T_k such that every g is t_1 t_2 … t_k for exactly one choice of t_i ∈ T_i.
 
         Averages of a *linear* action over G are then averages over T_k, …, T_1 in turn: Σ|T_i| terms, not Π|T_i|.
         """
         return [list(self.elements())]
 
-    def averaging(self, degree: int) -> list[list[tuple[Element, float]]]:
+    def averaging(self, degree: int) -> list[list[tuple[E, float]]]:
         """Lists of (element, weight) such that ∫f dμ = Σ w_1 … w_k f(t_1 … t_k) for matrix coefficients f of degree ≤
         ``degree`` (see :meth:`Representation.degree`); any f for a finite group.
 
@@ -85,7 +99,7 @@ class Group(ABC):
         """
         return [[(t, 1 / len(part)) for t in part] for part in self.transversals()]
 
-    def quadrature(self, degree: int) -> Iterator[tuple[Element, float]]:
+    def quadrature(self, degree: int) -> Iterator[tuple[E, float]]:
         """The same average as one sum: elements with positive weights, the identity first for a finite group."""
         if self.order is not None:
             yield from ((g, 1 / self.order) for g in self.elements())
@@ -109,7 +123,7 @@ class Group(ABC):
         """A well-conditioned basis of the Lie algebra, Y_a = Σ c X as pairs (X, c), each of size one."""
         return tuple(((x, 1 / self.unit(x)),) for x in self.algebra)
 
-    def word(self, g: Element) -> tuple[Letter, ...]:
+    def word(self, g: E) -> tuple[Letter, ...]:
         """Letters whose product is g: exponentials from the Lie algebra and discrete generators."""
         raise BadInput(f"{self.name}: elements are not known as words; represent each factor of a product by itself")
 
@@ -117,8 +131,29 @@ class Group(ABC):
         return self.name
 
 
+def product(counts: Iterable[int | None]) -> int | None:
+    """Π n_i, infinite (None) when one of them is."""
+    total = 1
+    for n in counts:
+        if n is None:
+            return None
+        total *= n
+    return total
+
+
+def order_of(group: Group) -> int:
+    """|G|.
+
+    Raises:
+        BadInput: infinitely many elements.
+    """
+    if group.order is None:
+        raise BadInput(f"{group.name} has infinitely many elements; use a finite subgroup")
+    return group.order
+
+
 @dataclass(frozen=True)
-class Trivial(Group):
+class Trivial(Group[int]):
     """The group with one element."""
 
     name = "trivial"
@@ -140,7 +175,7 @@ class Trivial(Group):
 
 
 @dataclass(frozen=True)
-class Cyclic(Group):
+class Cyclic(Group[int]):
     """C_n, the integers modulo n under addition."""
 
     n: int
@@ -179,7 +214,7 @@ class Cyclic(Group):
 
 
 @dataclass(frozen=True)
-class Dihedral(Group):
+class Dihedral(Group[tuple[int, int]]):
     """D_n of order 2n: pairs (k, s) stand for r^k f^s with f r f = r⁻¹.
 
     >>> D4 = Dihedral(4)
@@ -218,7 +253,7 @@ class Dihedral(Group):
 
 
 @dataclass(frozen=True)
-class Symmetric(Group):
+class Symmetric(Group[tuple[int, ...]]):
     """S_n: a tuple g with g[i] the image of i; (ab)[i] = a[b[i]]."""
 
     n: int

@@ -18,6 +18,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -42,8 +43,12 @@ class IntertwinerBasis(ABC):
     ``embed(project(W))`` is the orthogonal projection of W (Lemma 2). Both take leading batch axes.
     """
 
-    size: int
-    shape: tuple[int, int]
+    if TYPE_CHECKING:  # read only, see Group
+
+        @property
+        def size(self) -> int: ...
+        @property
+        def shape(self) -> tuple[int, int]: ...
 
     @abstractmethod
     def embed(self, coordinates: Tensor) -> Tensor:
@@ -111,11 +116,13 @@ def intertwiners(source: Representation, target: Representation) -> IntertwinerB
         BadInput: matrix representations whose Hom has more than 4096 dimensions.
     """
     if source.is_permutation and target.is_permutation:
-        return _orbit_basis(source, target)
+        return orbit_basis(source, target)
     return _null_space_basis(source, target)
 
 
-def _orbit_basis(source: Representation, target: Representation) -> OrbitBasis:
+@lru_cache(maxsize=256)
+def orbit_basis(source: Representation, target: Representation) -> OrbitBasis:
+    """The basis of Hom_G(source, target) for permutation representations, one element an orbit of index pairs."""
     rows, columns = target.dim, source.dim
     pairs = np.arange(rows * columns)
     edges = [(target.index(g)[:, None] * columns + source.index(g)[None, :]).ravel() for g in source.group.generators]

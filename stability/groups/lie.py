@@ -25,36 +25,38 @@ import numpy as np
 
 from stability.base.errors import BadInput
 from stability.groups.algebra import check_closed, check_compact, combined, frame
-from stability.groups.group import Element, Group, Label, Letter
+from stability.groups.group import E, Element, Group, Label, Letter
 from stability.groups.orthogonal import polished
 
+# An element of a group that is known by its generators.
+Word = tuple[Letter, ...]
 # Steps of the random walk that stands for a Haar sample of a group known by its generators only.
 WALK = 16
 
 
-class CompactGroup(Group):
+class CompactGroup(Group[E]):
     """A compact Lie group, of which ``algebra`` names a basis of the Lie algebra."""
 
     order = None
 
     @abstractmethod
-    def exp(self, label: Label, t: float) -> Element:
+    def exp(self, label: Label, t: float) -> E:
         """The element exp(tX) for a basis element X of the Lie algebra."""
 
     @property
-    def generators(self) -> tuple[Element, ...]:
+    def generators(self) -> tuple[E, ...]:
         # Turns by one radian are no rational part of a full one: their powers are dense in a circle.
         return (*(self.exp(x, 1.0) for x in self.algebra), *self.discrete)
 
-    def elements(self) -> Iterator[Element]:
+    def elements(self) -> Iterator[E]:
         raise BadInput(f"{self.name} has infinitely many elements; use quadrature(degree) or sample(rng)")
 
-    def transversals(self) -> list[list[Element]]:
+    def transversals(self) -> list[list[E]]:
         raise BadInput(f"{self.name} has infinitely many elements; use averaging(degree)")
 
 
 @dataclass(frozen=True)
-class SO2(CompactGroup):
+class SO2(CompactGroup[float]):
     """Rotations of the plane: an element is its angle in [0, 2π)."""
 
     name = "SO(2)"
@@ -87,7 +89,7 @@ def _turns(count: int) -> list[tuple[float, float]]:
 
 
 @dataclass(frozen=True)
-class O2(CompactGroup):
+class O2(CompactGroup[tuple[float, int]]):
     """Rotations and reflections of the plane: (angle, s), first (x, y) ↦ (x, −y) when s = 1, then the rotation."""
 
     name = "O(2)"
@@ -117,7 +119,7 @@ class O2(CompactGroup):
 
 
 @dataclass(frozen=True)
-class SO3(CompactGroup):
+class SO3(CompactGroup[tuple[float, ...]]):
     """Rotations of space: an element is a unit quaternion (w, x, y, z) whose first entry other than zero is positive.
 
     The Lie algebra has the rotations about the three axes, X_0, X_1, X_2, with exp(2πX) = 1.
@@ -151,12 +153,8 @@ class SO3(CompactGroup):
         return _unit(rng.standard_normal(4))
 
     def word(self, g: tuple[float, ...]) -> tuple[Letter, ...]:
-        axis = np.array(g[1:])
-        sine = float(np.linalg.norm(axis))
-        if sine == 0.0:
-            return ()
-        turn = 2 * math.atan2(sine, g[0]) * axis / sine
-        return (tuple(zip(self.algebra, turn.tolist(), strict=True)),)
+        turn = _turn(g)
+        return () if turn is None else (tuple(zip(self.algebra, turn, strict=True)),)
 
     def averaging(self, degree: int) -> list[list[tuple[tuple[float, ...], float]]]:
         """Euler angles R_z(α) R_y(β) R_z(γ): even steps in α, γ, Gauss–Legendre in cos β.
@@ -170,14 +168,21 @@ class SO3(CompactGroup):
         return [z, y, z]
 
 
-def _unit(q: Sequence[float]) -> tuple[float, ...]:
+def _turn(g: tuple[float, ...]) -> list[float] | None:
+    """The axis of a rotation, as long as its angle; None of the identity, which has none."""
+    axis = np.array(g[1:])
+    sine = float(np.linalg.norm(axis))
+    return (2 * math.atan2(sine, g[0]) * axis / sine).tolist() if sine else None
+
+
+def _unit(q: Sequence[float] | np.ndarray) -> tuple[float, ...]:
     length = math.sqrt(sum(x * x for x in q))
     q = [float(x) / length for x in q]
     sign = next((math.copysign(1.0, x) for x in q if abs(x) > 1e-15), 1.0)
     return tuple(sign * x + 0.0 for x in q)
 
 
-class LieGroup(CompactGroup):
+class LieGroup(CompactGroup[Word]):
     """The compact group that skew matrices (a Lie algebra) and orthogonal matrices generate.
 
     An element is a word: letters are exp(Σ c_i X_i), given as pairs (i, c_i), and numbers of discrete generators
@@ -200,8 +205,10 @@ class LieGroup(CompactGroup):
     (0, 1, 2)
     """
 
+    name: str
     identity = ()
-    discrete: tuple[Element, ...] = ()
+    algebra: tuple[int, ...]
+    discrete: tuple[Word, ...] = ()
 
     def __init__(self, algebra: Sequence, discrete: Sequence = (), name: str | None = None) -> None:
         self.skew = [np.array(x, dtype=float) for x in algebra]
@@ -231,27 +238,27 @@ class LieGroup(CompactGroup):
         return tuple(tuple((i, float(c)) for i, c in enumerate(row) if c) for row in self.coefficients)
 
     @property
-    def generators(self) -> tuple[Element, ...]:
+    def generators(self) -> tuple[Word, ...]:
         # Along the frame: exp X of a tiny X moves nothing, and proves nothing.
         return (*((letter,) for letter in self.frame), *self.discrete)
 
-    def exp(self, label: Label, t: float) -> Element:
+    def exp(self, label: Label, t: float) -> Word:
         return (((label, float(t)),),)
 
-    def multiply(self, a: Element, b: Element) -> Element:
-        a, b = list(a), list(b)
-        while a and b and self._cancel(a[-1], b[0]):
-            a.pop(), b.pop(0)
-        return (*a, *b)
+    def multiply(self, a: Word, b: Word) -> Word:
+        first, then = list(a), list(b)
+        while first and then and self._cancel(first[-1], then[0]):
+            first.pop(), then.pop(0)
+        return (*first, *then)
 
     @staticmethod
     def _cancel(x: Letter, y: Letter) -> bool:
         return _inverse(x) == y
 
-    def inverse(self, a: Element) -> Element:
+    def inverse(self, a: Word) -> Word:
         return tuple(_inverse(x) for x in reversed(a))
 
-    def sample(self, rng: np.random.Generator) -> Element:
+    def sample(self, rng: np.random.Generator) -> Word:
         # Steps of a whole turn of the slowest plane, so that each plane forgets where it was.
         scale = 2 * math.pi / self._slowest
         letters: list[Letter] = []
@@ -264,10 +271,10 @@ class LieGroup(CompactGroup):
     def unit(self, label: Label) -> float:
         return float(np.linalg.norm(self.skew[label], 2)) or 1.0
 
-    def word(self, g: Element) -> tuple[Letter, ...]:
+    def word(self, g: Word) -> Word:
         return g
 
-    def averaging(self, degree: int) -> list[list[tuple[Element, float]]]:
+    def averaging(self, degree: int) -> list[list[tuple[Word, float]]]:
         raise BadInput(f"{self.name}: no quadrature is known; use SO2, O2, SO3 or products of them, or Haar samples")
 
     def nodes(self, degree: int) -> None:
@@ -334,7 +341,8 @@ def rotation_generators(degree: int) -> tuple[np.ndarray, np.ndarray, np.ndarray
     found = [change @ (-1j * j) @ change.conj().T for j in (jx, jy, np.diag(m))]
     if max(float(np.abs(f.imag).max()) for f in found) > 1e-12:
         raise ArithmeticError(f"the generators of SO(3) of degree {degree} came out complex")
-    return tuple((f.real - f.real.T) / 2 for f in found)
+    x, y, z = ((f.real - f.real.T) / 2 for f in found)
+    return x, y, z
 
 
 @dataclass(frozen=True)
@@ -390,11 +398,11 @@ def _exponential(skew: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=20_000)
 def _turned(degree: int, g: tuple[float, ...]) -> np.ndarray:
-    letters = SO3().word(g)
-    matrix = np.eye(2 * degree + 1)
-    for letter in letters:
-        matrix = _exponential(sum(c * rotation_generators(degree)[x] for x, c in letter))
-    return matrix
+    turn, one = _turn(g), np.eye(2 * degree + 1)
+    if turn is None:
+        return one
+    skew = sum((c * x for x, c in zip(rotation_generators(degree), turn, strict=True)), np.zeros_like(one))
+    return _exponential(skew)
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from stability.groups.group import Cyclic, Element, Group, Label, Letter
+from stability.groups.group import Cyclic, Element, Group, Label, Letter, product
 
 
 @dataclass(frozen=True)
-class DirectProduct(Group):
+class DirectProduct(Group[tuple[Element, ...]]):
     """G_1 × … × G_k: tuples, multiplied factor by factor."""
 
     factors: tuple[Group, ...]
@@ -27,7 +26,7 @@ class DirectProduct(Group):
 
     @property
     def order(self) -> int | None:
-        return None if any(f.order is None for f in self.factors) else math.prod(f.order for f in self.factors)
+        return product(f.order for f in self.factors)
 
     @property
     def algebra(self) -> tuple[Label, ...]:
@@ -73,14 +72,14 @@ class DirectProduct(Group):
         ]
 
     def nodes(self, degree: int) -> int | None:
-        counts = [f.nodes(degree) for f in self.factors]
-        return None if None in counts else math.prod(counts)
+        return product(f.nodes(degree) for f in self.factors)
 
     def unit(self, label: Label) -> float:
         return self.factors[label[0]].unit(label[1])
 
     def word(self, g: tuple[Element, ...]) -> tuple[Letter, ...]:
-        found, passed = [], 0
+        found: list[Letter] = []
+        passed = 0
         for i, (f, x) in enumerate(zip(self.factors, g, strict=True)):
             found += _shifted(f.word(x), i, passed)
             passed += len(f.discrete)
@@ -109,7 +108,7 @@ def torus(n: int) -> DirectProduct:
 
 
 @dataclass(frozen=True)
-class SemidirectProduct(Group):
+class SemidirectProduct(Group[tuple[Element, Element]]):
     """N ⋊ H: pairs (a, h) with (a, h)(b, k) = (a · φ_h(b), hk).
 
     Args:
@@ -126,8 +125,7 @@ class SemidirectProduct(Group):
 
     @property
     def order(self) -> int | None:
-        infinite = self.normal.order is None or self.acting.order is None
-        return None if infinite else self.normal.order * self.acting.order
+        return product((self.normal.order, self.acting.order))
 
     @property
     def algebra(self) -> tuple[Label, ...]:
@@ -176,8 +174,7 @@ class SemidirectProduct(Group):
         ]
 
     def nodes(self, degree: int) -> int | None:
-        counts = (self.normal.nodes(degree), self.acting.nodes(degree))
-        return None if None in counts else math.prod(counts)
+        return product((self.normal.nodes(degree), self.acting.nodes(degree)))
 
     def unit(self, label: Label) -> float:
         return (self.normal, self.acting)[label[0]].unit(label[1])

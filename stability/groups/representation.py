@@ -20,6 +20,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -28,19 +29,23 @@ from torch import Tensor
 
 from stability.base.errors import BadInput
 from stability.groups.group import Element, Group, Label
-from stability.groups.lie import (
-    CompactGroup,
-)
+from stability.groups.lie import CompactGroup
 from stability.groups.products import DirectProduct
 
 
 class Representation(ABC):
     """An orthogonal representation of ``group`` on R^dim."""
 
-    group: Group
-    dim: int
-    name: str
-    is_permutation: bool
+    if TYPE_CHECKING:  # read only, see Group
+
+        @property
+        def group(self) -> Group: ...
+        @property
+        def dim(self) -> int: ...
+        @property
+        def name(self) -> str: ...
+        @property
+        def is_permutation(self) -> bool: ...
 
     @property
     def blocks(self) -> tuple[tuple[int, Representation], ...]:

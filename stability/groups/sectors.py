@@ -19,6 +19,7 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ from torch import Tensor
 
 from stability.base.errors import BadInput, Unproved
 from stability.groups.group import Element, Group
-from stability.groups.intertwiners import DENSE_LIMIT, IntertwinerBasis, intertwiners
+from stability.groups.intertwiners import DENSE_LIMIT, IntertwinerBasis, intertwiners, orbit_basis
 from stability.groups.irreps import Irrep
 from stability.groups.representation import Representation
 
@@ -42,9 +43,14 @@ class SectorBasis(ABC):
         shape: (rows, columns).
     """
 
-    size: int
-    dim: int
-    shape: tuple[int, int]
+    if TYPE_CHECKING:  # read only, see Group
+
+        @property
+        def size(self) -> int: ...
+        @property
+        def dim(self) -> int: ...
+        @property
+        def shape(self) -> tuple[int, int]: ...
 
     @abstractmethod
     def embed(self, coordinates: Tensor) -> Tensor:
@@ -205,7 +211,7 @@ def _orbits(source: Representation, target: Representation) -> _Orbits:
     moves = np.array(
         [(target.index(g)[:, None] * columns + source.index(g)[None, :]).ravel() for g in generators], dtype=np.int64
     ).reshape(len(generators), total)
-    labels = intertwiners(source, target).labels.numpy()
+    labels = orbit_basis(source, target).labels.numpy()
     _, first = np.unique(labels, return_index=True)
     orbit = labels
     parent, step = np.full(total, -1), np.full(total, -1)
@@ -250,7 +256,7 @@ def _stabilisers(source: Representation, target: Representation, draws: int) -> 
     """
     group, orbits, columns = source.group, _orbits(source, target), source.dim
     rng = np.random.default_rng(0)
-    found = {}
+    found: dict[int, list[Element]] = {}
     for number, length in enumerate(np.bincount(orbits.orbit)):
         if length in (1, group.order):
             continue

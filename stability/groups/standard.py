@@ -132,7 +132,7 @@ def _from_algebra(group: Group, images: list[np.ndarray], algebra: list[np.ndarr
     form = Exponential(group, dict(zip(group.algebra, algebra, strict=True)), tuple(images))
     rho = MatrixRepresentation(group, dim, form, name)
     if isinstance(group, LieGroup):
-        defect, where = _broken_relation(group, rho)
+        defect, where = _broken_relation(group, rho, form)
     else:  # elements have a normal form, so products of generic ones try every relation
         rng = np.random.default_rng(0)
         some = [*group.generators, *(group.sample(rng) for _ in range(6))]
@@ -148,7 +148,7 @@ def _from_algebra(group: Group, images: list[np.ndarray], algebra: list[np.ndarr
     return rho
 
 
-def _broken_relation(group: LieGroup, rho: MatrixRepresentation) -> tuple[float, str]:
+def _broken_relation(group: LieGroup, rho: MatrixRepresentation, form: Exponential) -> tuple[float, str]:
     """The largest violation among brackets of the Lie algebra and its conjugates by discrete generators.
 
     Along the frame, relative to the largest weights where they exceed one: in a badly conditioned basis the violation
@@ -165,7 +165,7 @@ def _broken_relation(group: LieGroup, rho: MatrixRepresentation) -> tuple[float,
     for (a, b), (u, v) in zip(itertools.combinations(framed, 2), itertools.combinations(derived, 2), strict=True):
         off = float(np.abs(image(a @ b - b @ a) - (u @ v - v @ u)).max())
         found.append((off / size**2, "a bracket"))
-    for h, m in zip(group.orthogonal, rho.image.discrete, strict=True):
+    for h, m in zip(group.orthogonal, form.discrete, strict=True):
         for y, u in zip(framed, derived, strict=True):
             off = float(np.abs(image(h @ y @ h.T) - m @ u @ m.T).max())
             found.append((off / size, "conjugation by a discrete generator"))

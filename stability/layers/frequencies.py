@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stability.base.errors import BadInput
 from stability.groups import Representation, cyclic_moduli
 from stability.layers.layer import Scratch
 
@@ -67,11 +68,23 @@ def frequency_number(k: np.ndarray, moduli: tuple[int, ...]) -> np.ndarray:
     return np.ravel_multi_index(tuple(np.moveaxis(np.mod(k, moduli), -1, 0)), moduli)
 
 
+def moduli_of(space: Representation) -> tuple[int, ...]:
+    """(n_1 … n_k) of the product of cyclic groups that acts on a space.
+
+    Raises:
+        BadInput: another group acts.
+    """
+    moduli = cyclic_moduli(space.group)
+    if moduli is None:
+        raise BadInput(f"{space.group.name} has no frequencies; use a product of cyclic groups")
+    return moduli
+
+
 @lru_cache(maxsize=32)
 def fourier_basis(base: Representation) -> FourierBasis:
     """Characters of the orbits: u_χ[g·o] = χ(g)/√|O| wherever χ is trivial on the stabiliser of o."""
     group = base.group
-    moduli = cyclic_moduli(group)
+    moduli = moduli_of(base)
     frequencies = all_frequencies(moduli)
     elements = list(group.elements())
     shifts = np.array([g if isinstance(g, tuple) else (g,) for g in elements])
@@ -86,14 +99,16 @@ def fourier_basis(base: Representation) -> FourierBasis:
         seen[orbit] = True
         stabiliser = np.flatnonzero(orbit == point)
         length = len(elements) // len(stabiliser)
-        for f in np.flatnonzero(np.abs(characters[:, stabiliser].sum(1)) > 0.5):
+        for chi in np.flatnonzero(np.abs(characters[:, stabiliser].sum(1)) > 0.5):
             u = np.zeros(base.dim, dtype=complex)
-            u[orbit] = characters[f] / math.sqrt(length)
-            vectors[f].append(u)
+            u[orbit] = characters[chi] / math.sqrt(length)
+            vectors[chi].append(u)
     modes = np.array([len(v) for v in vectors])
     opposite = frequency_number(-frequencies, moduli)
     kinds = sorted({(bool(opposite[f] == f), int(modes[f])) for f in range(len(modes)) if modes[f]})
-    groups, rows, place = [], [], [None] * len(modes)
+    groups: list[FrequencyGroup] = []
+    rows: list[np.ndarray] = []
+    place: list[tuple[int, int, bool] | None] = [None] * len(modes)
     for real, count in kinds:
         listed = [f for f in range(len(modes)) if modes[f] == count and (opposite[f] == f) == real and f <= opposite[f]]
         for position, f in enumerate(listed):
@@ -175,12 +190,13 @@ def select(values: Tensor, index: np.ndarray) -> Tensor:
 
 def add_at(groups: list[Tensor | None], which: int, index: np.ndarray, count: int, values: Tensor) -> None:
     """groups[which][index] += values."""
+    held = groups[which]
     if len(index) == count and (index == np.arange(count)).all():
-        groups[which] = values if groups[which] is None else groups[which] + values
+        groups[which] = values if held is None else held + values
         return
-    if groups[which] is None:
-        groups[which] = values.new_zeros(count, *values.shape[1:])
-    groups[which] = groups[which].index_add(0, torch.as_tensor(index, device=values.device), values)
+    if held is None:
+        held = values.new_zeros(count, *values.shape[1:])
+    groups[which] = held.index_add(0, torch.as_tensor(index, device=values.device), values)
 
 
 def empty_spectra(space: Representation) -> list[list[Tensor | None]]:

@@ -204,7 +204,7 @@ def check_assumptions(model: ModuleModel, given: Tensor, data: Samples, seed: in
 
 
 def _place(model: ModuleModel, event: Event, last: str) -> str:
-    if event.side == "out":
+    if event.layer is not None and event.side == "out":
         return f"layer {event.layer.name}, {model.module.get_submodule(event.layer.name)}"
     name = event.layer.name if event.layer else "the output"
     inside = f" ({', '.join(event.between)})" if event.between else ""

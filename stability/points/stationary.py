@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -80,8 +81,10 @@ class StationaryPoint(Record):
 
 def runaway(problem: Problem, theta: Tensor) -> BadInput | None:
     """What to say where products are nothing but rounding because nothing kept a search from running to infinity."""
+    if problem.initial is None or problem.weight_decay > 0:
+        return None
     usual, norm = float(problem.initial(0).norm()), float(theta.norm())
-    if problem.weight_decay > 0 or not norm > RUNAWAY * usual:
+    if not norm > RUNAWAY * usual:
         return None
     times = f"{norm / usual:.0f} times that of a random start"
     return BadInput(
@@ -281,63 +284,67 @@ def _round(
     keep: Keep,
     deadline: float,
 ) -> np.ndarray:
-    """L-BFGS, then trust-region Newton, then Newton steps."""
-    problem, dense = on_e.problem, len(x) <= DENSE_NEWTON
-    # Trust-region steps by Krylov spaces are cheap, and where E is large they descend far faster than L-BFGS.
-    iterations = iterations if dense else min(iterations, 500)
-    # OpenBLAS threads spinning between scipy's tiny products starve torch's: five times slower on two cores.
-    with threadpool_limits(1, user_api="blas"):
-        x = minimize(
-            on_e.value_and_gradient,
-            x,
-            jac=True,
-            method="L-BFGS-B",
-            callback=on_iterate,
-            options={
-                "maxiter": iterations,
-                "maxfun": 2 * iterations,
-                "maxcor": max(5, min(30, int(PAIR_BYTES // (16 * len(x))))),
-                "ftol": 0.0,
-                "gtol": 0.01 * tolerance,
-            },
-        ).x
+    """L-BFGS, then trust-region Newton, then Newton steps; the last two while there is time."""
+    dense = len(x) <= DENSE_NEWTON
+
+    def late() -> bool:
+        return not dense and time.perf_counter() > deadline
+
+    x = _first_order(on_e, x, tolerance, iterations, on_iterate)
     keep(on_e.tensor(x))
-    late = not dense and time.perf_counter() > deadline
-    if not late and np.linalg.norm(on_e.gradient(x)) > tolerance:
-        second_order = (
-            {"method": "trust-exact", "hess": on_e.hessian}
-            if dense
-            else {"method": "trust-krylov", "hessp": on_e.product}
-        )
-        # Risks cannot tell the last steps apart; Newton's are judged by the gradient instead.
-        goal = tolerance if dense else 1e3 * tolerance
-        most = 200 if len(x) <= 500 else 50 if dense else 1000
-        x = minimize(
-            on_e.value_and_gradient,
-            x,
-            jac=True,
-            callback=on_iterate,
-            options={"gtol": goal, "maxiter": most},
-            **second_order,
-        ).x
+    if not late() and np.linalg.norm(on_e.gradient(x)) > tolerance:
+        x = _second_order(on_e, x, tolerance, on_iterate)
         keep(on_e.tensor(x))
-    late = not dense and time.perf_counter() > deadline
-    if not late and DENSE_NEWTON < len(x) <= DENSE_FINISH and np.linalg.norm(on_e.gradient(x)) > 1e3 * tolerance:
+    if not late() and DENSE_NEWTON < len(x) <= DENSE_FINISH and np.linalg.norm(on_e.gradient(x)) > 1e3 * tolerance:
         # In a flat valley the Krylov model stalls where the whole Hessian does not.
-        x = minimize(
-            on_e.value_and_gradient,
-            x,
-            jac=True,
-            method="trust-exact",
-            hess=on_e.hessian,
-            callback=on_iterate,
-            options={"gtol": 1e3 * tolerance, "maxiter": 30},
-        ).x
+        whole = {"method": "trust-exact", "hess": on_e.hessian}
+        x = _descended(on_e, x, on_iterate, {"gtol": 1e3 * tolerance, "maxiter": 30}, whole)
         keep(on_e.tensor(x))
     goal = tolerance if len(x) > SINGLE_FROM else 0.0
-    end = polish(problem, on_e.tensor(x), tolerance=goal, deadline=math.inf if dense else deadline)
+    end = polish(on_e.problem, on_e.tensor(x), tolerance=goal, deadline=math.inf if dense else deadline)
     keep(end)
     return end.cpu().double().numpy()
+
+
+def _descended(
+    on_e: _OnE,
+    x: np.ndarray,
+    on_iterate: Callable[[OptimizeResult], None],
+    options: dict[str, float],
+    method: dict[str, Any],
+) -> np.ndarray:
+    """Where scipy's minimiser ends."""
+    return minimize(on_e.value_and_gradient, x, jac=True, callback=on_iterate, options=options, **method).x
+
+
+def _first_order(
+    on_e: _OnE, x: np.ndarray, tolerance: float, iterations: int, on_iterate: Callable[[OptimizeResult], None]
+) -> np.ndarray:
+    """L-BFGS."""
+    # Trust-region steps by Krylov spaces are cheap, and where E is large they descend far faster than L-BFGS.
+    iterations = iterations if len(x) <= DENSE_NEWTON else min(iterations, 500)
+    options = {
+        "maxiter": iterations,
+        "maxfun": 2 * iterations,
+        "maxcor": max(5, min(30, int(PAIR_BYTES // (16 * len(x))))),
+        "ftol": 0.0,
+        "gtol": 0.01 * tolerance,
+    }
+    # OpenBLAS threads spinning between scipy's tiny products starve torch's: five times slower on two cores.
+    with threadpool_limits(1, user_api="blas"):
+        return _descended(on_e, x, on_iterate, options, {"method": "L-BFGS-B"})
+
+
+def _second_order(
+    on_e: _OnE, x: np.ndarray, tolerance: float, on_iterate: Callable[[OptimizeResult], None]
+) -> np.ndarray:
+    """Trust-region Newton, with the whole Hessian or by Krylov spaces."""
+    dense = len(x) <= DENSE_NEWTON
+    exact, krylov = {"method": "trust-exact", "hess": on_e.hessian}, {"method": "trust-krylov", "hessp": on_e.product}
+    # Risks cannot tell the last steps apart; Newton's are judged by the gradient instead.
+    goal = tolerance if dense else 1e3 * tolerance
+    most = 200 if len(x) <= 500 else 50 if dense else 1000
+    return _descended(on_e, x, on_iterate, {"gtol": goal, "maxiter": most}, exact if dense else krylov)
 
 
 def find_saddle(problem: Problem, theta: Tensor, evaluations: int = 60) -> Tensor:

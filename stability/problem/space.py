@@ -21,7 +21,7 @@ class Samples(NamedTuple):
     y: Tensor
     weight: Tensor
 
-    def __len__(self) -> int:  # type: ignore[override]
+    def __len__(self) -> int:
         return self.x.shape[0]
 
     def chunks(self, size: int) -> Iterator[Samples]:

@@ -171,7 +171,7 @@ class Admissible:
 
     def join(self, parts: list[Tensor]) -> Tensor:
         """The inverse of ``split``."""
-        flat = {}
+        flat: dict[str, Tensor] = {}
         for piece, part in zip(self.pieces, parts, strict=True):
             pairs = zip(piece.layers, part.split([layer.dim for layer in piece.layers], dim=-1), strict=True)
             flat |= {layer.name: w for layer, w in pairs}
@@ -390,7 +390,8 @@ def parametrised(space: ParameterSpace, columns: Mapping[str, Tensor], offset: T
     Raises:
         BadInput: columns that are linearly dependent or of another length.
     """
-    parts, factors = {}, {}
+    parts: dict[str | tuple[str, ...], Part] = {}
+    factors: dict[str, Tensor] = {}
     for layer in space.layers:
         if layer.name in columns:
             basis, factor = orthonormal(columns[layer.name])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,9 +19,9 @@ from stability.groups import (
     PermutationRepresentation,
     Representation,
     hom,
-    intertwiners,
     trivial,
 )
+from stability.groups.intertwiners import orbit_basis
 from stability.layers import Layer
 
 # Matrices on a part that is neither a support nor repeated have as many rows.
@@ -30,8 +31,12 @@ DENSE_LIMIT = 4096
 class Part(ABC):
     """A subspace T of R^size with an orthonormal basis: coordinates c ↦ ``embed(c)``, its adjoint ``project``."""
 
-    size: int
-    dim: int
+    if TYPE_CHECKING:  # read only, see stability.groups.Group
+
+        @property
+        def size(self) -> int: ...
+        @property
+        def dim(self) -> int: ...
 
     @abstractmethod
     def embed(self, c: Tensor) -> Tensor:
@@ -58,6 +63,10 @@ class Part(ABC):
         return MatrixRepresentation(rho.group, self.dim, form, f"{self.describe()} of {rho.name}")
 
     permutes = False
+
+    def moved(self, index: np.ndarray) -> np.ndarray:
+        """Where a permutation of R^size, e_i ↦ e_index[i], sends the coordinates, if it permutes them."""
+        raise TypeError(f"{self.describe()}: permutations do not permute its coordinates")
 
     def fixed(self, rho: Representation) -> Tensor:
         """Orthonormal columns (dim, k): a basis of T ∩ (R^size)^G."""
@@ -104,7 +113,7 @@ class _Compressed:
 class _Moves:
     """g ↦ where a permutation sends the coordinates of a support or a sharing, which it maps to itself."""
 
-    part: Support | Sharing
+    part: Part
     rho: Representation
 
     def __call__(self, g: Element) -> np.ndarray:
@@ -199,7 +208,7 @@ class Support(Part):
 
 def orbits(rho: Representation) -> Tensor:
     """The number of the orbit of every coordinate of a permutation representation."""
-    return intertwiners(trivial(rho.group), rho).labels
+    return orbit_basis(trivial(rho.group), rho).labels
 
 
 @dataclass(frozen=True, eq=False)

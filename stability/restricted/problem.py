@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -28,6 +28,11 @@ class RestrictedModel:
     whole: Model
     admissible: Admissible
     space: ParameterSpace
+
+    @property
+    def loss(self) -> Callable[..., Tensor] | None:
+        """ℓ of the whole problem."""
+        return self.whole.loss
 
     @property
     def input(self) -> Representation:
@@ -86,12 +91,11 @@ def restrict(problem: Problem, admissible: Admissible, seed: int = 0) -> Problem
     words = (
         f"{dims['L']:,} of {dims['H']:,} weights, E {dims['E']:,} of {dims['H_G']:,}; ‖[Π_T, Π_G]‖ = {found.defect:.1e}"
     )
-    initial = problem.initial
+    initial, margin, held = problem.initial, problem.kink_margin, problem.held
 
-    def start(seed: int) -> Tensor:
-        return space.project(admissible.project(problem.space.embed(initial(seed))))
+    def inside(theta: Tensor) -> Tensor:
+        return space.project(admissible.project(problem.space.embed(theta)))
 
-    held = problem.held
     return replace(
         problem,
         held=held and replace(held, rebuilt=lambda tensors: restrict(held.rebuilt(tensors), admissible, seed)),
@@ -101,8 +105,8 @@ def restrict(problem: Problem, admissible: Admissible, seed: int = 0) -> Problem
         model=model,
         flat=tuple(_families(problem, admissible)),
         exchanges=None,
-        initial=None if initial is None else start,
-        kink_margin=None if problem.kink_margin is None else (lambda c: problem.kink_margin(admissible.embed(c))),
+        initial=None if initial is None else (lambda seed: inside(initial(seed))),
+        kink_margin=None if margin is None else (lambda c: margin(admissible.embed(c))),
         facts=(*problem.facts, ("admissible layers", words)),
         activations=max(problem.activations, _activations(problem)),
     )

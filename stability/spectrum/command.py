@@ -26,7 +26,9 @@ from stability.base.storage import Checkpoint, lock, prepare_folder, write, writ
 from stability.points.weights import load_point, save_point
 from stability.problem.problem import Problem
 from stability.results import Analysis
-from stability.run.analysis import Interrupted, Outcome, Settings, analyse, output_folder
+from stability.run.analysis import analyse
+from stability.run.given import Interrupted, Outcome
+from stability.run.settings import Settings, output_folder
 from stability.spectra.sectors import chosen
 from stability.tasks import TASKS, TaskOptions, load
 from stability.tasks.recipe import Recipe
@@ -167,7 +169,8 @@ def run(options: argparse.Namespace, command: str) -> int:
     if options.sectors not in ("all", "none"):
         chosen(problem.group, options.sectors)  # refused before anything is written
     named = options.task in TASKS
-    at, distance, recipe = options.at, 0.0, Recipe.of(options.task, task_options)
+    at, distance = options.at, 0.0
+    recipe: Recipe | None = Recipe.of(options.task, task_options)
     if at not in ("point", "init", "trained"):
         if Path(at).suffix == ".safetensors":
             fitted = api.fitted(problem, at)[0]
@@ -246,7 +249,8 @@ def run_in(
     print(report.table(outcome.analysis))
     print(f"report: {folder / 'report.html'}")
     print(outcome.analysis.summary())
-    reached = outcome.analysis.point.converged or options.at != "point"
+    point = outcome.analysis.point
+    reached = options.at != "point" or (point is not None and point.converged)
     return 0 if reached else 3
 
 

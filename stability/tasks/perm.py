@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from stability.groups import PermutationGroup, Symmetric, permutation, trivial
@@ -49,7 +50,7 @@ def perm(options: TaskOptions) -> Problem:
     size = SIZES[options.size]
     data, train = read(options, size)
     n = math.isqrt(data.inputs.shape[1])
-    known = {
+    known: dict[str, Callable[[], Symmetric | PermutationGroup]] = {
         "symmetric": lambda: Symmetric(n),
         "alternating": lambda: alternating(n),
         "cyclic": lambda: PermutationGroup([(*range(1, n), 0)], name=f"C_{n}"),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from stability.groups import Cyclic, Dihedral, images, rotations
+from stability.groups import Cyclic, Dihedral, Group, images, rotations
 from stability.networks.classifier import Classifier
 from stability.networks.losses import two_masks
 from stability.networks.network import mlp
@@ -40,7 +41,7 @@ def rot(options: TaskOptions) -> Problem:
     """
     size = SIZES[options.size]
     n = size.side
-    known = {"rotations": lambda: Cyclic(4), "dihedral": lambda: Dihedral(4)}
+    known: dict[str, Callable[[], Group]] = {"rotations": lambda: Cyclic(4), "dihedral": lambda: Dihedral(4)}
     name, group = choose_group(options.group, known, "rot")
     data, train = read(options, size)
     rho = rotations(group, n) if name == "rotations" else images(group, n)

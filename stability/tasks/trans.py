@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from stability.base.errors import BadInput
@@ -47,7 +48,7 @@ def trans(options: TaskOptions) -> Problem:
     """1 → c → c channels on ρ, then c → f trivial with tanh and LayerNorm(f), then f → 10, cross-entropy."""
     size = SIZES[options.size]
     n = size.side
-    known = {
+    known: dict[str, Callable[[], Group]] = {
         "torus": lambda: torus(n),
         "rotations": lambda: Cyclic(4),
         "rows": lambda: Cyclic(n),

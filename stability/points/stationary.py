@@ -20,6 +20,7 @@ from scipy.optimize import OptimizeResult, least_squares, minimize
 from scipy.sparse.linalg import LinearOperator, minres
 from threadpoolctl import threadpool_limits
 from torch import Tensor
+from torch.func import grad
 from tqdm import tqdm
 
 from stability.base.errors import BadInput, StaleLinearisation
@@ -43,6 +44,8 @@ PAIR_BYTES = 2e9
 RUNAWAY = 10.0
 # A start whose weights are no larger counts as zero, one whose gradient is so many times smaller as stationary.
 VANISHING, ABNORMAL = 1e-8, 1e3
+# Of ‖∇R‖, what ∇R^eqv is measured against at least; dim L up to which ∇R is taken for it.
+CANCELLED, WHOLE = 1e-6, 1_000_000
 Keep = Callable[[Tensor], None]
 
 
@@ -141,6 +144,8 @@ def gradient_scale(problem: Problem, seed: int) -> float:
 
     Who brings trained weights starts at a stationary point, or next to one. The median of ‖∇R^eqv‖ at three Gaussian
     points of the start's size (of size one where that vanishes) takes its place if it is a thousand times as large.
+    It is never less than a millionth of ‖∇R‖ at such a point: ∇R^eqv is a sum of its entries, and where they cancel
+    rounding is left.
     """
     theta = _start(problem, seed)
     on_e, x = _OnE(problem, theta), theta.detach().cpu().double().numpy()
@@ -153,9 +158,20 @@ def gradient_scale(problem: Problem, seed: int) -> float:
     _within(problem, gradients[0], gradients[1:])
     own, *elsewhere = (float(np.linalg.norm(g)) for g in gradients)
     usual = sorted(elsewhere)[1]
-    if math.isfinite(usual) and usual > ABNORMAL * own:
-        return usual
-    return own or 1.0
+    found = usual if math.isfinite(usual) and usual > ABNORMAL * own else own
+    return max(found, CANCELLED * _on_l(problem, torch.as_tensor(draw * (size if size > VANISHING else 1.0)))) or 1.0
+
+
+def _on_l(problem: Problem, theta: Tensor) -> float:
+    """‖∇R‖ at a point of E; zero where it is not finite, or has too many entries to be wanted."""
+    if problem.space.dim > WHOLE:
+        return 0.0
+    at = problem.space.embed(theta.to(problem.samples.x))
+    slope = problem.weight_decay * at
+    for part in problem.samples.chunks(CHUNK):
+        slope = slope + grad(problem.loss)(at, part)
+    found = float(slope.norm())
+    return found if math.isfinite(found) else 0.0
 
 
 def _within(problem: Problem, own: np.ndarray, elsewhere: Sequence[np.ndarray]) -> None:

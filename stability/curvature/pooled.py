@@ -65,6 +65,7 @@ class PooledAt(LayerAt):
         return (h @ self.invariant.mT).flatten(1)
 
     def zeros(self, k: int, like: Tensor) -> Tensor:
+        """Where gradients of k vectors are added up: (k, channels, u)."""
         return like.new_zeros(k, self.channels, self.sources * self.basis)
 
     def bind(self, x: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
@@ -94,11 +95,13 @@ class PooledAt(LayerAt):
         )
 
     def backward(self, direction, bound, tangent, cotangent, gathered, need) -> None:
+        """Adds mᵀċ and the second derivative's part to ``gathered``; nothing is below this stage."""
         pools = len(self.invariant)
         c = cotangent.unflatten(0, (self.channels, pools)).permute(0, 2, 3, 1).flatten(2)  # (c, k, n·τ)
         gathered += (torch.bmm(c, bound[0]) + torch.bmm(direction.mT, bound[1])).transpose(0, 1)
 
     def collect(self, k: int, gathered: Tensor, out: Tensor) -> None:
+        """Writes the coordinates (k, size) of what was gathered to ``out``."""
         out.copy_(gathered.flatten(1))
 
 

@@ -109,4 +109,5 @@ def assemble(operator: Operator, like: Tensor, progress: Callable[[int], None] |
 
 
 def tolerance_of(like: Tensor) -> float:
+    """Relative error up to which two products of the precision of ``like`` are the same."""
     return 1e-9 if like.dtype == torch.float64 else 1e-3

@@ -29,7 +29,13 @@ TRANSPOSED = CONVOLUTIONS[3:]
 
 @dataclass(frozen=True)
 class Activation:
-    """How G moves the channels of an activation, and the positions they sit at."""
+    """How G moves the channels of an activation, and the positions they sit at.
+
+    Attributes:
+        channels: the representation on them.
+        positions: the representation on positions; None where a lattice moves them, or there are none.
+        channels_last: whether channels are the last axis, as for Linear layers, not the first after the batch.
+    """
 
     channels: Representation
     positions: Representation | None
@@ -52,7 +58,13 @@ class Activation:
 
 @dataclass(frozen=True)
 class Mapped:
-    """A linear or convolutional layer whose two sides have representations."""
+    """A linear or convolutional layer whose two sides have representations.
+
+    Attributes:
+        name: of the module.
+        source: what goes in.
+        target: what comes out.
+    """
 
     name: str
     source: Activation

@@ -216,7 +216,7 @@ def test_a_process_out_of_memory_ends_in_one_line(tmp_path):
 def test_nan_in_the_middle_of_a_run_is_named_and_the_run_resumes_once_it_is_mended(
     tmp_path, reference, capsys, monkeypatch
 ):
-    from stability.run import analysis
+    from stability.curvature import at
 
     def broken(*arguments, **options):
         operator = nominal_hessian(*arguments, **options)
@@ -224,7 +224,7 @@ def test_nan_in_the_middle_of_a_run_is_named_and_the_run_resumes_once_it_is_mend
         operator.apply = lambda v: healthy(v) * (float("nan") if operator.products > 1 else 1.0)
         return operator
 
-    monkeypatch.setattr(analysis, "nominal_hessian", broken)
+    monkeypatch.setattr(at, "nominal_hessian", broken)
     assert run(*QUICK, "--out", tmp_path) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "not finite" in error and "∇²R" in error

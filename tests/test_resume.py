@@ -14,13 +14,16 @@ from safetensors.torch import safe_open, save_file
 
 from stability.base.errors import BadInput
 from stability.base.identity import differences
+from stability.base.limits import Limits
 from stability.base.storage import Checkpoint, read_tensors, write_tensors
 from stability.networks.bare import from_risk
 from stability.problem.identity import identity, sources
 from stability.problem.problem import Problem
 from stability.problem.space import Samples
-from stability.run import analysis
-from stability.run.analysis import Interrupted, Settings, _sector_file, analyse
+from stability.run.analysis import analyse
+from stability.run.given import Interrupted
+from stability.run.sector import sector_file
+from stability.run.settings import Settings
 from stability.spectrum import command as spectrum
 from stability.tasks import TaskOptions, load
 
@@ -282,7 +285,7 @@ DAMAGE = {
     "another dtype, sealed": sealed(lambda t: {k: v.float() for k, v in t.items()}),
     "a missing tensor, sealed": sealed(without_first),
 }
-STATE = ("points", "start-0", f"{_sector_file('(2,1)')}")
+STATE = ("points", "start-0", f"{sector_file('(2,1)')}")
 
 
 def plain(value: object) -> object:
@@ -330,7 +333,7 @@ def test_a_sector_of_another_point_is_not_mixed_in(kept, tmp_path, capsys):
 
 def test_irreps_whose_names_share_their_letters_have_files_of_their_own():
     names = ["q=(1,1)", "q=(1,-1)", "q=(1;1)", "q=(11)", "../../etc/passwd", "λ" * 500, "λ" * 501]
-    files = {_sector_file(name) for name in names}
+    files = {sector_file(name) for name in names}
     assert len(files) == len(names) and all(len(f) < 80 and f.isascii() and "/" not in f for f in files)
 
 
@@ -353,12 +356,10 @@ def test_a_damaged_point_is_refused_by_name(damage, tmp_path, capsys):
 
 @pytest.mark.parametrize("path", ["dense", "lanczos"])
 def test_a_run_interrupted_after_any_write_gives_the_same_numbers_to_the_last_bit(path, tmp_path, monkeypatch):
-    if path == "lanczos":
-        for limit in ("DENSE_LIMIT", "DENSE_SPECTRUM_E", "DENSE_E_LIMIT"):
-            monkeypatch.setattr(analysis, limit, 5)
+    limits = Limits(dense=5, dense_e=5, inverse_e=5) if path == "lanczos" else Limits()
     problem, settings = (
         regression("C_5", weight_decay=0.1),
-        Settings(points=2, saddles=1, eigenvalues=2, escape_iterations=0),
+        Settings(points=2, saddles=1, eigenvalues=2, escape_iterations=0, limits=limits),
     )
     reference = plain(json.loads(analyse(problem, settings).to_json()))
     assert plain(json.loads(analyse(problem, settings).to_json())) == reference

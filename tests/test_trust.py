@@ -29,7 +29,8 @@ from stability.networks.network import mlp
 from stability.networks.nonlinearities import Identity, Pointwise
 from stability.networks.supervised import supervised
 from stability.problem.space import Samples
-from stability.run.analysis import Settings, analyse
+from stability.run.analysis import analyse
+from stability.run.settings import Settings
 from stability.tasks import TaskOptions, load
 from stability.verdicts import certificates
 from stability.verdicts.verdict import Block, judge

@@ -28,12 +28,13 @@ from torch import Tensor
 from stability.api.stages import Point, fitted, judged_sectors, locate
 from stability.base import doors
 from stability.base.errors import BadInput
+from stability.base.limits import Limits
 from stability.base.record import Record
 from stability.eigen.spectrum import Eigenvalue
 from stability.points import training
-from stability.points.describe import MOVED_SAMPLES, equivariance_error, scores
+from stability.points.describe import equivariance_error, scores
 from stability.problem.problem import Problem
-from stability.run.analysis import Settings
+from stability.run.settings import Settings
 from stability.spectra.sectors import Sector
 
 
@@ -145,7 +146,7 @@ def diagnose(
     theta, at, distance = locate(problem, point)
     space = problem.space
     on_e, rng = space.embed(theta), np.random.default_rng(seed)
-    moved = problem.transform is not None and problem.moves * len(problem.samples.x) <= MOVED_SAMPLES
+    moved = problem.transform is not None and problem.moves * len(problem.samples.x) <= Limits().moved_samples
     nominal = training.nominal(problem)
     gradient = _parts(problem, "nominal", nominal(at, rng))
     risk: dict[str, float | None] = {"nominal": _risk(problem, at), "aug": None}

@@ -37,7 +37,7 @@ def applies(problem: Problem, irrep: Irrep) -> bool:
 
 def one_hidden_layer(problem: Problem) -> bool:
     """Whether the problem is such a network: X_0 = c₀·a, then c·b with a pointwise σ, then trivial spaces only."""
-    network = getattr(problem.model, "network", None)
+    network = problem.layered
     if network is None or len(network.space.layers) < 2 or any(network.affine):
         return False
     first, second = network.space.layers[:2]
@@ -108,7 +108,7 @@ class _Pieces:
 
 def _pieces(problem: Problem, theta: Tensor, irrep: Irrep) -> _Pieces:
     """The network at the point with coordinates θ, and bases of the sectors of its first two layers."""
-    network, model = problem.model.network, problem.model
+    network, model = problem.layered, problem.model
     first_layer, second_layer = network.space.layers[:2]
     coordinates = problem.space.split_coordinates(theta)
     ((c0, a),), ((channels, b),) = first_layer.source.blocks, first_layer.target.blocks

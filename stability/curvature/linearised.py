@@ -237,7 +237,7 @@ def network_hessian(
         memory_gb: what all may use; the samples kept together follow from it where partners are many.
     """
     model = problem.model
-    network = model.network
+    network = problem.layered
     layers, sigmas = network.space.layers, network.nonlinearities
     coordinates = problem.space.split_coordinates(theta)
     reached = [i for i, layer in enumerate(layers) if irrep is None or layer.size(irrep)]
@@ -278,7 +278,7 @@ def nominal_gradient_norm(problem: Problem, theta: Tensor) -> float:
     ‖Σ_s p_s ⊗ x_s + μA‖² = Σ_{s,t} ⟨p_s, p_t⟩⟨x_s, x_t⟩ + 2μ Σ_s ⟨p_s, A x_s⟩ + μ²‖A‖².
     """
     model, samples, mu = problem.model, problem.samples, problem.weight_decay
-    network, coordinates = model.network, problem.space.split_coordinates(theta)
+    network, coordinates = problem.layered, problem.space.split_coordinates(theta)
     inputs, outputs, x = [], [], samples.x
     for i, (layer, t, sigma) in enumerate(zip(network.space.layers, coordinates, network.nonlinearities, strict=True)):
         inputs.append(network.entering(i, x).detach())

@@ -110,7 +110,7 @@ def pooled_hessian(problem: Problem, theta: Tensor, chunk: int = 256) -> Operato
     if not one_hidden_layer(problem):
         return None
     model = problem.model
-    layers, sigmas = model.network.space.layers, model.network.nonlinearities
+    layers, sigmas = problem.layered.space.layers, problem.layered.nonlinearities
     first, second = layers[:2]
     coordinates = problem.space.split_coordinates(theta)
     one: Representation = second.target.blocks[0][1]
@@ -135,7 +135,7 @@ def pooled_hessian(problem: Problem, theta: Tensor, chunk: int = 256) -> Operato
 
 def hessian_on_e(problem: Problem, theta: Tensor, searching: bool = False) -> Operator:
     """∇²R^eqv in coordinates of E: hand-written for a network, else through the automatic derivative."""
-    if not hasattr(problem.model, "network"):
+    if problem.layered is None:
         return equivariant_hessian(problem, theta, searching=searching)
     terms = Terms(problem.equivariant_loss, theta, lambda: problem.samples.chunks(256))
     operator = pooled_hessian(problem, theta) or network_hessian(problem, theta, trivial_irrep(problem.group))
@@ -145,7 +145,7 @@ def hessian_on_e(problem: Problem, theta: Tensor, searching: bool = False) -> Op
 def checked_on_e(problem: Problem, theta: Tensor, seed: int = 0) -> Operator:
     """The same, compared with a product from scratch; the automatic derivative where a network's arithmetic fails."""
     operator = hessian_on_e(problem, theta)
-    if not hasattr(problem.model, "network"):
+    if problem.layered is None:
         return operator  # checked by its own products
     try:
         check_product(operator, problem.equivariant_loss, theta, problem.samples, problem.weight_decay, seed)

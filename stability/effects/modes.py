@@ -58,7 +58,7 @@ def _rows(values: Tensor, side: int) -> tuple[tuple[float, ...], ...]:
 
 def picture(problem: Problem, theta: Tensor, irrep: Irrep, mode: Tensor, value: float) -> Mode | None:
     """The mode with sector coordinates ``mode`` at the point θ; None without a network or a square space to show."""
-    network = getattr(problem.model, "network", None)
+    network = problem.layered
     if network is None:
         return None
     layers, coordinates = network.space.layers, problem.space.split_coordinates(theta)

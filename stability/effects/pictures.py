@@ -7,15 +7,15 @@ report draws and never computes. A picture that does not fit is left out, with t
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from stability.curvature.automatic import nominal_hessian
-from stability.curvature.pooled import hessian_on_e
+from stability.base.progress import stage
+from stability.curvature.at import At
 from stability.effects import breaking, deviation, slices
 from stability.effects.fixed import FixedRisk, fixed_risk
 from stability.eigen.lanczos import lanczos, ritz
@@ -24,6 +24,7 @@ from stability.groups import Irrep
 from stability.networks.losses import cross_entropy, logistic
 from stability.problem.problem import Problem
 from stability.spectra import density, sectors
+from stability.spectra.record import Spectra
 
 POINTS, PLANE_POINTS = 41, 21
 # samples × |G| × weights of one R^aug beyond which slices and runs are left out.
@@ -58,49 +59,47 @@ class Pictures:
 
 
 def shares(
-    problem: Problem, theta: Tensor, spectra: dict, irreps: Sequence[tuple[Irrep, int]] | None, large: bool, seed: int
+    at: At, spectra: Spectra, irreps: Sequence[tuple[Irrep, int]] | None, seed: int
 ) -> tuple[dict[str, density.Shares], dict[str, str]]:
     """Densities on E and on E⊥: counted where the spectrum is whole, else by quadrature where that is affordable."""
     found, omitted = {}, {}
-    for where in ("E", "E_perp"):
-        spectrum = spectra.get("aug", {}).get(where)
-        if spectrum is None or not spectrum.lowest:
+    for where, solution in (("E", spectra.aug_e), ("E_perp", spectra.across)):
+        if solution is None or not solution.spectrum.lowest:
             continue
+        spectrum = solution.spectrum
         whole = density.exact(spectrum)
         if whole is not None:
             found[where] = whole
             continue
-        if large or irreps is None:
+        if at.weights is None or irreps is None:
             omitted[f"density {where}"] = "quadrature takes six more Krylov runs in every sector, too many here"
             continue
-        parts = _parts(problem, theta, irreps, where == "E")
+        parts = _parts(at, irreps, where == "E")
         if sum(part.dim for part in parts) != spectrum.dim:
             omitted[f"density {where}"] = "not every sector was resolved"
             continue
         began = time.perf_counter()
         for part in parts:
-            part.product(torch.ones(part.size).to(theta))
+            part.product(torch.ones(part.size).to(at.theta))
         if (time.perf_counter() - began) * PROBES * STEPS > DENSITY_SECONDS:
             omitted[f"density {where}"] = "quadrature takes six more Krylov runs in every sector, too many here"
             continue
-        found[where] = density.estimate(parts, density.edges_of(spectrum), PROBES, STEPS, theta, seed)
+        found[where] = density.estimate(parts, density.edges_of(spectrum), PROBES, STEPS, at.theta, seed)
     return found, omitted
 
 
-def _parts(problem: Problem, theta: Tensor, irreps: Sequence[tuple[Irrep, int]], on_e: bool) -> list[density.Part]:
-    parts, nominal = [], None
-    if not hasattr(problem.model, "network"):
-        nominal = nominal_hessian(problem, problem.space.embed(theta))
+def _parts(at: At, irreps: Sequence[tuple[Irrep, int]], on_e: bool) -> list[density.Part]:
+    parts = []
     for irrep, size in irreps:
         if irrep.is_trivial != on_e:
             continue
-        operator = hessian_on_e(problem, theta) if on_e else sectors.sector_hessian(problem, theta, irrep, nominal)
+        operator = at.on_e if on_e else at.block(irrep)
         parts.append(density.Part(operator, size, size * irrep.dim // irrep.commutant_dim))
     return parts
 
 
 def top_mode(
-    problem: Problem, theta: Tensor, solution: Solution, irreps: Sequence[tuple[Irrep, int]] | None, seed: int
+    at: At, solution: Solution, irreps: Sequence[tuple[Irrep, int]] | None, seed: int
 ) -> tuple[Tensor, float, str | None] | None:
     """A unit eigenvector of the largest eigenvalue on E⊥, in L; None where it is not resolved."""
     highest = solution.spectrum.largest
@@ -115,56 +114,49 @@ def top_mode(
     if not chosen:
         return None
     (irrep, size) = chosen[0]
-    nominal = None
-    if not hasattr(problem.model, "network"):
-        nominal = nominal_hessian(problem, problem.space.embed(theta))
-    operator = sectors.sector_hessian(problem, theta, irrep, nominal)
-    start = torch.randn(size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(theta)
+    operator = at.block(irrep)
+    start = torch.randn(size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(at.theta)
     state = lanczos(operator, start, min(TOP_STEPS, size))
     values, vectors, _ = ritz(state)
-    coordinates = torch.as_tensor(vectors[:, -1].copy()).to(theta) @ state.basis[: state.steps]
-    w = sectors.lift(problem.space, irrep, coordinates / coordinates.norm())[0]
+    coordinates = torch.as_tensor(vectors[:, -1].copy()).to(at.theta) @ state.basis[: state.steps]
+    w = sectors.lift(at.problem.space, irrep, coordinates / coordinates.norm())[0]
     return w / w.norm(), float(values[-1]), irrep.name
 
 
 def landscape(
-    problem: Problem,
-    theta: Tensor,
-    solutions: dict[str, Solution],
+    here: At,
+    spectra: Spectra,
     irreps: Sequence[tuple[Irrep, int]] | None,
     stationary: bool,
     end: Tensor | None,
     seed: int,
-    stage: Callable[[str], object],
 ) -> Pictures:
-    """Slices, runs and what they do to the network, at the point with coordinates θ.
+    """Slices, runs and what they do to the network.
 
     Args:
-        problem: the risk.
-        theta: of the point A, in E.
-        solutions: of the analysis, for their eigenvectors.
+        here: the point A of E.
+        spectra: of the analysis, for their eigenvectors.
         irreps: those resolved; None where sectors are not.
         stationary: whether A is; the runs start from stationary points only, for E moves elsewhere.
         end: where L-BFGS on R^aug ended, pushed along the lowest mode; None where it was not run.
         seed: of probes.
-        stage: names what is being done, a context.
     """
-    why = _unfit(problem, solutions)
+    problem, lowest = here.problem, spectra.across
+    why = _unfit(problem, lowest)
     if why:
         return Pictures(omitted=dict.fromkeys(("slices", "plane", "flow", "steps", "kernel", "breaking"), why))
-    at, lowest = problem.space.embed(theta), solutions["aug.E_perp"]
-    value, v = float(lowest.values.min()), lowest.lowest_vector
+    at, value, v = here.weights, float(lowest.values.min()), lowest.lowest_vector
     push = _Push(at, v / v.norm(), value, lowest.spectrum.lowest[0].irrep, fixed_risk(problem, v / v.norm()))
     with stage("slices"):
-        found, plane = _lines(problem, push, solutions["aug.E"])
+        found, plane = _lines(problem, push, spectra.aug_e)
     run, path, steps, omitted = None, [], (), {}
     if stationary:
-        tops = tuple(max(solutions[k].spectrum.highest[0].value, 0.0) for k in ("aug.E", "aug.E_perp"))
+        tops = tuple(max(s.spectrum.highest[0].value, 0.0) for s in (spectra.aug_e, lowest))
         omitted = _unmoved(push, lowest, max(tops))
         if not omitted:
             with stage("augmented flow from the point"):
                 run, path = deviation.follow(problem, push.risk, at, push.v, value, push.irrep, tops)
-        top = top_mode(problem, theta, lowest, irreps, seed)
+        top = top_mode(here, lowest, irreps, seed)
         if top is None:
             omitted["steps"] = "no eigenvalue on E⊥ is above zero, so no step is too long there"
         else:
@@ -203,7 +195,7 @@ class _Push:
     risk: FixedRisk
 
 
-def _unfit(problem: Problem, solutions: dict[str, Solution]) -> str:
+def _unfit(problem: Problem, lowest: Solution) -> str:
     """Why no picture fits; empty where they do."""
     size = len(problem.samples)
     if problem.transform is None:
@@ -212,7 +204,7 @@ def _unfit(problem: Problem, solutions: dict[str, Solution]) -> str:
         return f"{problem.group.name} is infinite: off E, R^aug is known by quadrature only"
     if problem.group.order * size * problem.space.dim > LARGEST:
         return f"one R^aug is {problem.group.order:,} × {size:,} samples through {problem.space.dim:,} weights"
-    if not len(solutions["aug.E_perp"].values) or not problem.space.dim_equivariant:
+    if not len(lowest.values) or not problem.space.dim_equivariant:
         return "there is no eigenvector on E⊥ or none on E"
     return ""
 
@@ -246,6 +238,6 @@ def _broken(
     ends = [p for p in (path[-1][1] if path else None, end) if p is not None]
     after = max(ends, key=lambda p: float(problem.space.transverse_part(p).norm()))
     kernel = breaking.kernel(problem, at, after)
-    decides = getattr(problem.model, "loss", None)
+    decides = problem.model.loss if problem.model else None
     probability = decides is cross_entropy or (decides is logistic and problem.model.output.dim == 1)
     return kernel, breaking.breaking(problem, path or [(0.0, at)], end, probability, at)

@@ -38,6 +38,11 @@ class Classifier:
     decides: bool = True
 
     @property
+    def layered(self) -> MLP:
+        """Φ, whose curvature is written out layer by layer."""
+        return self.network
+
+    @property
     def input(self) -> Representation:
         """The representation on inputs, X_0."""
         return self.network.input

@@ -86,6 +86,10 @@ class ModuleModel:
     test: Samples | None = None
     integers: torch.dtype | None = None
 
+    @property
+    def layered(self) -> None:
+        """None: what a module computes is known to automatic derivatives only."""
+
     def _call(self, parameters: Tensor, x: Tensor) -> Tensor:
         # Clones: what a forward pass writes into a buffer is gone after it.
         fixed = {k: in_precision(v, parameters.dtype).clone() for k, v in self.fixed.items()}

@@ -11,15 +11,13 @@ from torch import Tensor
 from torch.func import grad
 
 from stability.base.record import Record
+from stability.curvature.at import At
 from stability.curvature.linearised import nominal_gradient_norm
 from stability.eigen.spectrum import Eigenvalue
 from stability.points.stationary import StationaryPoint
 from stability.points.training import exact_augmentation
 from stability.problem.problem import Problem
 
-MOVED_SAMPLES = 2_000_000
-# Weights beyond which no dense vector of L is made where the layers' own arithmetic can do without.
-LARGE = 5_000_000
 PROBES = 64
 
 
@@ -60,24 +58,18 @@ class PointReport(Record):
     lowest: tuple[Eigenvalue, ...] = ()
 
 
-def is_large(problem: Problem) -> bool:
-    """Whether points of E are measured through the equivariant layers only."""
-    return problem.space.dim > LARGE and hasattr(problem.model, "network")
-
-
-def describe(problem: Problem, point: StationaryPoint, seed: int, distance_to_e: float = 0.0) -> PointReport:
+def describe(where: At, point: StationaryPoint, seed: int, distance_to_e: float = 0.0) -> PointReport:
     """The report of a point of E.
 
     Args:
-        problem: the risk.
-        point: with its gradient on E.
+        where: the problem at that point.
+        point: the same, with its gradient on E.
         seed: of the group elements that equivariance is tried with.
         distance_to_e: of the point before it was projected.
     """
-    theta, space = point.theta, problem.space
-    at = None if is_large(problem) else space.embed(theta)
-    moved = problem.moves * len(problem.samples.x)
-    augmentable = at is not None and problem.transform is not None and moved <= MOVED_SAMPLES
+    problem, theta, at = where.problem, where.theta, where.weights
+    space, moved = problem.space, problem.moves * len(problem.samples.x)
+    augmentable = at is not None and problem.transform is not None and moved <= where.limits.moved_samples
     if at is None:
         nominal, across = nominal_gradient_norm(problem, theta), point.gradient_norm
     else:

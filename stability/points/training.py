@@ -131,9 +131,9 @@ def equal_inputs(problem: Problem) -> Tensor | None:
 def pooled(problem: Problem) -> Problem:
     """The same risk, with equal inputs multiplied once: A_0 x = (A_0 copies) x', x' the inputs that differ."""
     classes = equal_inputs(problem)
-    if classes is None or not hasattr(problem.model, "network"):
+    model, network = problem.model, problem.layered
+    if classes is None or network is None:
         return problem
-    model, network = problem.model, problem.model.network
     copies = torch.nn.functional.one_hot(classes).to(problem.samples.x)
     chosen = copies.argmax(0)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -23,11 +23,37 @@ from stability.groups import Element, Group, Representation
 from stability.problem.space import ParameterSpace, Samples
 
 
+class Perceptron(Protocol):
+    """x_{i+1} = σ_i(A_i x_i) over representations: what curvature needs to write ∇²R out layer by layer.
+
+    Attributes:
+        space: of its weights.
+        nonlinearities: σ_i, one a layer.
+        affine: which layers have a bias, as a last column.
+    """
+
+    space: ParameterSpace
+    nonlinearities: tuple[Any, ...]
+    affine: tuple[bool, ...]
+
+    def entering(self, i: int, x: Tensor) -> Tensor:
+        """What layer i multiplies: x_i, beside a one where it has a bias."""
+
+
+@runtime_checkable
 class Model(Protocol):
-    """What a supervised problem knows beyond its risk: predictions and the group's action on data."""
+    """What a supervised problem knows beyond its risk: predictions and the group's action on data.
+
+    Attributes:
+        input, output: representations on X and Y.
+        loss: ℓ as it was given, by which some are known.
+        layered: the network, where the weights of the problem are those of a perceptron; else None.
+    """
 
     input: Representation
     output: Representation
+    loss: Callable[..., Tensor] | None
+    layered: Perceptron | None
 
     def predict(self, parameters: Tensor, x: Tensor) -> Tensor:
         """Φ_A(x), (n, dim Y)."""
@@ -40,6 +66,9 @@ class Model(Protocol):
 
     def move_target(self, g: Element, y: Tensor) -> Tensor:
         """ρ_Y(g)y for targets."""
+
+
+MODEL = ("input", "output", "loss", "layered", "predict", "predict_equivariant", "losses", "move_target")
 
 
 @dataclass(frozen=True)
@@ -131,6 +160,8 @@ class Problem:
             raise BadInput(f"{self.name}: samples have shapes {shapes}; give one input, target and weight each")
         if self.samples.x.dtype not in doors.WIDE:
             raise BadInput(f"{self.name}: inputs are {self.samples.x.dtype}; give them in float64 or float32")
+        if self.model is not None:
+            doors.kind(f"{self.name}: model", self.model, Model, f"give {', '.join(MODEL)}")
         doors.call(f"{self.name}: loss", self.loss, "give a function of (A, samples)")
         doors.number(f"{self.name}: weight_decay", self.weight_decay)
 
@@ -138,6 +169,11 @@ class Problem:
     def group(self) -> Group:
         """G, which acts on L."""
         return self.space.group
+
+    @property
+    def layered(self) -> Perceptron | None:
+        """The perceptron whose curvature is written out; None where ∇²R comes from automatic derivatives."""
+        return None if self.model is None else self.model.layered
 
     @property
     def degree(self) -> int:

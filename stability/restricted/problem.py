@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -34,6 +34,15 @@ class RestrictedModel:
     whole: Model
     admissible: Admissible
     space: ParameterSpace
+
+    @property
+    def layered(self) -> None:
+        """None: weights A_0 + Bc are no perceptron's, and its curvature is automatic."""
+
+    @property
+    def loss(self) -> Callable[..., Tensor] | None:
+        """ℓ of the whole problem."""
+        return self.whole.loss
 
     @property
     def input(self) -> Representation:

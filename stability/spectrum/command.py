@@ -26,7 +26,9 @@ from stability.base.storage import Checkpoint, lock, prepare_folder, write, writ
 from stability.points.weights import load_point, save_point
 from stability.problem.problem import Problem
 from stability.results import Analysis
-from stability.run.analysis import Interrupted, Outcome, Settings, analyse, output_folder
+from stability.run.analysis import analyse
+from stability.run.given import Interrupted, Outcome
+from stability.run.settings import Settings, output_folder
 from stability.spectra.sectors import chosen
 from stability.tasks import TASKS, TaskOptions, load
 from stability.tasks.recipe import Recipe

@@ -352,8 +352,8 @@ def lipschitz(problem: Problem, theta: Tensor, radius: float) -> float | None:
     a symmetric trilinear form the diagonal gives the norm (Banach). ∇²R^aug, an average of conjugates, inherits K.
     """
     model, space = problem.model, problem.space
-    network = getattr(model, "network", None)
-    rule = getattr(getattr(model, "loss", None), "bounds", None) or LOSSES.get(getattr(model, "loss", None))
+    network, loss = problem.layered, model.loss if model else None
+    rule = getattr(loss, "bounds", None) or LOSSES.get(loss)
     if type(network) is not MLP or rule is None or sum(layer.dim for layer in space.layers) != space.dim:
         return None
     at, x = space.embed(theta).double(), problem.samples.x.double()

@@ -66,6 +66,7 @@ class PooledAt(LayerAt[Tensor, tuple[Tensor, Tensor], Tensor]):
         return (h @ self.invariant.mT).flatten(1)
 
     def zeros(self, k: int, like: Tensor) -> Tensor:
+        """Where gradients of k vectors are added up: (k, channels, u)."""
         return like.new_zeros(k, self.channels, self.sources * self.basis)
 
     def bind(self, x: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
@@ -105,6 +106,7 @@ class PooledAt(LayerAt[Tensor, tuple[Tensor, Tensor], Tensor]):
         gathered: Tensor | None,
         need: bool,
     ) -> None:
+        """Adds mᵀċ and the second derivative's part to ``gathered``; nothing is below this stage."""
         if direction is None or gathered is None:
             return
         pools = len(self.invariant)
@@ -112,6 +114,7 @@ class PooledAt(LayerAt[Tensor, tuple[Tensor, Tensor], Tensor]):
         gathered += (torch.bmm(c, bound[0]) + torch.bmm(direction.mT, bound[1])).transpose(0, 1)
 
     def collect(self, k: int, gathered: Tensor | None, out: Tensor) -> None:
+        """Writes the coordinates (k, size) of what was gathered to ``out``."""
         if gathered is not None:
             out.copy_(gathered.flatten(1))
 

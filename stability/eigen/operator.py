@@ -128,4 +128,5 @@ def rounding_of(operator: Callable[[Tensor], Tensor], v: Tensor) -> float:
 
 
 def tolerance_of(like: Tensor) -> float:
+    """Relative error up to which two products of the precision of ``like`` are the same."""
     return 1e-9 if like.dtype == torch.float64 else 1e-3

@@ -86,7 +86,12 @@ class Lattice:
 
 @dataclass(frozen=True)
 class _Grid:
-    """g ↦ where each position of the grid goes; equal for equal lattices and shapes."""
+    """g ↦ where each position of the grid goes; equal for equal lattices and shapes.
+
+    Attributes:
+        lattice: how G acts on the positions.
+        shape: sides of the grid.
+    """
 
     lattice: Lattice
     shape: tuple[int, ...]

@@ -79,6 +79,7 @@ class StationaryPoint(Record):
 
     @property
     def converged(self) -> bool:
+        """Whether ‖∇R^eqv‖ reached the tolerance."""
         return self.gradient_norm <= self.tolerance
 
 
@@ -390,7 +391,13 @@ def search(
 
 @dataclass(frozen=True)
 class Job:
-    """A search to be done: for a "minimum" or a "saddle", from the seeded start θ."""
+    """A search to be done: for a "minimum" or a "saddle", from the seeded start θ.
+
+    Attributes:
+        kind: "minimum" or "saddle".
+        start: the seed.
+        theta: where it begins, coordinates on E.
+    """
 
     kind: str
     start: int

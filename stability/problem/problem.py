@@ -148,6 +148,8 @@ class Problem:
         metric: (predictions of x, "train" | "test" | "constant") ↦ scores by name, the first being the one that
             counts; "constant" is the best predictor that ignores its input, on the training data; empty when there
             is no such data.
+        assumptions: seed ↦ measured violations by name, with where the worst one is; None where nothing can be
+            measured.
         kink_margin: A ↦ smallest |pre-activation| at a kink relative to its scale; None for smooth σ.
         facts: what a report's first screen says about network and data.
         activations: numbers of the widest activation of one sample, where the layers do not tell.
@@ -188,6 +190,7 @@ class Problem:
 
     @property
     def group(self) -> Group:
+        """G, which acts on L."""
         return self.space.group
 
     @property

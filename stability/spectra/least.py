@@ -39,6 +39,7 @@ class History:
     lowest: tuple[tuple[Eigenvalue, ...], ...]
 
     def on_e(self) -> list[Eigenvalue]:
+        """λ_min on E at each epoch, that of the trivial irrep."""
         return [next(e for e in row if e.irrep == "trivial") for row in self.lowest]
 
     def across(self) -> list[Eigenvalue]:

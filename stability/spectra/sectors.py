@@ -49,6 +49,11 @@ class Sector(Record):
         size: real dimension of B_λ.
         lowest, highest: distinct eigenvalues, their multiplicity being that in L.
         negative_count: negative eigenvalues in L, with multiplicity; None when not established.
+        method: what found the ends.
+        hvps: nominal Hessian-vector products that it took.
+        seconds: it took.
+        complete: whether every eigenvalue of the block is known.
+        error: what rounding and residuals may move an eigenvalue by.
         frequency: of a product of cyclic groups.
         mismatch: relative difference of one product from one of another route; None when it was not taken.
         sign: of the lowest eigenvalue, see :func:`sign`.

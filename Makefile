@@ -20,9 +20,10 @@ $(STAMP): pyproject.toml constraints.txt requirements.lock
 	$(PIP) install -c constraints.txt --no-build-isolation -e '.[test,cluster]'
 	touch $@
 
-# make spectrum ARGS="--task perm --size paper"
+# make spectrum ARGS="--task perm --size paper"; what it writes to reports/ is ignored by git.
 spectrum: install
 	$(BIN)/python -m stability.spectrum $(ARGS)
+	@echo "Open the report named above in a browser, for instance: python3 -m webbrowser -t FILE"
 
 # Style, types, then doctests and tests, a file at a time on each of two processes with one thread.
 test: install

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1] / "stability"
 FLOORS = (
     {"version"}, {"base"}, {"groups", "eigen"}, {"layers"}, {"problem"}, {"curvature"}, {"networks"},
     {"points", "restricted", "tasks"}, {"verdicts"}, {"spectra"}, {"effects"}, {"results"}, {"run", "report"}, {"api"},
-    {"spectrum"}, {"moved"}, {"__init__"},
+    {"spectrum"}, {"cli"}, {"moved"}, {"__init__"}, {"__main__"},
 )  # fmt: skip
 LEVEL = {room: i for i, floor in enumerate(FLOORS) for room in floor}
 FILE_LINES, FUNCTION_LINES, TOP_LEVEL, ARROWS = 500, 60, 5, 120

@@ -195,7 +195,7 @@ def _security() -> Any:
     except ImportError as error:
         raise BadInput(
             "--workers needs cryptography, so that nobody else on this machine can speak to them: "
-            "pip install 'stability[cluster]'"
+            "pip install cryptography"
         ) from error
 
 
@@ -236,7 +236,7 @@ class Cluster(Pool):
             import dask
             from distributed import Client, LocalCluster
         except ImportError as error:
-            raise BadInput("--scheduler and --workers need Dask: pip install 'stability[cluster]'") from error
+            raise BadInput("--scheduler and --workers need Dask: pip install distributed cryptography") from error
         logging.getLogger("distributed").setLevel(logging.CRITICAL)  # one line for users; Dask's own are many
         self.local = None
         if address is None:

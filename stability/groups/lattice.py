@@ -112,7 +112,7 @@ class _Shifts(Lattice):
     """Cyclic shifts: they move the pixels of an image of the group's own sides, and no tap of a kernel."""
 
     def __init__(self, group: DirectProduct) -> None:
-        self.sides = tuple(factor.n for factor in group.factors)
+        self.sides = tuple(factor.n for factor in group.factors if isinstance(factor, Cyclic))
         super().__init__(group, [np.eye(len(self.sides))] * len(group.generators))
 
     def __call__(self, shape: Sequence[int] | int) -> PermutationRepresentation:

@@ -15,7 +15,7 @@ from stability.eigen.operator import Operator, assemble
 from stability.eigen.spectrum import Solution
 from stability.groups import Element, Representation, trivial
 from stability.layers import Layer
-from stability.problem.problem import FlatFamily, Model, Problem
+from stability.problem.problem import FlatFamily, Model, Problem, Within
 from stability.problem.space import ParameterSpace, Samples
 from stability.restricted.admissible import Admissible, compatibility
 from stability.restricted.parts import DENSE_LIMIT
@@ -121,6 +121,7 @@ def restrict(problem: Problem, admissible: Admissible, seed: int = 0) -> Problem
         kink_margin=None if margin is None else (lambda c: margin(admissible.embed(c))),
         facts=(*problem.facts, ("admissible layers", words)),
         activations=max(problem.activations, _activations(problem)),
+        within=Within(problem, admissible.embed, admissible.linear, admissible.project),
     )
 
 

@@ -53,7 +53,7 @@ def lowest(
 ) -> tuple[Eigenvalue, ...]:
     """λ_min of B_λ for every irrep, with its residual; dense up to 400 dimensions, Lanczos beyond."""
     nominal = None
-    if problem.layered is None:
+    if not problem.written:
         nominal = nominal_hessian(problem, problem.space.embed(theta))
     found, nothing = [], Checkpoint(None, {}, False)
     for irrep, size in irreps:

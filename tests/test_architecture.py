@@ -16,6 +16,7 @@ FLOORS = (
     {"spectrum"}, {"cli"}, {"moved"}, {"__init__"}, {"__main__"},
 )  # fmt: skip
 LEVEL = {room: i for i, floor in enumerate(FLOORS) for room in floor}
+SURFACE = {"__init__", "__main__", "moved"}
 FILE_LINES, FUNCTION_LINES, TOP_LEVEL, ARROWS = 500, 60, 5, 120
 # What is still longer than that: may only shrink, and a new name is no mend.
 LONG_FILES: dict[str, int] = {}
@@ -116,8 +117,10 @@ def test_the_top_of_the_package_is_the_list_of_its_rooms():
 
 
 def test_the_arrows_between_rooms_stay_few():
-    arrows = {(here(f), room(module)) for f in FILES for _, module, _ in imports(TREES[f]) if here(f) != room(module)}
-    assert len(arrows) <= ARROWS
+    pairs = {(here(f), room(module)) for f in FILES for _, module, _ in imports(TREES[f])}
+    # The surface hands names on; it is no room.
+    arrows = {(a, b) for a, b in pairs if a != b and a not in SURFACE}
+    assert len(arrows) <= ARROWS, f"{len(arrows)} arrows; let a room be asked by fewer, or ask fewer"
 
 
 def test_no_module_can_be_called():

@@ -43,7 +43,7 @@ def make():
         pull = float(os.environ.get("PULL", "0"))
         return 1 + 2 * x.mean() ** 2 + curvature() * ((x - x.mean()) ** 2).sum() + pull * x.mean() ** 4
 
-    return stability.from_risk(risk, {"x": x0}, {"x": permutation(Symmetric(4))}, name="edited")
+    return stability.from_risk(risk, {"x": x0}, {"x": permutation(Symmetric(3))}, name="edited")
 """
 QUICK = ["--points", "1"]
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -72,7 +72,7 @@ def project(tmp_path, monkeypatch) -> Path:
     (tmp_path / "helper.py").write_text("from constants import K\n\ndef curvature():\n    return K\n")
     (tmp_path / "constants.py").write_text("K = 0.5\n")
     (tmp_path / "unrelated.py").write_text("K = 1\n")
-    (tmp_path / "weights.txt").write_text("1.0 1.0 1.0 1.0")
+    (tmp_path / "weights.txt").write_text("1.0 1.0 1.0")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delenv("PULL", raising=False)
     yield tmp_path
@@ -113,7 +113,7 @@ CHANGES = {
     "the file": (replaced("task.py", "2 * x.mean()", "3 * x.mean()"), "task.py has changed"),
     "what it imports": (replaced("helper.py", "return K", "return -K"), "helper.py has changed"),
     "what that imports": (replaced("constants.py", "0.5", "-0.5"), "constants.py has changed"),
-    "weights read at run time": (replaced("weights.txt", "1.0 1.0 1.0 1.0", "2.0 2.0 2.0 2.0"), "the initial weights"),
+    "weights read at run time": (replaced("weights.txt", "1.0 1.0 1.0", "2.0 2.0 2.0"), "the initial weights"),
     "the environment": (lambda project, monkeypatch: monkeypatch.setenv("PULL", "0.1"), "the risk"),
 }
 
@@ -147,7 +147,7 @@ def test_a_run_whose_problem_is_the_same_is_resumed_whatever_else_lies_in_the_fo
 
 def test_the_point_given_by_a_file_is_part_of_what_is_resumed(project, monkeypatch, capsys):
     weights = project / "at.safetensors"
-    save_file({"x": torch.zeros(4, dtype=torch.float64)}, weights)
+    save_file({"x": torch.zeros(3, dtype=torch.float64)}, weights)
     forget()
     arguments = ["--task", f"{project / 'task.py'}:make", "--at", weights, "--out", project / "out"]
     Stop.writes = 2
@@ -168,7 +168,7 @@ def bare(k: float, start: float = 1.0) -> Problem:
         return 2 * x.mean() ** 2 + k * ((x - x.mean()) ** 2).sum()
 
     return from_risk(
-        risk, {"x": torch.full((4,), start, dtype=torch.float64)}, {"x": permutation(Symmetric(4))}, name="bare"
+        risk, {"x": torch.full((3,), start, dtype=torch.float64)}, {"x": permutation(Symmetric(3))}, name="bare"
     )
 
 
@@ -285,7 +285,7 @@ DAMAGE = {
     "another dtype, sealed": sealed(lambda t: {k: v.float() for k, v in t.items()}),
     "a missing tensor, sealed": sealed(without_first),
 }
-STATE = ("points", "start-0", f"{sector_file('(3,1)')}")
+STATE = ("points", "start-0", f"{sector_file('(2,1)')}")
 
 
 def plain(value: object) -> object:

@@ -275,7 +275,7 @@ def hessian(problem: Problem, point: Point = None, risk: str = "aug", space: str
         _choice("space", space, (*SPACES, *known))
         if risk != "aug":
             raise BadInput(f"space {space!r} is a sector of R^aug; give risk='aug'")
-        nominal = None if problem.layered else nominal_hessian(problem, on_e)
+        nominal = None if problem.written else nominal_hessian(problem, on_e)
         block = blocks.sector_hessian(problem, theta, known[space], nominal)
         if nominal is None:  # an automatic one checks itself
             blocks.compare(problem, theta, known[space], block, 0)

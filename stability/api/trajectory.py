@@ -35,7 +35,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Weights and buffers at one step, with the flow time Σ learning rates where it was told."""
+    """Weights and buffers at one step, with the flow time Σ learning rates where it was told.
+
+    Attributes:
+        step: of the run.
+        step: of the run.
+        time: Σ learning rates up to it; None where it was not told.
+        time: Σ learning rates up to it; None where it was not told.
+        state: tensors by name, as a ``state_dict`` has them.
+        state: tensors by name, as a ``state_dict`` has them.
+    """
 
     step: int
     time: float | None
@@ -135,7 +144,14 @@ class Moment(Record):
 
 @dataclass(frozen=True)
 class Trajectory(Record):
-    """The snapshots of a run, judged one after the other."""
+    """The snapshots of a run, judged one after the other.
+
+    Attributes:
+        problem: name of the problem they were judged by.
+        problem: name of the problem they were judged by.
+        moments: in the order of the steps.
+        moments: in the order of the steps.
+    """
 
     problem: str
     moments: tuple[Moment, ...]

@@ -145,6 +145,7 @@ class Serial(Pool):
         quiet: bool = False,
         settled: bool = False,
     ) -> Iterator[tuple[int, Any]]:
+        """As in :class:`Pool`, one job after the other here; weights and ``settled`` change nothing."""
         for number, job in enumerate(tqdm(jobs, desc=what, disable=True if quiet else None, leave=False)):
             yield number, function(*job)
 
@@ -296,6 +297,7 @@ class Cluster(Pool):
                 )
 
     def share(self, thing: Any) -> Any:
+        """Sent to every worker once; what is portable already travels with each job, being small."""
         return thing if isinstance(thing, Portable) else self.client.scatter(thing, broadcast=True, hash=False)
 
     def run(
@@ -307,6 +309,7 @@ class Cluster(Pool):
         quiet: bool = False,
         settled: bool = False,
     ) -> Iterator[tuple[int, Any]]:
+        """As in :class:`Pool`; a job whose worker is lost is tried again elsewhere."""
         from distributed import KilledWorker, as_completed
 
         order = sorted(range(len(jobs)), key=lambda i: 0 if weights is None else -weights[i])
@@ -340,6 +343,7 @@ class Cluster(Pool):
         return None if self.local is not None or not limits else 0.8 * min(limits) / 1e9
 
     def close(self) -> None:
+        """End the connection, and the workers that were started here."""
         with contextlib.suppress(Exception):
             self.client.close()
         if self.local is not None:

@@ -18,6 +18,11 @@ class Limits:
         dense_e: the same for E.
         inverse_e, inverse_l: dim E and dim L up to which the way to the stationary point of R^eqv, and of R, is
             taken with the inverse of the whole Hessian instead of MINRES.
+        search_dense, search_finish: dim E up to which a search takes Newton steps with the whole Hessian, and up to
+            which it does so once Krylov steps have stalled.
+        search_single: dim E beyond which products that only steer a search are in float32.
+        saddles: dim E up to which saddles are searched for.
+        pair_bytes: of the pairs of vectors that L-BFGS remembers.
         group: elements of G, or nodes of a quadrature, up to which averages are taken one by one.
         moved_samples: moved samples up to which R^aug is computed from them.
         lanczos_steps, sector_steps: of a Krylov run on L or E, and in a sector.
@@ -40,6 +45,11 @@ class Limits:
     dense_e: int = 8000
     inverse_e: int = 2500
     inverse_l: int = 1000
+    search_dense: int = 2500
+    search_finish: int = 8000
+    search_single: int = 20_000
+    saddles: int = 400
+    pair_bytes: float = 2e9
     group: int = 5040
     moved_samples: int = 2_000_000
     lanczos_steps: int = 400

@@ -144,7 +144,9 @@ def _of(kind: Any, found: dict[str, Any], refined: dict[tuple[str, str], dict]) 
 class Validator(Protocol):
     """What holds JSON to a schema."""
 
-    def iter_errors(self, instance: Any) -> Iterator[Any]: ...
+    def iter_errors(self, instance: Any) -> Iterator[Any]:
+        """What is wrong with a document, one error after the other; nothing where it is sound."""
+        ...
 
 
 def validator(kind: type, refined: dict[tuple[str, str], dict] | None = None) -> Validator:

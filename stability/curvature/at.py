@@ -64,7 +64,7 @@ class At:
 
     def block(self, irrep: Irrep) -> Operator:
         """B_λ: ∇²R^aug on one sector, in its coordinates."""
-        nominal = None if self.problem.layered is not None or self.dense is None else self.dense.nominal
+        nominal = None if self.problem.written or self.dense is None else self.dense.nominal
         return sector_hessian(self.problem, self.theta, irrep, nominal, self.memory_gb)
 
     def moved(self, theta: Tensor) -> At:

@@ -70,7 +70,14 @@ class Stage:
 
 @dataclass
 class _Pass:
-    """The fixed primal pass of one chunk of samples: what every product needs of it."""
+    """The fixed primal pass of one chunk of samples: what every product needs of it.
+
+    Attributes:
+        bound: of each stage, what :meth:`LayerAt.bind` made of inputs and derivatives.
+        forward: of each stage, the derivative of σ.
+        backward: of each stage, (tangent, cotangent) ↦ the derivative of σ's adjoint.
+        head: the Hessian of everything behind the stages, on features.
+    """
 
     bound: list[Any]
     forward: list[Function]

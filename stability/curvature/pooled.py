@@ -23,10 +23,11 @@ from stability.curvature.assembly import one_hidden_layer
 from stability.curvature.automatic import check_product, equivariant_hessian
 from stability.curvature.linearised import Function, NetworkHessian, Stage, bound_sigma, network_hessian
 from stability.curvature.products import Terms, grain
+from stability.curvature.sector import enclosing
 from stability.eigen.operator import Operator
 from stability.groups import Representation, sector_basis, trivial_irrep
 from stability.layers import DenseAt, Layer, LayerAt
-from stability.problem.problem import Problem, perceptron_of
+from stability.problem.problem import Problem, Within, perceptron_of
 from stability.problem.space import Samples
 
 
@@ -66,6 +67,7 @@ class PooledAt(LayerAt[Tensor, tuple[Tensor, Tensor], Tensor]):
         return (h @ self.invariant.mT).flatten(1)
 
     def zeros(self, k: int, like: Tensor) -> Tensor:
+        """Where gradients of k vectors are added up: (k, channels, u)."""
         return like.new_zeros(k, self.channels, self.sources * self.basis)
 
     def bind(self, x: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
@@ -105,6 +107,7 @@ class PooledAt(LayerAt[Tensor, tuple[Tensor, Tensor], Tensor]):
         gathered: Tensor | None,
         need: bool,
     ) -> None:
+        """Adds mᵀċ and the second derivative's part to ``gathered``; nothing is below this stage."""
         if direction is None or gathered is None:
             return
         pools = len(self.invariant)
@@ -112,6 +115,7 @@ class PooledAt(LayerAt[Tensor, tuple[Tensor, Tensor], Tensor]):
         gathered += (torch.bmm(c, bound[0]) + torch.bmm(direction.mT, bound[1])).transpose(0, 1)
 
     def collect(self, k: int, gathered: Tensor | None, out: Tensor) -> None:
+        """Writes the coordinates (k, size) of what was gathered to ``out``."""
         if gathered is not None:
             out.copy_(gathered.flatten(1))
 
@@ -144,6 +148,8 @@ def pooled_hessian(problem: Problem, theta: Tensor, chunk: int = 256) -> Operato
 
 def hessian_on_e(problem: Problem, theta: Tensor, searching: bool = False) -> Operator:
     """∇²R^eqv in coordinates of E: hand-written for a network, else through the automatic derivative."""
+    if problem.within is not None and problem.written:
+        return _compressed_on_e(problem, problem.within, theta, searching)
     if problem.layered is None:
         return equivariant_hessian(problem, theta, searching=searching)
     terms = Terms(problem.equivariant_loss, theta, lambda: problem.samples.chunks(256))
@@ -151,10 +157,22 @@ def hessian_on_e(problem: Problem, theta: Tensor, searching: bool = False) -> Op
     return replace(operator, name="∇²R^eqv", grain=lambda: grain(terms))
 
 
+def _compressed_on_e(problem: Problem, within: Within, theta: Tensor, searching: bool) -> Operator:
+    """JᵀHJ, with H on E of the whole problem and J the embedding of this E in coordinates."""
+    whole, at = enclosing(problem, within, theta)
+    operator = hessian_on_e(whole, at, searching)
+
+    def apply(v: Tensor) -> Tensor:
+        up = whole.space.project(within.linear(problem.space.embed(v)))
+        return problem.space.project(within.project(whole.space.embed(operator(up))))
+
+    return Operator(len(theta), apply, operator.name, batch=operator.batch, grain=operator.grain, notes=operator.notes)
+
+
 def checked_on_e(problem: Problem, theta: Tensor, seed: int = 0) -> Operator:
     """The same, compared with a product from scratch; the automatic derivative where a network's arithmetic fails."""
     operator = hessian_on_e(problem, theta)
-    if problem.layered is None:
+    if not problem.written:
         return operator  # checked by its own products
     try:
         check_product(operator, problem.equivariant_loss, theta, problem.samples, problem.weight_decay, seed)

@@ -80,6 +80,7 @@ class Terms:
         return point, [gradient for part in self.parts() if (gradient := self.graph(point, part)) is not None]
 
     def graph(self, point: Tensor, part: Samples) -> Tensor | None:
+        """∇ of one piece with its graph, (n); None where the piece does not depend on the point."""
         value = self.loss(point, part)
         if not value.requires_grad:
             return None
@@ -203,6 +204,7 @@ class Differences:
 
     @property
     def relative(self) -> float:
+        """Error relative to ‖Hu‖."""
         return self.error / max(float(self.value.norm()), 1e-300)
 
     @property
@@ -262,6 +264,7 @@ def grain(terms: Terms) -> float:
 
 
 def gaussian(seed: int, like: Tensor, *shape: int) -> Tensor:
+    """Standard normal numbers of a seed, drawn in float64 whatever the dtype of ``like``."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(*shape, generator=generator, dtype=torch.float64).to(like)
 

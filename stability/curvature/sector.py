@@ -5,6 +5,8 @@ B_λ s = (1/d) Σ_j S^* ∇²R(A) S s e_j   at a point A of E, S the basis of M_
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -12,7 +14,7 @@ from stability.base.errors import BadInput
 from stability.curvature.linearised import network_hessian
 from stability.eigen.operator import Operator
 from stability.groups import Irrep
-from stability.problem.problem import Problem
+from stability.problem.problem import Problem, Within
 from stability.problem.space import ParameterSpace
 
 
@@ -46,10 +48,13 @@ def sector_hessian(
 ) -> Operator:
     """B_λ at the point of E with coordinates θ, by d_λ nominal products each.
 
-    A network's own hand-written Hessian where there is one; else ``nominal``, ∇²R on L, between lift and lower.
+    A network's own hand-written Hessian where there is one, compressed where some weights only are free; else
+    ``nominal``, ∇²R on L, between lift and lower.
     """
     if problem.layered is not None:
         return network_hessian(problem, theta, irrep, memory_gb=memory_gb)
+    if problem.within is not None and problem.written:
+        return _compressed(problem, problem.within, theta, irrep, memory_gb)
     if nominal is None:
         raise BadInput(f"{problem.name}: sectors of a bare risk need its nominal Hessian")
     space = problem.space
@@ -63,3 +68,21 @@ def sector_hessian(
     batch = max(1, nominal.batch // irrep.dim)
     operator = Operator(sum(sizes(space, irrep)), apply, f"B_{irrep.name}", irrep.dim, batch, notes=nominal.notes)
     return operator
+
+
+def _compressed(problem: Problem, within: Within, theta: Tensor, irrep: Irrep, memory_gb: float) -> Operator:
+    """JᵀB_λJ, with B_λ of the whole problem and J: M_λ(T) → M_λ(L) what B makes of coordinates in the sector."""
+    whole, at = enclosing(problem, within, theta)
+    block = sector_hessian(whole, at, irrep, None, memory_gb)
+
+    def apply(v: Tensor) -> Tensor:
+        up = lower(whole.space, irrep, within.linear(lift(problem.space, irrep, v)))
+        return lower(problem.space, irrep, within.project(lift(whole.space, irrep, block(up))))
+
+    return Operator(sum(sizes(problem.space, irrep)), apply, block.name, block.cost, block.batch, notes=block.notes)
+
+
+def enclosing(problem: Problem, within: Within, theta: Tensor) -> tuple[Problem, Tensor]:
+    """The whole problem on the same data, and the same point in coordinates of its E."""
+    whole = replace(within.whole, samples=problem.samples, weight_decay=problem.weight_decay)
+    return whole, whole.space.project(within.embed(problem.space.embed(theta)))

@@ -26,6 +26,10 @@ class Kernel:
     """One channel's kernel at one output coordinate, row by row.
 
     Attributes:
+        layer: its layer.
+        source_channel: of the input.
+        target_channel: of the output.
+        elements: names of the g shown.
         before: A_o, the same seen from every g.
         after: (ρ̄(g)A')_o for each of ``elements``.
         shared: (Π_E A')_o, what is the same from everywhere after it.
@@ -51,6 +55,7 @@ class Breaking:
         times: flow times, 0 being after the push where there was one; the last row of ``losses`` may belong to an end
             beyond them.
         losses: ℓ(Φ(ρ_X(g)x), ρ_Y(g)y), one row a time, one column an element.
+        end: the same where L-BFGS on R^aug ended; None where it was not run.
         start: the same at the point on E, before any push; None in runs that did not keep it.
         probability: True when exp(−ℓ) is the probability given to the right answer.
     """

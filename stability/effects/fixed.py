@@ -28,8 +28,10 @@ class FixedRisk:
     """R^aug and its gradient at points that ``elements`` fix.
 
     Attributes:
+        problem: whose R^aug it is.
         elements: K.
         data: the data moved by one element of every coset, equal samples merged.
+        places: which weight each k moves to every place, (|K|, dim L); None for K = {1}.
     """
 
     problem: Problem

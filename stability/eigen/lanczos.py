@@ -35,7 +35,13 @@ def zero_space(width: int, like: Tensor) -> Solution:
 
 @dataclass
 class LanczosState:
-    """A Krylov run that can be stored and continued: H Q = Q T + β q eᵀ."""
+    """A Krylov run that can be stored and continued: H Q = Q T + β q eᵀ.
+
+    Attributes:
+        basis: Q, orthonormal rows (steps + 1 or more, n); those after q are memory for further steps.
+        alphas: the diagonal of T, ⟨q_j, Hq_j⟩.
+        betas: beside it, norms of what was left; the last one zero where the space is invariant.
+    """
 
     basis: Tensor
     alphas: list[float]
@@ -43,6 +49,7 @@ class LanczosState:
 
     @property
     def steps(self) -> int:
+        """k, the products taken."""
         return len(self.alphas)
 
 

@@ -94,6 +94,7 @@ class PermutationGroup(_Closure[tuple[int, ...]]):
 
     @cached_property
     def order(self) -> int:
+        """|G| by Schreier and Sims: no list of elements is made."""
         return int(self._schreier_sims.order())
 
     @cached_property
@@ -103,9 +104,11 @@ class PermutationGroup(_Closure[tuple[int, ...]]):
         return [[tuple(u.array_form) for u in part.values()] for part in chains] or [[self.identity]]
 
     def transversals(self) -> list[list[tuple[int, ...]]]:
+        """Those of a chain of stabilisers: a sum of orbit lengths instead of their product."""
         return [list(part) for part in self._transversals]
 
     def sample(self, rng: np.random.Generator) -> tuple[int, ...]:
+        """Uniform on G: one factor from every transversal."""
         # One factor from every transversal: uniform, and no element but this one is made.
         g = self.identity
         for part in self._transversals:
@@ -113,9 +116,11 @@ class PermutationGroup(_Closure[tuple[int, ...]]):
         return g
 
     def multiply(self, a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
+        """(ab)[i] = a[b[i]]: first b, then a."""
         return tuple(a[i] for i in b)
 
     def inverse(self, a: tuple[int, ...]) -> tuple[int, ...]:
+        """The tuple b with b[a[i]] = i."""
         return tuple(int(i) for i in np.argsort(a))
 
 
@@ -236,12 +241,15 @@ class MatrixGroup(_Closure[Rounded]):
 
     @cached_property
     def order(self) -> int:
+        """|G|, by listing the elements."""
         return len(self._members)
 
     def multiply(self, a: Rounded, b: Rounded) -> Rounded:
+        """The element whose matrix is the product of the two, found within 1e-6 of it."""
         return self._intern(self._matrix(a) @ self._matrix(b))
 
     def inverse(self, a: Rounded) -> Rounded:
+        """The element whose matrix is the transpose."""
         return self._intern(self._matrix(a).T)
 
 

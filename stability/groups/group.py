@@ -65,6 +65,7 @@ class Group(ABC, Generic[E]):
 
     @property
     def discrete(self) -> tuple[E, ...]:
+        """Elements that generate G together with the Lie algebra; all generators of a finite group."""
         return self.generators
 
     @abstractmethod
@@ -162,21 +163,29 @@ class Trivial(Group[int]):
     generators = ()
 
     def multiply(self, a: int, b: int) -> int:
+        """The neutral element, 0."""
         return 0
 
     def inverse(self, a: int) -> int:
+        """The neutral element, 0."""
         return 0
 
     def elements(self) -> Iterator[int]:
+        """The neutral element alone."""
         yield 0
 
     def sample(self, rng: np.random.Generator) -> int:
+        """The neutral element, whatever the generator draws."""
         return 0
 
 
 @dataclass(frozen=True)
 class Cyclic(Group[int]):
-    """C_n, the integers modulo n under addition."""
+    """C_n, the integers modulo n under addition.
+
+    Attributes:
+        n: the order.
+    """
 
     n: int
     identity = 0
@@ -187,35 +196,46 @@ class Cyclic(Group[int]):
 
     @property
     def name(self) -> str:
+        """C_n."""
         return f"C_{self.n}"
 
     @property
     def order(self) -> int:
+        """|C_n| = n."""
         return self.n
 
     @property
     def generators(self) -> tuple[int, ...]:
+        """1, which generates all of it; none for n = 1."""
         return (1,) if self.n > 1 else ()
 
     def multiply(self, a: int, b: int) -> int:
+        """(a + b) mod n."""
         return (a + b) % self.n
 
     def inverse(self, a: int) -> int:
+        """−a mod n."""
         return -a % self.n
 
     def elements(self) -> Iterator[int]:
+        """0, 1, …, n − 1."""
         yield from range(self.n)
 
     def sample(self, rng: np.random.Generator) -> int:
+        """Each of 0, …, n − 1 with probability 1/n."""
         return int(rng.integers(self.n))
 
     def word(self, g: int) -> tuple[Letter, ...]:
+        """g times the generator."""
         return (0,) * g
 
 
 @dataclass(frozen=True)
 class Dihedral(Group[tuple[int, int]]):
     """D_n of order 2n: pairs (k, s) stand for r^k f^s with f r f = r⁻¹.
+
+    Attributes:
+        n: the number of turns, half the order.
 
     >>> D4 = Dihedral(4)
     >>> D4.multiply((1, 1), (1, 0))  # r f r = f
@@ -227,51 +247,66 @@ class Dihedral(Group[tuple[int, int]]):
 
     @property
     def name(self) -> str:
+        """D_n, named by the number of turns; its order is 2n."""
         return f"D_{self.n}"
 
     @property
     def order(self) -> int:
+        """|D_n| = 2n."""
         return 2 * self.n
 
     @property
     def generators(self) -> tuple[tuple[int, int], ...]:
+        """The turn r = (1, 0) and the flip f = (0, 1)."""
         return ((1 % self.n, 0), (0, 1))
 
     def multiply(self, a: tuple[int, int], b: tuple[int, int]) -> tuple[int, int]:
+        """r^k f^s r^l f^t = r^(k ± l) f^(s + t), minus where s = 1."""
         sign = -1 if a[1] else 1
         return ((a[0] + sign * b[0]) % self.n, (a[1] + b[1]) % 2)
 
     def inverse(self, a: tuple[int, int]) -> tuple[int, int]:
+        """r^k f is its own inverse; that of r^k is r^(−k)."""
         return a if a[1] else (-a[0] % self.n, 0)
 
     def elements(self) -> Iterator[tuple[int, int]]:
+        """The turns, then the flips; the identity first."""
         for s, k in itertools.product(range(2), range(self.n)):
             yield (k, s)
 
     def sample(self, rng: np.random.Generator) -> tuple[int, int]:
+        """Each of the 2n elements with the same probability."""
         return (int(rng.integers(self.n)), int(rng.integers(2)))
 
 
 @dataclass(frozen=True)
 class Symmetric(Group[tuple[int, ...]]):
-    """S_n: a tuple g with g[i] the image of i; (ab)[i] = a[b[i]]."""
+    """S_n: a tuple g with g[i] the image of i; (ab)[i] = a[b[i]].
+
+    Attributes:
+        n: how many points are permuted.
+    """
 
     n: int
 
     @property
     def name(self) -> str:
+        """S_n."""
         return f"S_{self.n}"
 
     @property
     def order(self) -> int:
+        """n!"""
         return math.factorial(self.n)
 
     @property
     def identity(self) -> tuple[int, ...]:
+        """(0, 1, …, n − 1)."""
         return tuple(range(self.n))
 
     @property
     def generators(self) -> tuple[tuple[int, ...], ...]:
+        """The swap of 0 and 1, and the cycle i ↦ i + 1; the swap alone for n = 2."""
         if self.n < 2:
             return ()
         swap = (1, 0, *range(2, self.n))
@@ -279,15 +314,19 @@ class Symmetric(Group[tuple[int, ...]]):
         return (swap,) if self.n == 2 else (swap, cycle)
 
     def multiply(self, a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
+        """(ab)[i] = a[b[i]]: first b, then a."""
         return tuple(a[i] for i in b)
 
     def inverse(self, a: tuple[int, ...]) -> tuple[int, ...]:
+        """The tuple b with b[a[i]] = i."""
         return tuple(int(i) for i in np.argsort(a))
 
     def elements(self) -> Iterator[tuple[int, ...]]:
+        """All n! tuples in lexicographic order, which begins with the identity."""
         yield from itertools.permutations(range(self.n))
 
     def transversals(self) -> list[list[tuple[int, ...]]]:
+        """{1, (i k) for i < k} for k = n − 1, …, 1: n(n + 1)/2 − 1 elements instead of n!."""
         # S_k = {1, (i k) for i < k} S_{k−1}: where k − 1 goes, then the rest.
         chain = []
         for k in range(self.n - 1, 0, -1):
@@ -300,4 +339,5 @@ class Symmetric(Group[tuple[int, ...]]):
         return chain or [[self.identity]]
 
     def sample(self, rng: np.random.Generator) -> tuple[int, ...]:
+        """Each permutation with probability 1/n!, by one shuffle."""
         return tuple(int(i) for i in rng.permutation(self.n))

@@ -75,16 +75,19 @@ class OrbitBasis(IntertwinerBasis):
 
     @property
     def size(self) -> int:
+        """dim Hom_G, the number of orbits."""
         return len(self.counts)
 
     def _scale(self, like: Tensor) -> Tensor:
         return self.counts.to(dtype=like.dtype, device=like.device).rsqrt()
 
     def embed(self, coordinates: Tensor) -> Tensor:
+        """(…, size) → (…, rows, columns): θ_o/√|o| at every index pair of orbit o."""
         scaled = coordinates * self._scale(coordinates)
         return scaled.index_select(-1, self.labels.to(coordinates.device)).unflatten(-1, self.shape)
 
     def project(self, weight: Tensor) -> Tensor:
+        """(…, rows, columns) → (…, size): sums over the orbits, divided by √|o|."""
         sums = weight.new_zeros((*weight.shape[:-2], self.size))
         sums = sums.index_add(-1, self.labels.to(weight.device), weight.flatten(-2))
         return sums * self._scale(weight)
@@ -92,19 +95,27 @@ class OrbitBasis(IntertwinerBasis):
 
 @dataclass(frozen=True, eq=False)
 class DenseBasis(IntertwinerBasis):
-    """Columns of ``vectors`` (rows · columns, size), orthonormal, are the flattened B_k."""
+    """Columns of ``vectors`` (rows · columns, size), orthonormal, are the flattened B_k.
+
+    Attributes:
+        vectors: orthonormal columns, (rows · columns, size).
+        shape: (rows, columns).
+    """
 
     vectors: Tensor
     shape: tuple[int, int]
 
     @property
     def size(self) -> int:
+        """dim Hom_G, the number of columns."""
         return self.vectors.shape[1]
 
     def embed(self, coordinates: Tensor) -> Tensor:
+        """(…, size) → (…, rows, columns): ``vectors`` θ."""
         return (coordinates @ self.vectors.to(coordinates).mT).unflatten(-1, self.shape)
 
     def project(self, weight: Tensor) -> Tensor:
+        """(…, rows, columns) → (…, size): ``vectors``ᵀ W."""
         return weight.flatten(-2) @ self.vectors.to(weight)
 
 

@@ -53,10 +53,12 @@ class Irrep:
 
     @property
     def dim(self) -> int:
+        """d_λ = dim V_λ."""
         return self.representation.dim
 
     @property
     def is_trivial(self) -> bool:
+        """Whether its sector is E."""
         return self.name == "trivial"
 
     @property
@@ -190,7 +192,12 @@ def _outer(group: DirectProduct, parts: list[Irrep]) -> list[Irrep]:
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """ρ restricted to an invariant subspace with orthonormal basis (dim ρ, d)."""
+    """ρ restricted to an invariant subspace with orthonormal basis (dim ρ, d).
+
+    Attributes:
+        whole: ρ.
+        basis: orthonormal columns that span the subspace, (dim ρ, d).
+    """
 
     whole: Representation
     basis: np.ndarray
@@ -307,7 +314,13 @@ def cyclic_moduli(group: Group) -> tuple[int, ...] | None:
 
 @dataclass(frozen=True)
 class _Character:
-    """a ↦ cos φ for a real character, the rotation by φ for a pair of complex ones, φ = 2π Σ k_i a_i / n_i."""
+    """a ↦ cos φ for a real character, the rotation by φ for a pair of complex ones, φ = 2π Σ k_i a_i / n_i.
+
+    Attributes:
+        frequency: k, one number a factor.
+        moduli: n, the orders of the cyclic factors.
+        real: whether k and −k are the same frequency.
+    """
 
     frequency: tuple[int, ...]
     moduli: tuple[int, ...]
@@ -383,7 +396,11 @@ def _tableaux(shape: tuple[int, ...]) -> Iterator[tuple[tuple[int, int], ...]]:
 
 @dataclass(frozen=True)
 class _YoungOrthogonal:
-    """g ↦ ρ_λ(g) for S_n, as a product of adjacent transpositions with two entries a row."""
+    """g ↦ ρ_λ(g) for S_n, as a product of adjacent transpositions with two entries a row.
+
+    Attributes:
+        shape: the partition λ of n, its rows in descending order.
+    """
 
     shape: tuple[int, ...]
 

@@ -87,7 +87,12 @@ class Lattice:
 
 @dataclass(frozen=True)
 class _Grid:
-    """g ↦ where each position of the grid goes; equal for equal lattices and shapes."""
+    """g ↦ where each position of the grid goes; equal for equal lattices and shapes.
+
+    Attributes:
+        lattice: how G acts on the positions.
+        shape: sides of the grid.
+    """
 
     lattice: Lattice
     shape: tuple[int, ...]
@@ -106,9 +111,9 @@ class _Grid:
 class _Shifts(Lattice):
     """Cyclic shifts: they move the pixels of an image of the group's own sides, and no tap of a kernel."""
 
-    def __init__(self, group: DirectProduct, sides: tuple[int, ...]) -> None:
-        self.sides = sides
-        super().__init__(group, [np.eye(len(sides))] * len(group.generators))
+    def __init__(self, group: DirectProduct) -> None:
+        self.sides = tuple(factor.n for factor in group.factors if isinstance(factor, Cyclic))
+        super().__init__(group, [np.eye(len(self.sides))] * len(group.generators))
 
     def __call__(self, shape: Sequence[int] | int) -> PermutationRepresentation:
         found = super().__call__(shape)
@@ -142,10 +147,8 @@ def shift_lattice(group: Group) -> Lattice:
     Raises:
         BadInput: a group that is no product of cyclic ones.
     """
-    if isinstance(group, DirectProduct):
-        sides = tuple(factor.n for factor in group.factors if isinstance(factor, Cyclic))
-        if len(sides) == len(group.factors):
-            return _Shifts(group, sides)
+    if isinstance(group, DirectProduct) and all(isinstance(factor, Cyclic) for factor in group.factors):
+        return _Shifts(group)
     raise BadInput(f"{group.name} shifts no image here; give torus(n), or a DirectProduct of as many Cyclic as axes")
 
 

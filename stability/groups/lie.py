@@ -45,13 +45,16 @@ class CompactGroup(Group[E]):
 
     @property
     def generators(self) -> tuple[E, ...]:
+        """exp(X) of every basis element, by one radian, and the discrete ones: their words are dense in G."""
         # Turns by one radian are no rational part of a full one: their powers are dense in a circle.
         return (*(self.exp(x, 1.0) for x in self.algebra), *self.discrete)
 
     def elements(self) -> Iterator[E]:
+        """Raises BadInput: there are infinitely many."""
         raise BadInput(f"{self.name} has infinitely many elements; use quadrature(degree) or sample(rng)")
 
     def transversals(self) -> list[list[E]]:
+        """Raises BadInput: averages are quadratures, see :meth:`averaging`."""
         raise BadInput(f"{self.name} has infinitely many elements; use averaging(degree)")
 
 
@@ -65,21 +68,27 @@ class SO2(CompactGroup[float]):
     discrete = ()
 
     def exp(self, label: Label, t: float) -> float:
+        """The angle t, modulo 2π."""
         return t % (2 * math.pi)
 
     def multiply(self, a: float, b: float) -> float:
+        """The sum of the angles, modulo 2π."""
         return (a + b) % (2 * math.pi)
 
     def inverse(self, a: float) -> float:
+        """The angle −a, modulo 2π."""
         return -a % (2 * math.pi)
 
     def sample(self, rng: np.random.Generator) -> float:
+        """An angle uniform in [0, 2π)."""
         return float(rng.uniform(0, 2 * math.pi))
 
     def word(self, g: float) -> tuple[Letter, ...]:
+        """exp(gX), one letter."""
         return (((0, g),),)
 
     def averaging(self, degree: int) -> list[list[tuple[float, float]]]:
+        """degree + 1 equal steps: exact up to that frequency."""
         return [_turns(degree + 1)]
 
 
@@ -98,23 +107,29 @@ class O2(CompactGroup[tuple[float, int]]):
     discrete = ((0.0, 1),)
 
     def exp(self, label: Label, t: float) -> tuple[float, int]:
+        """The rotation by the angle t."""
         return (t % (2 * math.pi), 0)
 
     def multiply(self, a: tuple[float, int], b: tuple[float, int]) -> tuple[float, int]:
+        """(α, s)(β, t) = (α ± β, s + t), minus where s = 1."""
         sign = -1 if a[1] else 1
         return ((a[0] + sign * b[0]) % (2 * math.pi), (a[1] + b[1]) % 2)
 
     def inverse(self, a: tuple[float, int]) -> tuple[float, int]:
+        """A reflection is its own inverse; that of a rotation turns back."""
         return a if a[1] else (-a[0] % (2 * math.pi), 0)
 
     def sample(self, rng: np.random.Generator) -> tuple[float, int]:
+        """An angle uniform in [0, 2π), reflected or not with probability ½."""
         return (float(rng.uniform(0, 2 * math.pi)), int(rng.integers(2)))
 
     def word(self, g: tuple[float, int]) -> tuple[Letter, ...]:
+        """exp(αX), followed by the reflection where s = 1."""
         turn = ((0, g[0]),)
         return (turn, 0) if g[1] else (turn,)
 
     def averaging(self, degree: int) -> list[list[tuple[tuple[float, int], float]]]:
+        """degree + 1 equal turns, then both of {1, reflection} with weight ½."""
         return [[((a, 0), w) for a, w in _turns(degree + 1)], [((0.0, 0), 0.5), ((0.0, 1), 0.5)]]
 
 
@@ -131,11 +146,13 @@ class SO3(CompactGroup[tuple[float, ...]]):
     discrete = ()
 
     def exp(self, label: Label, t: float) -> tuple[float, ...]:
+        """The turn by the angle t about one of the three axes."""
         q = [math.cos(t / 2), 0.0, 0.0, 0.0]
         q[1 + label] = math.sin(t / 2)
         return _unit(q)
 
     def multiply(self, a: tuple[float, ...], b: tuple[float, ...]) -> tuple[float, ...]:
+        """The product of the quaternions, its sign chosen so that equal rotations are equal."""
         (w, x, y, z), (p, q, r, s) = a, b
         return _unit(
             (
@@ -147,12 +164,15 @@ class SO3(CompactGroup[tuple[float, ...]]):
         )
 
     def inverse(self, a: tuple[float, ...]) -> tuple[float, ...]:
+        """The conjugate quaternion."""
         return _unit((a[0], -a[1], -a[2], -a[3]))
 
     def sample(self, rng: np.random.Generator) -> tuple[float, ...]:
+        """A normalised Gaussian quaternion, which is Haar distributed."""
         return _unit(rng.standard_normal(4))
 
     def word(self, g: tuple[float, ...]) -> tuple[Letter, ...]:
+        """One letter, exp(Σ c_i X_i) with c the axis times the angle; none for the identity."""
         turn = _turn(g)
         return () if turn is None else (tuple(zip(self.algebra, turn, strict=True)),)
 
@@ -235,17 +255,21 @@ class LieGroup(CompactGroup[Word]):
 
     @cached_property
     def frame(self) -> tuple[tuple[tuple[Label, float], ...], ...]:
+        """Combinations of the basis that are well conditioned, whatever its units and angles."""
         return tuple(tuple((i, float(c)) for i, c in enumerate(row) if c) for row in self.coefficients)
 
     @property
     def generators(self) -> tuple[Word, ...]:
+        """The exponential of every element of the frame, and the discrete matrices."""
         # Along the frame: exp X of a tiny X moves nothing, and proves nothing.
         return (*((letter,) for letter in self.frame), *self.discrete)
 
     def exp(self, label: Label, t: float) -> Word:
+        """The word of one letter exp(tX_i)."""
         return (((label, float(t)),),)
 
     def multiply(self, a: Word, b: Word) -> Word:
+        """One word after the other, letters that cancel left out."""
         first, then = list(a), list(b)
         while first and then and self._cancel(first[-1], then[0]):
             first.pop(), then.pop(0)
@@ -256,9 +280,11 @@ class LieGroup(CompactGroup[Word]):
         return _inverse(x) == y
 
     def inverse(self, a: Word) -> Word:
+        """The inverse letters in reverse order."""
         return tuple(_inverse(x) for x in reversed(a))
 
     def sample(self, rng: np.random.Generator) -> Word:
+        """A random walk of 16 steps, each about a whole turn of the slowest plane."""
         # Steps of a whole turn of the slowest plane, so that each plane forgets where it was.
         scale = 2 * math.pi / self._slowest
         letters: list[Letter] = []
@@ -269,15 +295,19 @@ class LieGroup(CompactGroup[Word]):
         return tuple(letters)
 
     def unit(self, label: Label) -> float:
+        """‖X‖, the largest weight of a basis element."""
         return float(np.linalg.norm(self.skew[label], 2)) or 1.0
 
     def word(self, g: Word) -> Word:
+        """The element itself, which is a word."""
         return g
 
     def averaging(self, degree: int) -> list[list[tuple[Word, float]]]:
+        """Raises BadInput: no quadrature is known."""
         raise BadInput(f"{self.name}: no quadrature is known; use SO2, O2, SO3 or products of them, or Haar samples")
 
     def nodes(self, degree: int) -> None:
+        """None: no quadrature is known."""
         return None
 
     def __eq__(self, other: object) -> bool:
@@ -359,6 +389,7 @@ class Harmonic:
 
     @property
     def dim(self) -> int:
+        """2l + 1 for SO(3); 2, or 1 for k = 0, in the plane."""
         return 2 * self.degree + 1 if isinstance(self.group, SO3) else 2 if self.degree else 1
 
     def derivative(self, label: Label) -> np.ndarray:
@@ -384,6 +415,7 @@ class Determinant:
     dim = 1
 
     def derivative(self, label: Label) -> np.ndarray:
+        """dρ(X) = 0, (1, 1): the determinant is constant on rotations."""
         return np.zeros((1, 1))
 
     def __call__(self, g: tuple[float, int]) -> np.ndarray:
@@ -407,7 +439,13 @@ def _turned(degree: int, g: tuple[float, ...]) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Exponential:
-    """ρ given by dρ on a basis of the Lie algebra and ρ on the discrete generators, through words."""
+    """ρ given by dρ on a basis of the Lie algebra and ρ on the discrete generators, through words.
+
+    Attributes:
+        group: whose elements are words.
+        algebra: dρ(X) by basis element, skew, (d, d) each.
+        discrete: ρ of the discrete generators, orthogonal, (d, d) each.
+    """
 
     group: Group
     algebra: dict[Label, np.ndarray]
@@ -415,9 +453,11 @@ class Exponential:
 
     @property
     def dim(self) -> int:
+        """Side of the matrices."""
         return len(next(iter(self.algebra.values())))
 
     def derivative(self, label: Label) -> np.ndarray:
+        """dρ(X), as given."""
         return self.algebra[label]
 
     def __call__(self, g: Element) -> np.ndarray:

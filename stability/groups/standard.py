@@ -185,7 +185,11 @@ def regular(group: Group) -> PermutationRepresentation:
 
 @dataclass(frozen=True)
 class _ImageShift:
-    """Elements (a, b) of Z_n × Z_m move pixel (i, j) to (i + a, j + b), cyclically."""
+    """Elements (a, b) of Z_n × Z_m move pixel (i, j) to (i + a, j + b), cyclically.
+
+    Attributes:
+        rows, columns: sides of the image.
+    """
 
     rows: int
     columns: int
@@ -198,7 +202,11 @@ class _ImageShift:
 
 @dataclass(frozen=True)
 class _RowShift:
-    """Elements a of Z_n move pixel (i, j) to (i, j + a), cyclically."""
+    """Elements a of Z_n move pixel (i, j) to (i, j + a), cyclically.
+
+    Attributes:
+        n: the side of the image.
+    """
 
     n: int
 
@@ -214,6 +222,12 @@ def _quarter_turns(n: int, k: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _ImageRotation:
+    """k of C_4: k counter-clockwise quarter turns about the centre of the image.
+
+    Attributes:
+        n: the side of the image.
+    """
+
     n: int
 
     def __call__(self, k: int) -> np.ndarray:
@@ -222,7 +236,11 @@ class _ImageRotation:
 
 @dataclass(frozen=True)
 class _TorusRotation:
-    """((a, b), k): k quarter turns of Z_n² about the origin, pixel (i, j) ↦ (−j, i), then the shift."""
+    """((a, b), k): k quarter turns of Z_n² about the origin, pixel (i, j) ↦ (−j, i), then the shift.
+
+    Attributes:
+        n: the side of the torus.
+    """
 
     n: int
 
@@ -236,7 +254,11 @@ class _TorusRotation:
 
 @dataclass(frozen=True)
 class _DihedralImage:
-    """(k, s) of D_4: a left–right flip when s = 1, then k quarter turns."""
+    """(k, s) of D_4: a left–right flip when s = 1, then k quarter turns.
+
+    Attributes:
+        n: the side of the image.
+    """
 
     n: int
 

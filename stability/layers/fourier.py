@@ -69,6 +69,7 @@ class FourierLayer(Layer):
         return irrep is None or irrep.is_trivial or irrep.frequency is not None
 
     def size(self, irrep: Irrep | None = None) -> int:
+        """Σ over couplings of copies · copies · coefficients; as in :class:`Layer` for other sectors."""
         if not self.structured(irrep):
             return super().size(irrep)
         return sum(m * k * c.size for _, _, m, k, c in self.couplings(irrep))
@@ -83,6 +84,7 @@ class FourierLayer(Layer):
         return found
 
     def embed(self, coordinates: Tensor, irrep: Irrep | None = None) -> Tensor:
+        """(…, size) → (…, d, rows, columns): coefficients put in their blocks, then turned to positions."""
         if not self.structured(irrep):
             return super().embed(coordinates, irrep)
         s = coordinates.flatten(0, -2) if coordinates.ndim > 1 else coordinates.unsqueeze(0)
@@ -105,6 +107,7 @@ class FourierLayer(Layer):
         return dense.reshape(*coordinates.shape[:-1], d, *self.shape)
 
     def adjoint_embed(self, weight: Tensor, irrep: Irrep | None = None) -> Tensor:
+        """(…, d, rows, columns) → (…, size), by the derivative of ``embed``."""
         if not self.structured(irrep):
             return super().adjoint_embed(weight, irrep)
         flat = weight.flatten(0, -4) if weight.ndim > 3 else weight.unsqueeze(0)
@@ -123,6 +126,7 @@ class FourierLayer(Layer):
         return y if x.ndim > 2 else y.unsqueeze(0)
 
     def at(self, coordinates: Tensor, irrep: Irrep | None) -> LayerAt:
+        """Arithmetic between frequencies where the sector has them, else that of :class:`Layer`."""
         if irrep is None or not self.structured(irrep):
             return DenseAt(self, coordinates, irrep)
         return FourierLayerAt(self, coordinates, irrep)
@@ -191,17 +195,21 @@ class FourierLayerAt(LayerAt[Blocks, Spectra, Blocks]):
             self.scatter = _scatter(layer, irrep).to(coordinates)
 
     def plain(self, x: Tensor) -> Tensor:
+        """Ax for samples (n, columns), from frequency to frequency."""
         return from_positions(self.layer.target, self.arithmetic.forward(to_positions(self.layer.source, x)))
 
     def plain_transpose(self, y: Tensor) -> Tensor:
+        """Aᵀy for samples (n, rows), from frequency to frequency."""
         return from_positions(self.layer.source, self.arithmetic.backward(to_positions(self.layer.target, y)))
 
     def tangent_layout(self, t: Tensor) -> Tensor:
+        """(t, n, rows) or (n, rows) → (positions, t, n), position-major."""
         whole = t if t.ndim == 3 else t.unsqueeze(0)
         moved = to_positions(self.layer.target, whole.reshape(-1, whole.shape[-1]))
         return moved.unflatten(1, whole.shape[:2])
 
     def sample_layout(self, t: Tensor) -> Tensor:
+        """The inverse of ``tangent_layout``."""
         return from_positions(self.layer.target, t.flatten(1)).unflatten(0, t.shape[1:])
 
     def bind(self, x: Tensor, p: Tensor) -> Spectra:
@@ -230,9 +238,11 @@ class FourierLayerAt(LayerAt[Blocks, Spectra, Blocks]):
         )
 
     def push(self, s: Tensor) -> Blocks | None:
+        """Real blocks of S and of Sᵀ for coordinates (k, size); None for an empty sector."""
         return self._blocks(s) if self.size else None
 
     def zeros(self, k: int, like: Tensor) -> Blocks | None:
+        """Blocks of zeros, in which gradients by S and by Sᵀ are added up; None for an empty sector."""
         if not self.size:
             return None
         sums: Blocks = ([], [])
@@ -246,6 +256,7 @@ class FourierLayerAt(LayerAt[Blocks, Spectra, Blocks]):
         return sums
 
     def forward(self, direction: Blocks | None, bound: Spectra, tangent: Tensor | None) -> Tensor:
+        """ẏ = Aẋ + (S e_j)x, in memory that the next call of this method overwrites."""
         into = empty_spectra(self.layer.target)
         t = samples = 0
         if tangent is not None:
@@ -274,6 +285,7 @@ class FourierLayerAt(LayerAt[Blocks, Spectra, Blocks]):
         gathered: Blocks | None,
         need: bool,
     ) -> Tensor | None:
+        """ḃ = Aᵀṗ + (S e_j)ᵀp where needed; adds ṗ ⊗ x and p ⊗ ẋ, block by block, to ``gathered``."""
         t, samples = cotangent.shape[1:]
         spectra = analyse(self.layer.target, cotangent.flatten(1), self.after)
         into = empty_spectra(self.layer.source)
@@ -307,6 +319,7 @@ class FourierLayerAt(LayerAt[Blocks, Spectra, Blocks]):
         return b.unflatten(1, (t, samples))
 
     def collect(self, k: int, gathered: Blocks | None, out: Tensor) -> None:
+        """Writes the coordinates (k, size) of what was gathered to ``out``."""
         if gathered is None:
             return
         if self.scatter is not None:

@@ -21,6 +21,12 @@ class FrequencyGroup:
     """Frequencies {ν, −ν} of one kind: real (ν = −ν) or not, with ``count`` modes each; rows of Q from ``start``.
 
     Rows run over (frequency, part, mode), part being one cosine, or a cosine and a sine.
+
+    Attributes:
+        real: whether ν = −ν.
+        count: modes of each of them.
+        frequencies: their numbers, one of every pair.
+        start: the first of their rows of Q.
     """
 
     real: bool
@@ -30,6 +36,7 @@ class FrequencyGroup:
 
     @property
     def parts(self) -> int:
+        """1 for a cosine alone, 2 for a cosine and a sine."""
         return 1 if self.real else 2
 
     @property
@@ -39,6 +46,7 @@ class FrequencyGroup:
 
     @property
     def stop(self) -> int:
+        """The row of Q after the last one of this group."""
         return self.start + len(self.frequencies) * self.rows
 
 
@@ -47,8 +55,11 @@ class FourierBasis:
     """The frequencies of a permutation representation and the orthogonal matrix Q (dim, dim) that sorts by them.
 
     Attributes:
+        moduli: n_i, orders of the cyclic factors.
+        groups: frequencies of a kind together.
         place: for every frequency (group, position in it, whether it is −ν of the one listed); None if it has no modes.
         modes: number of modes of every frequency.
+        matrix: Q, orthogonal, (dim, dim).
     """
 
     moduli: tuple[int, ...]
@@ -60,6 +71,7 @@ class FourierBasis:
 
 @lru_cache(maxsize=8)
 def all_frequencies(moduli: tuple[int, ...]) -> np.ndarray:
+    """Every frequency of Z_{n_1} × …, one a row, the last number running fastest."""
     return np.array(list(itertools.product(*map(range, moduli))))
 
 
@@ -200,4 +212,5 @@ def add_at(groups: list[Tensor | None], which: int, index: np.ndarray, count: in
 
 
 def empty_spectra(space: Representation) -> list[list[Tensor | None]]:
+    """A place for every group of frequencies of every block, nothing in it yet."""
     return [[None] * len(fourier_basis(base).groups) for _, base in space.blocks]

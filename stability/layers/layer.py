@@ -59,10 +59,12 @@ class Layer:
 
     @property
     def shape(self) -> tuple[int, int]:
+        """(rows, columns) of its weights."""
         return (self.target.dim, self.source.dim)
 
     @property
     def dim(self) -> int:
+        """rows · columns, the number of its weights."""
         return self.target.dim * self.source.dim
 
     def act(self, g: Element, weight: Tensor) -> Tensor:

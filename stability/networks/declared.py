@@ -30,7 +30,13 @@ Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.ConvTranspose1d | nn.ConvTr
 
 @dataclass(frozen=True)
 class Activation:
-    """How G moves the channels of an activation, and the positions they sit at."""
+    """How G moves the channels of an activation, and the positions they sit at.
+
+    Attributes:
+        channels: the representation on them.
+        positions: the representation on positions; None where a lattice moves them, or there are none.
+        channels_last: whether channels are the last axis, as for Linear layers, not the first after the batch.
+    """
 
     channels: Representation
     positions: Representation | None
@@ -53,7 +59,13 @@ class Activation:
 
 @dataclass(frozen=True)
 class Mapped:
-    """A linear or convolutional layer whose two sides have representations."""
+    """A linear or convolutional layer whose two sides have representations.
+
+    Attributes:
+        name: of the module.
+        source: what goes in.
+        target: what comes out.
+    """
 
     name: str
     source: Activation

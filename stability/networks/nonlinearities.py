@@ -56,6 +56,9 @@ class Identity:
 class Pointwise:
     """σ applied to every coordinate, which commutes with permutation representations.
 
+    Attributes:
+        name: of σ, one of ``SMOOTH`` or ``KINKED``.
+
     Raises:
         BadInput: an unknown σ.
     """
@@ -68,6 +71,7 @@ class Pointwise:
 
     @property
     def kinked(self) -> bool:
+        """Whether σ has a kink, where no Hessian exists."""
         return self.name in KINKED
 
     def __call__(self, x: Tensor, space: Representation) -> Tensor:
@@ -93,6 +97,7 @@ class LayerNorm:
 
     @property
     def name(self) -> str:
+        """With its ε, which is part of the problem."""
         return f"LayerNorm(ε={self.epsilon:g})"
 
     def __call__(self, x: Tensor, space: Representation) -> Tensor:
@@ -145,6 +150,7 @@ class Norm:
 
     @property
     def name(self) -> str:
+        """With σ and ε, which are part of the problem."""
         return f"norm {self.sigma} (ε={self.epsilon:g})"
 
     def __call__(self, x: Tensor, space: Representation) -> Tensor:
@@ -186,6 +192,7 @@ class Gated:
 
     @property
     def name(self) -> str:
+        """With σ, which is part of the problem."""
         return f"gated {self.sigma}"
 
     def __call__(self, x: Tensor, space: Representation) -> Tensor:
@@ -212,16 +219,22 @@ def _summands(x: Tensor, space: Representation) -> tuple[Tensor, ...]:
 
 @dataclass(frozen=True)
 class Chain:
-    """One nonlinearity after the other."""
+    """One nonlinearity after the other.
+
+    Attributes:
+        parts: in the order in which they are applied.
+    """
 
     parts: tuple[Pointwise | LayerNorm | Norm | Gated | Identity, ...]
 
     @property
     def pointwise(self) -> bool:
+        """Whether all parts are."""
         return all(part.pointwise for part in self.parts)
 
     @property
     def name(self) -> str:
+        """The names of the parts in their order."""
         return ", ".join(part.name for part in self.parts)
 
     def __call__(self, x: Tensor, space: Representation) -> Tensor:
@@ -234,4 +247,5 @@ Nonlinearity = Identity | Pointwise | LayerNorm | Norm | Gated | Chain
 
 
 def parts_of(sigma: Nonlinearity) -> tuple[Pointwise | LayerNorm | Norm | Gated | Identity, ...]:
+    """The parts of a chain; anything else is its own only part."""
     return sigma.parts if isinstance(sigma, Chain) else (sigma,)

@@ -32,6 +32,7 @@ class Normed(nn.Module):
         self.dim = dim
 
     def forward(self, size: Tensor, direction: Tensor) -> Tensor:
+        """The weight g v/‖v‖, of ``size`` g and ``direction`` v."""
         return normed(size, direction, self.dim)
 
 
@@ -39,6 +40,7 @@ class NormedHook(WeightNorm):
     """The hook of ``torch.nn.utils.weight_norm``."""
 
     def compute_weight(self, module: nn.Module) -> Tensor:
+        """The weight g v/‖v‖ of the module's own two parameters."""
         return normed(getattr(module, f"{self.name}_g"), getattr(module, f"{self.name}_v"), self.dim)
 
 

@@ -26,6 +26,21 @@ class PointReport(Record):
     """A point of E and what is known of it; the keys of spectrum.json.
 
     ``lowest`` holds λ_min of ∇²R^aug in every sector, E being the trivial one, where more than one point was found.
+
+    Attributes:
+        kind: "minimum", "saddle", "origin", or how the point was given.
+        risk: R, R^eqv and R^aug as "nominal", "eqv", "aug"; None where it was not evaluated.
+        grad_norm: norms of their gradients, by the same names; None where that was not evaluated.
+        tolerance: what the gradient norm on E had to reach.
+        newton_decrement: √(gᵀ|H|⁺g) on E; None where E is too large for a dense Hessian.
+        index_E: negative eigenvalues of the Hessian on E; None likewise.
+        kink_margin: smallest |pre-activation| at a kink relative to its scale; None for smooth σ.
+        distance_to_E: of the point before it was projected.
+        metrics: scores on training and test data, and of the best constant predictor.
+        equivariance_error: max |Φ(ρ_X(g)x) − ρ_Y(g)Φ(x)| relative to max |Φ|; None without a model.
+        start: the seed that led here; None where the point was given.
+        converged: whether the gradient norm reached the tolerance.
+        lowest: λ_min of ∇²R^aug in every sector.
     """
 
     kind: str

@@ -41,6 +41,8 @@ class Trajectory:
     """What one run records after every epoch, or those that were asked for, the start included.
 
     Attributes:
+        strategy: its name.
+        step: τ of gradient descent.
         travelled: ‖A − A⁰‖.
         off_equivariance: ‖A_{E⊥}‖.
         gradient_norm: ‖gradient of the strategy‖ that led to this epoch (first entry: at the start).

@@ -114,6 +114,23 @@ class FlatFamily:
 
 
 @dataclass(frozen=True, eq=False)
+class Within:
+    """Weights A_0 + Bc of another problem, BᵀB = 1, B an intertwiner: this problem's Hessians are compressions of its.
+
+    Args:
+        whole: the other problem.
+        embed: c ↦ A_0 + Bc, (…, dim T) → (…, dim L).
+        linear: c ↦ Bc.
+        project: A ↦ BᵀA.
+    """
+
+    whole: Problem
+    embed: Callable[[Tensor], Tensor]
+    linear: Callable[[Tensor], Tensor]
+    project: Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
 class Held:
     """What a risk depends on beside its weights, by the names of its owner's ``state_dict``.
 
@@ -148,10 +165,13 @@ class Problem:
         metric: (predictions of x, "train" | "test" | "constant") ↦ scores by name, the first being the one that
             counts; "constant" is the best predictor that ignores its input, on the training data; empty when there
             is no such data.
+        assumptions: seed ↦ measured violations by name, with where the worst one is; None where nothing can be
+            measured.
         kink_margin: A ↦ smallest |pre-activation| at a kink relative to its scale; None for smooth σ.
         facts: what a report's first screen says about network and data.
         activations: numbers of the widest activation of one sample, where the layers do not tell.
         held: what the risk depends on beside A; None where there is nothing.
+        within: the problem whose weights these are some of; None where they are its own.
     """
 
     name: str
@@ -170,6 +190,7 @@ class Problem:
     facts: tuple[tuple[str, str], ...] = ()
     activations: int = 0
     held: Held | None = None
+    within: Within | None = None
 
     def __post_init__(self) -> None:
         """Raise BadInput for arguments of another kind; what they hold is looked at where they are made."""
@@ -188,12 +209,18 @@ class Problem:
 
     @property
     def group(self) -> Group:
+        """G, which acts on L."""
         return self.space.group
 
     @property
     def layered(self) -> Layered | None:
         """The model where it is a perceptron, whose Hessian is known in closed form; else None."""
         return self.model if isinstance(self.model, Layered) else None
+
+    @property
+    def written(self) -> bool:
+        """Whether ∇²R on E and in sectors is written out, without automatic second derivatives on L."""
+        return self.layered is not None or (self.within is not None and self.within.whole.written)
 
     @property
     def degree(self) -> int:

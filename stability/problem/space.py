@@ -15,7 +15,13 @@ from stability.layers import Layer
 
 
 class Samples(NamedTuple):
-    """Inputs (n, dim X), targets (n, …) and weights (n), which sum to one over the whole data set."""
+    """Inputs (n, dim X), targets (n, …) and weights (n), which sum to one over the whole data set.
+
+    Attributes:
+        x: inputs, (n, dim X).
+        y: targets, (n, …).
+        weight: (n).
+    """
 
     x: Tensor
     y: Tensor
@@ -52,6 +58,7 @@ class ParameterSpace:
 
     @property
     def group(self) -> Group:
+        """G, which all layers represent."""
         return self.layers[0].source.group
 
     @property

@@ -33,13 +33,19 @@ POWER_STEPS = 40
 
 @dataclass(frozen=True, eq=False)
 class Piece:
-    """A layer, or several read one after the other, with the subspace that their weights may use."""
+    """A layer, or several read one after the other, with the subspace that their weights may use.
+
+    Attributes:
+        layers: in the order in which their weights are read.
+        part: the subspace, of all their weights together.
+    """
 
     layers: tuple[Layer, ...]
     part: Part
 
     @property
     def name(self) -> str:
+        """The names of its layers."""
         return " and ".join(layer.name for layer in self.layers)
 
     @property
@@ -82,7 +88,13 @@ class Piece:
 
 @dataclass(frozen=True, eq=False)
 class Kernel:
-    """A part of R^size with the action on it and the projection onto what G fixes."""
+    """A part of R^size with the action on it and the projection onto what G fixes.
+
+    Attributes:
+        part: the subspace.
+        representation: ρ on R^size.
+        invariant_part: Π_G of (…, size).
+    """
 
     part: Part
     representation: Representation
@@ -99,6 +111,7 @@ class Admissible:
             (weights shared between layers). Layers without a part are free.
         offset: A_0, (dim H); zero by default. Where A_0 is equivariant it is the origin of the coordinates, which
             weight decay pulls to (a residual connection decays to the identity); else only its part across T counts.
+        pieces: the layers with their parts, free ones among them; made from the above.
 
     Raises:
         BadInput: unknown or repeated names, parts or an offset of another size.
@@ -140,6 +153,7 @@ class Admissible:
 
     @property
     def group(self) -> Group:
+        """G, which acts on H."""
         return self.space.group
 
     @property
@@ -178,9 +192,11 @@ class Admissible:
         return torch.cat([flat[layer.name] for layer in self.space.layers], dim=-1)
 
     def split_coordinates(self, c: Tensor) -> tuple[Tensor, ...]:
+        """Coordinates (…, dim) piece by piece."""
         return c.split([piece.part.dim for piece in self.pieces], dim=-1)
 
     def linear(self, c: Tensor) -> Tensor:
+        """Bc, the part of ``embed`` without A_0."""
         parts = zip(self.pieces, self.split_coordinates(c), strict=True)
         return self.join([piece.part.embed(x) for piece, x in parts])
 
@@ -223,6 +239,7 @@ class Compatibility(Record):
         worst: the layer with the largest defect.
         advice: what would mend it.
         dims: of H, A_0 + T, H_G, E and of E⊥ in A_0 + T.
+        tolerance: up to which defect and invariance count as zero.
     """
 
     defect: float
@@ -236,6 +253,7 @@ class Compatibility(Record):
 
     @property
     def compatible(self) -> bool:
+        """Whether exact augmented descent keeps E, and E is not empty."""
         return max(self.defect, self.offset) <= self.tolerance
 
     @property

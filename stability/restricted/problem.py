@@ -15,7 +15,7 @@ from stability.eigen.operator import Operator, assemble
 from stability.eigen.spectrum import Solution
 from stability.groups import Element, Representation, trivial
 from stability.layers import Layer
-from stability.problem.problem import FlatFamily, Model, Problem
+from stability.problem.problem import FlatFamily, Model, Problem, Within
 from stability.problem.space import ParameterSpace, Samples
 from stability.restricted.admissible import Admissible, compatibility
 from stability.restricted.parts import DENSE_LIMIT
@@ -23,7 +23,13 @@ from stability.restricted.parts import DENSE_LIMIT
 
 @dataclass(frozen=True, eq=False)
 class RestrictedModel:
-    """The model of a problem with weights A_0 + Bc."""
+    """The model of a problem with weights A_0 + Bc.
+
+    Attributes:
+        whole: the model of all weights.
+        admissible: A_0 + T.
+        space: T with its action, in orthonormal coordinates.
+    """
 
     whole: Model
     admissible: Admissible
@@ -36,22 +42,28 @@ class RestrictedModel:
 
     @property
     def input(self) -> Representation:
+        """That of the whole model."""
         return self.whole.input
 
     @property
     def output(self) -> Representation:
+        """That of the whole model."""
         return self.whole.output
 
     def predict(self, parameters: Tensor, x: Tensor) -> Tensor:
+        """Φ_{A_0 + Bc}(x) for coordinates c of T."""
         return self.whole.predict(self.admissible.embed(parameters), x)
 
     def predict_equivariant(self, theta: Tensor, x: Tensor) -> Tensor:
+        """The same at the point of E with coordinates θ."""
         return self.predict(self.space.embed(theta), x)
 
     def losses(self, prediction: Tensor, y: Tensor) -> Tensor:
+        """Those of the whole model, (n)."""
         return self.whole.losses(prediction, y)
 
     def move_target(self, g: Element, y: Tensor) -> Tensor:
+        """ρ_Y(g)y, as the whole model has it."""
         return self.whole.move_target(g, y)
 
 
@@ -109,6 +121,7 @@ def restrict(problem: Problem, admissible: Admissible, seed: int = 0) -> Problem
         kink_margin=None if margin is None else (lambda c: margin(admissible.embed(c))),
         facts=(*problem.facts, ("admissible layers", words)),
         activations=max(problem.activations, _activations(problem)),
+        within=Within(problem, admissible.embed, admissible.linear, admissible.project),
     )
 
 

@@ -11,13 +11,13 @@ from tqdm import tqdm
 
 from stability.base.cluster import pack, unpack
 from stability.base.errors import BadInput
+from stability.base.limits import Limits
 from stability.base.progress import stage
 from stability.base.storage import only
 from stability.curvature.pooled import hessian_on_e
 from stability.eigen.lanczos import lanczos, ritz
 from stability.points.describe import PointReport, describe
 from stability.points.stationary import (
-    DENSE_NEWTON,
     Job,
     StationaryPoint,
     describe_point,
@@ -51,14 +51,16 @@ def found(given: Given) -> Found:
     Raises:
         BadInput: a start or a training where the problem has no initial weights.
     """
-    problem, settings = given.problem, given.settings
+    problem, settings, limits = given.problem, given.settings, given.limits
     stored = given.checkpoint.load("points", lambda tensors, texts: _stored_points(given, tensors, texts))
     scale = gradient_scale(problem, settings.seed) if problem.initial else 1.0
     tolerance = (1e-9 if given.like.dtype == torch.float64 else 1e-4) * scale
     if stored is not None:
-        return Found([describe_point(problem, theta, kind, tolerance, start) for kind, start, theta in stored], scale)
+        return Found(
+            [describe_point(problem, theta, kind, tolerance, start, limits) for kind, start, theta in stored], scale
+        )
     if isinstance(settings.at, Tensor):
-        points = [describe_point(problem, settings.at, "file", tolerance)]
+        points = [describe_point(problem, settings.at, "file", tolerance, limits=limits)]
     elif settings.at == "point":
 
         def searches(jobs: list[Job], tolerance: float, seconds: float) -> Iterator[tuple[int, Tensor]]:
@@ -66,15 +68,16 @@ def found(given: Given) -> Found:
 
         seconds = 60 * settings.search_minutes
         points = find_points(
-            problem, settings.points, settings.seed, tolerance, settings.saddles, seconds=seconds, searches=searches
-        )
+            problem, settings.points, settings.seed, tolerance, settings.saddles, seconds=seconds, searches=searches,
+            limits=limits,
+        )  # fmt: skip
     else:
         if problem.initial is None:
             raise BadInput(f"{problem.name}: --at {settings.at} needs Problem(initial=…)")
         theta = problem.initial(settings.seed)
         if settings.at == "trained":
             theta = _trained(given, theta)
-        points = [describe_point(problem, theta, settings.at, tolerance, settings.seed)]
+        points = [describe_point(problem, theta, settings.at, tolerance, settings.seed, limits)]
     given.checkpoint.save(
         "points",
         {str(i): p.theta for i, p in enumerate(points)},
@@ -149,10 +152,10 @@ def _one_after_another(
         job = jobs[number]
 
         def keep(theta: Tensor, name: str = _start_file(job)) -> None:
-            if len(theta) > DENSE_NEWTON:
+            if len(theta) > given.limits.search_dense:
                 given.checkpoint.save(name, {"theta": theta})
 
-        yield number, search(given.problem, job.kind, start, tolerance, keep=keep, seconds=seconds)
+        yield number, search(given.problem, job.kind, start, tolerance, keep=keep, seconds=seconds, limits=given.limits)
 
 
 def _spread(
@@ -161,18 +164,18 @@ def _spread(
     """The searches, each in a process of its own, as they end."""
     numbers = list(starts)
     sent = [
-        (workers.handle, jobs[number].kind, pack({"theta": start}), tolerance, seconds)
+        (workers.handle, jobs[number].kind, pack({"theta": start}), tolerance, seconds, given.limits)
         for number, start in starts.items()
     ]
     for place, message in workers.pool.run(search_job, sent, "stationary points on E"):
         yield numbers[place], unpack(message)[0]["theta"].to(given.like)
 
 
-def search_job(source: Source, kind: str, theta: bytes, tolerance: float, seconds: float) -> bytes:
+def search_job(source: Source, kind: str, theta: bytes, tolerance: float, seconds: float, limits: Limits) -> bytes:
     """Inside a worker: the search from one start."""
     problem = problem_of(source)
     start = unpack(theta)[0]["theta"].to(problem.samples.x)
-    return pack({"theta": search(problem, kind, start, tolerance, seconds=seconds)})
+    return pack({"theta": search(problem, kind, start, tolerance, seconds=seconds, limits=limits)})
 
 
 # ------------------------------------------------------------------------------------------------------ training

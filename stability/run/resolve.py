@@ -31,7 +31,13 @@ Irreps = list[tuple[Irrep, int]]
 
 @dataclass(frozen=True)
 class Leading:
-    """The lowest mode on E⊥, by its coordinates in its sector: (irrep, coordinates, eigenvalue)."""
+    """The lowest mode on E⊥, by its coordinates in its sector: (irrep, coordinates, eigenvalue).
+
+    Attributes:
+        irrep: its sector.
+        coordinates: unit, in the sector.
+        value: its eigenvalue.
+    """
 
     irrep: Irrep
     coordinates: Tensor

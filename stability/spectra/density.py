@@ -36,10 +36,13 @@ class Shares:
     """Shares of the dimensions by bins [edges[i], edges[i+1]), with their standard errors.
 
     Attributes:
+        edges: of the bins, ascending, one more than there are bins.
+        share: of the dimensions, one a bin.
         error: standard error over the probes.
         resolution: what a Krylov run of this length may put on the wrong side of a bin's edges (at most the weights of
             the nodes beside them, by the inequalities of Chebyshev, Markov and Stieltjes), mean over the probes.
         probes, steps: of the quadrature; 0 where the spectrum is whole and the error zero.
+        method: how it was found.
     """
 
     edges: tuple[float, ...]
@@ -53,7 +56,13 @@ class Shares:
 
 @dataclass(frozen=True)
 class Part:
-    """A sector: its block B_λ on R^size and its dimension in L."""
+    """A sector: its block B_λ on R^size and its dimension in L.
+
+    Attributes:
+        product: B_λ s for s of shape (size).
+        size: real dimension of the block.
+        dim: of the sector in L.
+    """
 
     product: Callable[[Tensor], Tensor]
     size: int

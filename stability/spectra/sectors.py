@@ -20,7 +20,7 @@ from stability.base.errors import BadInput, StaleLinearisation, Unproved
 from stability.base.record import Record
 from stability.curvature.products import Terms, fresh, grain
 from stability.curvature.sector import lift, lower, sector_hessian, sizes
-from stability.eigen.operator import ROUNDING, Operator
+from stability.eigen.operator import ROUNDING, Operator, rounding_of
 from stability.eigen.spectrum import Density, Eigenvalue, Spectrum
 from stability.groups import Group, Irrep, Representation, constituents, irreps, listed
 from stability.groups.counting import haar, trace
@@ -49,6 +49,11 @@ class Sector(Record):
         size: real dimension of B_λ.
         lowest, highest: distinct eigenvalues, their multiplicity being that in L.
         negative_count: negative eigenvalues in L, with multiplicity; None when not established.
+        method: what found the ends.
+        hvps: nominal Hessian-vector products that it took.
+        seconds: it took.
+        complete: whether every eigenvalue of the block is known.
+        error: what rounding and residuals may move an eigenvalue by.
         frequency: of a product of cyclic groups.
         mismatch: relative difference of one product from one of another route; None when it was not taken.
         sign: of the lowest eigenvalue, see :func:`sign`.
@@ -304,6 +309,8 @@ def compare(problem: Problem, theta: Tensor, irrep: Irrep, operator: Operator, s
         # Of a saturated risk a product is what cancels between slopes that are one but for rounding.
         terms = Terms(problem.loss, at, lambda: problem.samples.chunks(CHUNK))
         if off <= ROUNDING * torch.finfo(s.dtype).eps * grain(terms) * float(s.norm()):
+            return mismatch, off
+        if off <= 10 * rounding_of(operator, s):
             return mismatch, off
     return _refused_if(mismatch, operator.name, s), off
 

@@ -50,7 +50,7 @@ def _operator(problem: Problem, at: Tensor, irrep: str | None, index: int, count
     if irrep is None:
         return nominal_hessian(part, at)
     found = by_name(problem.group, irrep)
-    if problem.layered is not None:
+    if problem.written:
         return sector_hessian(part, at, found)
     if found.is_trivial:
         return equivariant_hessian(part, at)

@@ -26,6 +26,18 @@ TEST_SAMPLES = 1000
 class TaskOptions:
     """Options shared by the tasks; None means the task's own default.
 
+    Attributes:
+        size: one of ``SIZES``.
+        variant: "smooth", whose spectra exist, or "published", as the paper trained.
+        group: name of another group that the task knows.
+        activation: σ.
+        weight_decay: μ.
+        samples: training samples.
+        seed: of data that are drawn and of the choice among those that are not.
+        data_dir: folder of the data sets' files.
+        dtype: of the computation; signs want float64.
+        device: where it runs, as torch names it.
+
     Raises:
         BadInput: a value that no task knows.
     """

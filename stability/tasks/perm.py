@@ -23,6 +23,14 @@ class Size:
 
     The paper's edge probabilities (.5, .05) leave only 8 % of the 5-node graphs connected; the smaller sizes
     use denser graphs, about half of them connected.
+
+    Attributes:
+        nodes: n of the graphs.
+        channels: on ρ, the pairs of nodes.
+        features: behind the invariant layer.
+        head: width of the layer on them.
+        samples: of the training set.
+        p_inside, p_across: edge probabilities within and between the two halves.
     """
 
     nodes: int

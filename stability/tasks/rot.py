@@ -18,7 +18,13 @@ from stability.tasks.options import TEST_SAMPLES, TaskOptions, choose_group, pre
 
 @dataclass(frozen=True)
 class Size:
-    """Images of side × side pixels, hidden channels on ρ, training samples."""
+    """Images of side × side pixels, hidden channels on ρ, training samples.
+
+    Attributes:
+        side: of the images, in pixels.
+        channels: of the hidden layers, on ρ.
+        samples: of the training set.
+    """
 
     side: int
     channels: tuple[int, ...]

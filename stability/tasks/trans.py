@@ -28,7 +28,14 @@ from stability.tasks.options import TEST_SAMPLES, TaskOptions, choose_group, pre
 
 @dataclass(frozen=True)
 class Size:
-    """Images of side × side pixels, channels on ρ, features behind the invariant layer, training samples."""
+    """Images of side × side pixels, channels on ρ, features behind the invariant layer, training samples.
+
+    Attributes:
+        side: of the images, in pixels.
+        channels: of the hidden layers, on ρ.
+        features: behind the invariant layer.
+        samples: of the training set.
+    """
 
     side: int
     channels: tuple[int, int]

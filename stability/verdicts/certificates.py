@@ -137,6 +137,7 @@ def flipped(samples: Samples) -> Samples:
 
 
 def double(samples: Samples) -> Samples:
+    """The same samples in float64; integer targets stay integers."""
     return Samples(*(part.double() if part.is_floating_point() else part for part in samples))
 
 

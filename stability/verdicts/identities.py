@@ -33,7 +33,12 @@ COR1_STEPS = 10
 
 @dataclass(frozen=True)
 class Identities:
-    """Measured errors by name, and why the missing ones are missing."""
+    """Measured errors by name, and why the missing ones are missing.
+
+    Attributes:
+        errors: by the names in ``NAMES``; None where nothing was measured.
+        reasons: why not, by name.
+    """
 
     errors: dict[str, float | None]
     reasons: dict[str, str]

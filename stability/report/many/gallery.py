@@ -21,7 +21,16 @@ PAGES = ("report.html", "README.md", "comparison.html", "index.html")
 
 @dataclass(frozen=True)
 class Entry:
-    """One result: where it is, what it shows, what it says."""
+    """One result: where it is, what it shows, what it says.
+
+    Attributes:
+        folder: where it lies, relative to the gallery.
+        title: above it.
+        sentence: what it says.
+        picture: file of the picture shown; None where there is none.
+        link: page that opens.
+        tone: colour of the verdict, the name of a class of the style sheet.
+    """
 
     folder: str
     title: str

@@ -74,10 +74,9 @@ class Update(Record):
         doors.number("update: step", self.step, above=True)
         doors.number("update: decay", self.decay)
         doors.number("update: epsilon", self.epsilon)
-        for what in ("momentum", "second"):
+        for what in ("momentum", "second", "dampening"):
             if not doors.number(f"update: {what}", getattr(self, what)) < 1:
                 raise BadInput(f"update: {what} {getattr(self, what):g}; give a number from 0 to below 1")
-        doors.number("update: dampening", self.dampening)
         if self.nesterov and self.rule == "sgd" and (self.momentum == 0 or self.dampening != 0):
             raise BadInput("update: Nesterov needs a momentum and no dampening; give momentum=0.9, dampening=0")
 
@@ -85,6 +84,11 @@ class Update(Record):
     def adaptive(self) -> bool:
         """Whether steps are divided by a running second moment, weight by weight."""
         return self.rule in ("rmsprop", "adam")
+
+    @property
+    def taken(self) -> float:
+        """1 − d, the share of a new gradient that the buffer takes; torch has no dampening without momentum."""
+        return 1 - self.dampening if self.momentum else 1.0
 
     @property
     def shrink(self) -> float:
@@ -227,8 +231,8 @@ def read(optimiser: torch.optim.Optimizer | Update) -> Update:
     for number, other in enumerate(found):
         if other != found[0]:
             raise BadInput(
-                f"optimiser: groups 0 and {number} differ ({found[0]}; {other}), and a sector then has no multiplier of "
-                "its own; give all parameters the same step and decay"
+                f"optimiser: groups 0 and {number} differ ({found[0]}; {other}), and a sector then has no multiplier "
+                "of its own; give all parameters the same step and decay"
             )
     return found[0]
 

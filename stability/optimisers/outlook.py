@@ -223,6 +223,20 @@ def outlook(
         after = math.ceil(LINEAR * place.norm / measured.speed) if measured.speed else None
         none: dict[str, Any] = dict(times=(), distance=(), low=(), high=(), sectors=(), stationary=None, feedback=None)
         return Forecast(state="leaves", reason=str(measured), leaves_after=after, **none, **common)
+    return _linear(place, update, draws, steps, start, moment, hessians, common)
+
+
+def _linear(
+    place: Scene,
+    update: Update,
+    draws: Draws,
+    steps: int,
+    start: Tensor | float,
+    moment: Tensor | None,
+    hessians: bool,
+    common: dict[str, Any],
+) -> Forecast:
+    """The forecast of an update that commutes with G, sector by sector."""
     made = setting(place, update, draws, moment=moment)
     multipliers = [of_block(b, update) for b in made.blocks]
     times = times_until(steps)
@@ -240,7 +254,9 @@ def outlook(
     )
     radius = None
     if hessians and not draws.exact and settled(place, made) is not None:
-        radius = feedback(problem, problem.space.project(place.at), update, draws, preconditioner=made.weights).radius()
+        radius = feedback(
+            place.problem, place.problem.space.project(place.at), update, draws, preconditioner=made.weights
+        ).radius()
     state, reason = judged(multipliers, far, radius)
     beyond = next((t for t, d in zip(times, far, strict=True) if d > LINEAR), None)
     return Forecast(

@@ -32,6 +32,7 @@ from stability.optimisers.draws import Draws, draw, fitting
 from stability.optimisers.steps import State, advance, rest
 from stability.optimisers.updates import Update
 from stability.problem.problem import Problem
+from stability.problem.space import Samples
 
 # Groups of steps whose scatter gives the standard error, and the errors within which a sign is not decided.
 PIECES, DECIDED = 20, 3.0
@@ -100,8 +101,7 @@ def rehearse(
     """
     steps, settle = doors.whole("rehearse: steps", steps, PIECES), doors.whole("rehearse: settle", settle, 0)
     doors.choice("rehearse: way", way, WAYS)
-    draws = fitting(problem, draws or Draws())
-    space, rng = problem.space, np.random.default_rng(seed)
+    draws, space, rng = fitting(problem, draws or Draws()), problem.space, np.random.default_rng(seed)
     at = space.embed(theta)
     held = state or rest(at)
     where = irrep.name if irrep else "E⊥"
@@ -114,16 +114,9 @@ def rehearse(
     if not float(start.norm()) > 1e-9:
         raise BadInput(f"{problem.name}: nothing of L lies in {where}; choose another sector")
     push: Parts = (start / start.norm(), *(torch.zeros_like(at) for _ in range(4)))
-    exact = draw(problem, draws, rng) if draws.exact else None
-    gained = []
+    exact, gained = draw(problem, draws, rng) if draws.exact else None, []
     for _ in range(settle + steps):
-        samples = exact or draw(problem, draws, rng)
-
-        def whole(a: Tensor, *s: Tensor, samples=samples, count=held.count) -> Parts:
-            slope = grad(problem.loss)(a, samples) + problem.weight_decay * a
-            moved, after = advance(update, a, slope, State(count, *s), space)
-            return (moved, *after[1:])
-
+        whole = _whole(problem, update, exact or draw(problem, draws, rng), held.count)
         reached, pushed = pushed_along(whole, (at, *held[1:]), push, way)
         pushed = (project(pushed[0]), project(pushed[1]), *pushed[2:])
         size = math.hypot(float(pushed[0].norm()), update.step * float(pushed[1].norm()))
@@ -132,9 +125,19 @@ def rehearse(
         gained.append(math.log(size))
         push = tuple(part / size for part in pushed)  # type: ignore[assignment]
         held = State(held.count + 1, *reached[1:])
-        if lead:
-            at = space.equivariant_part(reached[0])
+        at = space.equivariant_part(reached[0]) if lead else at
     return exponent_of(where, np.array(gained[settle:]))
+
+
+def _whole(problem: Problem, update: Update, samples: Samples, count: int) -> Callable[..., Parts]:
+    """(A, state) ↦ the same after a step on these samples."""
+
+    def whole(a: Tensor, *s: Tensor) -> Parts:
+        slope = grad(problem.loss)(a, samples) + problem.weight_decay * a
+        moved, after = advance(update, a, slope, State(count, *s), problem.space)
+        return (moved, *after[1:])
+
+    return whole
 
 
 def pushed_along(whole: Callable[..., Parts], at: Parts, push: Parts, way: str) -> tuple[Parts, Parts]:

@@ -20,13 +20,15 @@ $(STAMP): pyproject.toml constraints.txt requirements.lock
 	$(PIP) install -c constraints.txt --no-build-isolation -e '.[test,cluster]'
 	touch $@
 
-# make spectrum ARGS="--task perm --size paper"
+# make spectrum ARGS="--task perm --size paper"; what it writes to reports/ is ignored by git.
 spectrum: install
 	$(BIN)/python -m stability.spectrum $(ARGS)
+	@echo "Open the report named above in a browser, for instance: python3 -m webbrowser -t FILE"
 
-# Style, then doctests and tests, a file at a time on each of two processes with one thread.
+# Style, types, then doctests and tests, a file at a time on each of two processes with one thread.
 test: install
 	$(BIN)/ruff check .
+	$(BIN)/mypy
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --doctest-modules -m "not slow" stability tests
 
 # Side by side with other tools; --no-deps, for one of them would bring another torch.
@@ -57,5 +59,5 @@ audit: install .audit
 	.audit/bin/python .ci/dependencies.py audit
 
 clean:
-	rm -rf .venv .audit build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .audit build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

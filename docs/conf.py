@@ -2,6 +2,9 @@
 
 import re
 
+from docutils import nodes
+from latex2mathml.converter import convert
+
 from stability.version import __version__
 
 project = "stability"
@@ -12,6 +15,8 @@ version = release = __version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = []
 myst_heading_anchors = 3
+myst_enable_extensions = ["dollarmath"]
+html_math_renderer = "mathml"  # browsers draw it themselves: no script, no font from elsewhere
 suppress_warnings = ["myst.xref_missing"]
 
 html_theme = "furo"
@@ -60,5 +65,18 @@ def outside_literals(line: str) -> str:
     return "``".join(re.sub(r"(?<!\\)\|", r"\\|", part) if i % 2 == 0 else part for i, part in enumerate(parts))
 
 
+def inline_math(translator, node) -> None:
+    """A formula in a line, as MathML."""
+    translator.body.append(convert(node.astext()))
+    raise nodes.SkipNode
+
+
+def block_math(translator, node) -> None:
+    """A formula by itself, as MathML."""
+    translator.body.append(f'<div class="math">{convert(node.astext(), display="block")}</div>')
+    raise nodes.SkipNode
+
+
 def setup(app) -> None:
+    app.add_html_math_renderer("mathml", (inline_math, None), (block_math, None))
     app.connect("autodoc-process-docstring", plain_text, priority=100)

@@ -63,6 +63,7 @@ from stability.api.stages import (
 from stability.api.trajectory import Recorder, Trajectory, follow
 from stability.base.checkpoints import load_weights
 from stability.base.errors import BadInput
+from stability.base.limits import Limits
 from stability.base.memory import keep_freed_memory
 from stability.base.record import frame
 from stability.eigen.operator import Operator
@@ -80,7 +81,8 @@ from stability.points.stationary import StationaryPoint
 from stability.problem.problem import Problem
 from stability.problem.space import Samples
 from stability.results import Analysis, Verdicts
-from stability.run.analysis import Outcome, Settings
+from stability.run.given import Outcome
+from stability.run.settings import Settings
 from stability.spectra.sectors import Sector
 from stability.verdicts.verdict import Verdict
 from stability.version import __version__
@@ -98,6 +100,7 @@ __all__ = [
     "Gated",
     "Identity",
     "LayerNorm",
+    "Limits",
     "Norm",
     "Operator",
     "Outcome",

@@ -69,8 +69,12 @@ for _old, _new in PATHS.items():
     setattr(_package, _old, _module)
 
 # Names that left a module whose other names stayed or moved together.
-NAMES = {
+NAMES: dict[str, dict[str, tuple[str, ...]]] = {
     "base.storage": {"points.weights": ("data_digest", "load_point", "save_point")},
+    "run.analysis": {
+        "run.given": ("Interrupted", "Outcome"), "run.settings": ("Settings", "output_folder"),
+        "run.sector": ("SolvedSector", "sector_job", "solve_sector"), "run.find": ("search_job",),
+    },
     "base.cluster": {"tasks.recipe": ("Recipe", "problem_of")},
     "networks.bare": {"problem.tensors": ("Parameter", "pack", "shape_of", "spread", "unpack")},
     "networks.modules": {"networks.gathering": ("gather",), "problem.held": ("holding",)},

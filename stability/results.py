@@ -65,7 +65,19 @@ __all__ = ["SCHEMA", "Analysis", "Escape", "PointReport", "Verdicts", "spectrum_
 
 @dataclass(frozen=True)
 class Verdicts(Record):
-    """The four verdicts and the numbers that follow from them."""
+    """The four verdicts and the numbers that follow from them.
+
+    Attributes:
+        eqv: on ∇²R^eqv, at a stationary point of R^eqv.
+        aug: on ∇²R^aug over all of L.
+        nominal: on ∇²R over L, without augmentation.
+        transverse: on ∇²R^aug over E⊥ alone, which asks for no stationary point.
+        proposition_3: "i" (nominal ⇒ aug) and "ii" (aug ⇒ eqv): "holds", "vacuous", "violated" or "undecided".
+        critical_penalty: max(0, −λ_min on E⊥): the weight of a penalty ½‖A_E⊥‖² from which E is stable; None without
+            λ_min.
+        growth_rate: the same number as a rate, e-folds per flow time with which a push off E grows.
+        critical_step: 2/λ_max by space, above which gradient descent is unstable; None where λ_max is not above zero.
+    """
 
     eqv: Verdict
     aug: Verdict
@@ -90,7 +102,16 @@ class Verdicts(Record):
 
 @dataclass(frozen=True)
 class Escape(Record):
-    """Exact augmented descent along ± the most negative direction, to its end."""
+    """Exact augmented descent along ± the most negative direction, to its end.
+
+    Attributes:
+        risk_start, risk_end: R^aug before the push and at the end.
+        metrics_start, metrics_end: scores there.
+        push: its length.
+        off_equivariance: ‖A_E⊥‖ at the end.
+        travelled: ‖A − A⁰‖ at the end.
+        iterations: of L-BFGS.
+    """
 
     risk_start: float
     risk_end: float
@@ -104,7 +125,39 @@ class Escape(Record):
 
 @dataclass(frozen=True)
 class Analysis(Record):
-    """One run. ``complete`` is False for a partial result, which names the stages it has."""
+    """One run. ``complete`` is False for a partial result, which names the stages it has.
+
+    Attributes:
+        task: name of the problem.
+        size: of a named task.
+        seed: of starts, probes and drawn data.
+        dtype: of the computation.
+        activation: σ, of a named task.
+        weight_decay: μ.
+        samples: training samples.
+        versions: of this program, torch, numpy, scipy and Python.
+        group: name, order (None where infinite), moduli of a product of cyclic groups.
+        dims: of L, E and E⊥.
+        facts: lines of the report's first screen.
+        options: of the run, and the command.
+        layers: name, source, target, dim and dim_E of each.
+        assumptions: measured violations by name.
+        identities: measured errors by name, with the reasons for those that are missing.
+        point: the point judged.
+        points: all that were found, the one judged first.
+        spectra: by risk and space.
+        sectors: ∇²R^aug irrep by irrep.
+        mode: the lowest mode on E⊥ and what it does to the layers.
+        flat_directions: known in advance, with how flat they were found.
+        verdict: the decisions.
+        certificate: what the signs may be off by, and why.
+        escape: where the instability leads; None where there is none or it was not followed.
+        training: λ_min along the training; None where it was not asked for.
+        pictures: what figures draw beyond spectra.
+        cost: nominal Hessian-vector products, seconds, the most memory held at once.
+        complete: False for a partial result, which names the stages it has.
+        schema: number of the format.
+    """
 
     task: str
     size: str

@@ -311,6 +311,7 @@ def test_every_operator_is_a_scipy_linear_operator():
             np.testing.assert_allclose(low[0], np.linalg.eigvalsh(dense)[0], atol=1e-9)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_results_print_round_trip_and_become_frames(tmp_path):
     module, problem = swap_problem()
     outcome = stability.analyse(problem, points=1)
@@ -455,6 +456,7 @@ def make():
 """
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_command_takes_a_factory_of_a_module(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("mine.py").write_text(FACTORY)

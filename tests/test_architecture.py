@@ -13,28 +13,14 @@ ROOT = Path(__file__).parents[1] / "stability"
 FLOORS = (
     {"version"}, {"base"}, {"groups", "eigen"}, {"layers"}, {"problem"}, {"curvature"}, {"networks"},
     {"points", "restricted", "tasks"}, {"verdicts"}, {"spectra"}, {"effects"}, {"optimisers"}, {"results"},
-    {"run", "report"}, {"api"}, {"spectrum"}, {"moved"}, {"__init__"},
+    {"run", "report"}, {"api"}, {"spectrum"}, {"cli"}, {"moved"}, {"__init__"}, {"__main__"},
 )  # fmt: skip
 LEVEL = {room: i for i, floor in enumerate(FLOORS) for room in floor}
+SURFACE = {"__init__", "__main__", "moved"}
 FILE_LINES, FUNCTION_LINES, TOP_LEVEL, ARROWS = 500, 60, 5, 120
 # What is still longer than that: may only shrink, and a new name is no mend.
-LONG_FILES = {
-    "run/analysis.py": 1420,
-}
-LONG_FUNCTIONS = {
-    "api/diagnosis.py:diagnose": 62,
-    "curvature/assembly.py:sector_matrix": 102,
-    "effects/pictures.py:landscape": 82,
-    "eigen/dense.py:dense_spectrum": 100,
-    "eigen/krylov.py:run": 92,
-    "eigen/lanczos.py:lanczos_spectrum": 61,
-    "networks/bare.py:from_risk": 71,
-    "networks/modules.py:from_module": 131,
-    "points/stationary.py:_round": 66,
-    "run/analysis.py:spectra": 119,
-    "verdicts/identities.py:measure": 96,
-    "verdicts/verdict.py:judge": 96,
-}
+LONG_FILES: dict[str, int] = {}
+LONG_FUNCTIONS: dict[str, int] = {}
 # matplotlib, seaborn, pandas and Dask load for seconds: who needs none of them does not wait for them.
 HEAVY = {"stability.report.figures", "stability.report.many", "stability.report.style", "stability.report"}
 
@@ -131,8 +117,10 @@ def test_the_top_of_the_package_is_the_list_of_its_rooms():
 
 
 def test_the_arrows_between_rooms_stay_few():
-    arrows = {(here(f), room(module)) for f in FILES for _, module, _ in imports(TREES[f]) if here(f) != room(module)}
-    assert len(arrows) <= ARROWS
+    pairs = {(here(f), room(module)) for f in FILES for _, module, _ in imports(TREES[f])}
+    # The surface hands names on; it is no room.
+    arrows = {(a, b) for a, b in pairs if a != b and a not in SURFACE}
+    assert len(arrows) <= ARROWS, f"{len(arrows)} arrows; let a room be asked by fewer, or ask fewer"
 
 
 def test_no_module_can_be_called():

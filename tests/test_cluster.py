@@ -17,12 +17,15 @@ from problems import classification, regression
 from stability.base import cluster
 from stability.base.cluster import Cluster, Serial, pack, pool, unpack
 from stability.base.errors import BadInput
+from stability.base.limits import Limits
 from stability.curvature.automatic import nominal_hessian
 from stability.curvature.pooled import hessian_on_e
 from stability.groups import trivial_irrep
 from stability.problem.identity import identity
 from stability.results import Analysis
-from stability.run.analysis import Settings, analyse, search_job
+from stability.run.analysis import analyse
+from stability.run.find import search_job
+from stability.run.settings import Settings
 from stability.spectra.sectors import by_name, occurring, sector_hessian, sizes
 from stability.spectra.shards import shard, sharded_hessian
 from stability.spectrum import command as spectrum
@@ -261,10 +264,11 @@ def test_a_sector_of_a_bare_risk_is_summed_over_shards_too(two):
         assert torch.allclose(sharded_hessian(two, bare, theta, 2, irrep)(v), expected, rtol=0, atol=1e-12)
 
 
-def test_sectors_in_sample_shards_have_the_spectra_of_whole_ones(two, monkeypatch):
-    monkeypatch.setattr("stability.run.analysis.DENSE_LIMIT", 100)  # of the two sectors one is large, one small
-    options = TaskOptions(samples=30)
-    settings = Settings(at="init", escape_iterations=0, memory_gb=2.0, sectors="(4,1);(2,2,1)", eigenvalues=2)
+def test_sectors_in_sample_shards_have_the_spectra_of_whole_ones(two):
+    options, limits = TaskOptions(samples=30), Limits(dense=100)  # of the two sectors one is large, one small
+    settings = Settings(
+        at="init", escape_iterations=0, memory_gb=2.0, sectors="(4,1);(2,2,1)", eigenvalues=2, limits=limits
+    )
     problem = load("perm", options)
     split = analyse(problem, replace(settings, shards=3), pool=two, recipe=Recipe.of("perm", options)).analysis
     assert_same(analyse(problem, settings).analysis, split)
@@ -278,6 +282,7 @@ def test_shards_are_all_samples_once_and_more_than_there_are_is_refused():
         shard(samples, 0, 8)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_command_spreads_over_workers_and_ends_with_the_same_verdict(tmp_path, capsys):
     arguments = ["--task", "counterexample-twin"]
     assert spectrum.main([*arguments, "--out", str(tmp_path / "one")]) == 0

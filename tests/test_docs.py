@@ -9,11 +9,13 @@ import importlib
 import io
 import re
 import shlex
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from stability.run.analysis import output_folder
 from stability.spectrum import command as spectrum
 from stability.tasks import TaskOptions, load
 
@@ -168,7 +170,28 @@ def test_the_first_example_is_the_same_in_the_readme_and_on_the_first_page():
     again = next(b for b in blocks((ROOT / "docs/index.md").read_text()) if b.language == "python")
     assert first.body == again.body
     assert first.output is not None
-    assert "verdict:" in first.output
+    assert "λ_min on E⊥" in first.output
+
+
+def test_the_readme_is_short_and_the_package_goes_by_its_own_name():
+    assert len((ROOT / "README.md").read_text().split()) <= 900
+    # Another project's name on PyPI, wherever someone is told to install something.
+    files = [*PAGES, ROOT / "CONTRIBUTING.md", *(ROOT / "stability").rglob("*.py")]
+    assert not [f for f in files if re.search(r"pip install ['\"]?stability\b", f.read_text())]
+
+
+def test_the_main_job_leaves_what_is_under_version_control_alone():
+    folder = output_folder("trans", "small", 0)
+    ignored = [
+        "git",
+        "check-ignore",
+        "-q",
+        *(str(folder / name) for name in ("report.html", ".lock", "paper/flow.pdf")),
+    ]
+    if not (ROOT / ".git").exists():
+        pytest.skip("no checkout")
+    assert subprocess.run(ignored, cwd=ROOT).returncode == 0
+    assert not subprocess.run(["git", "ls-files", folder], cwd=ROOT, capture_output=True).stdout
 
 
 def test_a_block_that_fails_or_prints_something_else_is_noticed(tmp_path, monkeypatch):

@@ -10,8 +10,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stability.base.errors import StaleLinearisation
 from stability.eigen.dense import dense_spectrum
 from stability.eigen.lanczos import lanczos, lanczos_spectrum
+from stability.eigen.operator import Operator, assemble
 from stability.eigen.spectrum import bound_epsilon, clusters
 
 
@@ -157,3 +159,21 @@ def test_clusters_partition_ascending_values(values):
     spans = clusters(ordered, 0.1)
     assert [i for a, b in spans for i in range(a, b)] == list(range(len(ordered)))
     assert all(ordered[b] - ordered[b - 1] > 0.1 for _, b in spans[:-1])
+
+
+def test_rounding_of_a_product_is_told_from_a_map_that_is_not_symmetric():
+    generator = torch.Generator().manual_seed(0)
+    size = 1e7 * torch.randn(6, 6, generator=generator, dtype=torch.float64)
+    plain = torch.randn(6, 6, generator=generator, dtype=torch.float64)
+    plain = plain + plain.mT
+
+    def cancelling(v):
+        return v @ (plain + size) - v @ size
+
+    matrix = assemble(Operator(6, cancelling, "H"), plain)
+    assert (matrix - plain).abs().max() < 1e-7
+    assert (cancelling(plain) - plain @ plain).abs().max() > 1e-9  # far more than a tolerance of 1e-9 of it allows
+    tilted = plain.clone()
+    tilted[0, 1] += 1e-7
+    with pytest.raises(StaleLinearisation, match="not symmetric"):
+        assemble(Operator(6, lambda v: v @ tilted, "H"), plain)

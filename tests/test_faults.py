@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from undrawn import no_pictures, undraw
 
 from stability.base import storage
 from stability.base.errors import BadInput, CannotWrite
@@ -23,6 +24,7 @@ from stability.curvature.automatic import nominal_hessian
 from stability.results import Analysis
 from stability.spectrum import command as spectrum
 
+pytestmark = pytest.mark.usefixtures("undrawn")
 QUICK = ["--task", "counterexample"]
 # What a run asks of the file system, in the order of the calls.
 CALLS = ("fsync", "replace", "unlink", "rmdir")
@@ -62,6 +64,7 @@ def die(name: str, arguments: tuple) -> None:
 
 def killed_run(moment: int, arguments: list[str]) -> None:
     sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    undraw(setattr)
     at_call(moment, die)
     sys.exit(run(*arguments))
 
@@ -103,7 +106,8 @@ def whole(folder: Path) -> None:
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory) -> dict:
     folder = tmp_path_factory.mktemp("reference")
-    assert run(*QUICK, "--out", folder) == 0
+    with no_pictures():
+        assert run(*QUICK, "--out", folder) == 0
     return numbers(folder)
 
 
@@ -178,6 +182,7 @@ def test_a_small_tmpfs_that_fills_up_ends_in_one_line_and_whole_files(tmp_path):
 def quiet_run(arguments: list[str], log: str, bytes_more: int | None = None) -> None:
     """A run in a process of its own; with so many more bytes of address space than it has now."""
     sys.stdout = sys.stderr = open(log, "w")  # noqa: SIM115
+    undraw(setattr)
     if bytes_more is not None:
         now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (now + bytes_more, now + bytes_more))
@@ -211,7 +216,7 @@ def test_a_process_out_of_memory_ends_in_one_line(tmp_path):
 def test_nan_in_the_middle_of_a_run_is_named_and_the_run_resumes_once_it_is_mended(
     tmp_path, reference, capsys, monkeypatch
 ):
-    from stability.run import analysis
+    from stability.curvature import at
 
     def broken(*arguments, **options):
         operator = nominal_hessian(*arguments, **options)
@@ -219,7 +224,7 @@ def test_nan_in_the_middle_of_a_run_is_named_and_the_run_resumes_once_it_is_mend
         operator.apply = lambda v: healthy(v) * (float("nan") if operator.products > 1 else 1.0)
         return operator
 
-    monkeypatch.setattr(analysis, "nominal_hessian", broken)
+    monkeypatch.setattr(at, "nominal_hessian", broken)
     assert run(*QUICK, "--out", tmp_path) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "not finite" in error and "∇²R" in error

@@ -79,7 +79,8 @@ def test_the_exchanges_of_a_linear_network_are_all_of_its_zero_modes(weight_deca
     from stability.networks.nonlinearities import Identity
     from stability.networks.supervised import supervised
     from stability.problem.space import Samples
-    from stability.run.analysis import Settings, analyse
+    from stability.run.analysis import analyse
+    from stability.run.settings import Settings
 
     rho = regular(Cyclic(3))
     network = mlp([1 * rho, 2 * rho, 1 * rho], [Identity(), Identity()])

@@ -27,12 +27,15 @@ from tests.fuzz import Fuzzed, Truth, fuzzed, truth
 KEPT: dict[int, str] = {
     1000: "a product that is rounding alone, in a direction that no output sees, was called wrong",
     1004: "the same on a network's sector",
+    1008: "torch's softplus is linear from 20 on: of a saturated risk only e⁻²² of slope is left",
     1016: "weights collapsed to 1e-19: differences over steps of 1e-23 agreed on zero",
 }
 # A network of ten weights, for the check of the check.
 SMALL = 3
 # What `make test` looks at, and for how long at most.
 COUNT, SECONDS = 120, 45.0
+# Share of problems whose search may run to infinity: without decay, of data that can be separated.
+RUNAWAYS = 0.03
 # Of eigenvalues, relative to ‖∇²R‖: finite differences are good to 1e-9.
 CLOSE = {torch.float64: 2e-7, torch.float32: 2e-3}
 # From here on, relative to ‖∇²R‖, a sign must be found.
@@ -197,15 +200,20 @@ def seeds(first: int, count: int, seconds: float) -> Iterator[int]:
         yield seed
 
 
-def failures(first: int, count: int, seconds: float) -> tuple[list[str], int]:
-    """One line a failing seed, and how many were looked at."""
-    found, done = [], 0
+def failures(first: int, count: int, seconds: float) -> tuple[list[str], int, int]:
+    """One line a failing seed, how many were looked at, and of how many the search ran to infinity, and said so."""
+    found, done, refused = [], 0, 0
     for seed in seeds(first, count, seconds):
         words = ""
         try:
             f = fuzzed(seed)
             words = f.words
             check(f, dense=seed % 3 == 0)
+        except stability.BadInput as error:
+            if "has run to weights of norm" not in str(error):
+                found.append(f"seed {seed}: refused: {error} ({words})")
+                print(found[-1], flush=True)
+            refused += 1
         except Exception as error:
             where = traceback.extract_tb(error.__traceback__)[-1]
             line = f"seed {seed}: {type(error).__name__}: {str(error)[:300]} [{where.name}:{where.lineno}] ({words})"
@@ -213,7 +221,7 @@ def failures(first: int, count: int, seconds: float) -> tuple[list[str], int]:
             found.append(line)
         done += 1
         gc.collect()  # graphs held in cycles of few objects are freed late otherwise
-    return found, done
+    return found, done, refused
 
 
 @pytest.mark.parametrize("seed", sorted(KEPT), ids=str)
@@ -236,8 +244,9 @@ def test_the_check_sees_an_error_of_1e_5_in_one_curvature_and_another_group_acti
 
 
 def test_random_problems_agree_with_finite_differences() -> None:
-    found, done = failures(0, COUNT, SECONDS)
+    found, done, refused = failures(0, COUNT, SECONDS)
     assert done >= 10, f"{done} problems in {SECONDS:g} s"
+    assert refused <= 1 + RUNAWAYS * done, f"{refused} of {done} refused"
     assert not found, "\n".join(found)
 
 
@@ -245,6 +254,7 @@ def test_random_problems_agree_with_finite_differences() -> None:
 def test_random_problems_agree_with_finite_differences_for_an_hour() -> None:
     seconds = float(os.environ.get("STABILITY_FUZZ_SECONDS", 3600))
     first = int(os.environ.get("STABILITY_FUZZ_FIRST", 1_000))
-    found, done = failures(first, 10**9, seconds)
-    print(f"{done} problems")
+    found, done, refused = failures(first, 10**9, seconds)
+    print(f"{done} problems, {refused} of them refused")
+    assert refused <= 1 + RUNAWAYS * done, f"{refused} of {done} refused"
     assert not found, "\n".join(found)

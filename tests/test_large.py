@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import sys
+from dataclasses import replace
 
 import pytest
 import torch
 from torch.func import grad
 
 from stability.base.errors import BadInput, StaleLinearisation
+from stability.base.limits import Limits
 from stability.curvature.linearised import nominal_gradient_norm
 from stability.eigen import krylov
 from stability.points.training import descend, descend_on_e, equivariant
-from stability.run import analysis
-from stability.run.analysis import Settings, analyse
+from stability.run.analysis import analyse
+from stability.run.settings import Settings
 from stability.spectra import sectors
 from stability.tasks import TaskOptions, load
 from tests import problems
 
 NAMES = ("trans", "perm", "rot")
-
-
-# The module; the package hands on its function of the same name.
-points = sys.modules["stability.points.describe"]
 
 
 @pytest.mark.parametrize("name", sorted(problems.REPRESENTATIONS))
@@ -42,14 +39,11 @@ def test_equi_in_coordinates_of_e_is_equi_on_dense_weights(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_large_network_gets_the_signs_and_values_of_the_dense_path(name, monkeypatch):
+def test_a_large_network_gets_the_signs_and_values_of_the_dense_path(name):
     problem = load(name, TaskOptions(samples=40))
     settings = Settings(at="trained", epochs=5, escape_iterations=0)
     dense = analyse(problem, settings).analysis
-    monkeypatch.setattr(points, "LARGE", 0)
-    monkeypatch.setattr(analysis, "DENSE_LIMIT", 30)
-    monkeypatch.setattr(analysis, "SINGLE_FROM", 30)
-    large = analyse(problem, settings).analysis
+    large = analyse(problem, replace(settings, limits=Limits(vectors=0, dense=30, single=30))).analysis
     assert large.point.risk["nominal"] == pytest.approx(dense.point.risk["nominal"], rel=1e-10)
     for key in ("nominal", "eqv", "aug"):
         assert large.point.grad_norm[key] == pytest.approx(dense.point.grad_norm[key], rel=1e-8)
@@ -68,19 +62,17 @@ def test_a_large_network_gets_the_signs_and_values_of_the_dense_path(name, monke
     assert large.verdict.transverse.status in (dense.verdict.transverse.status, "undecided")
 
 
-def test_a_large_network_is_not_averaged_over_the_group(monkeypatch):
-    monkeypatch.setattr(points, "LARGE", 0)
+def test_a_large_network_is_not_averaged_over_the_group():
     problem = load("perm", TaskOptions(samples=20))
     with pytest.raises(BadInput, match="use all"):
-        analyse(problem, Settings(at="init", sectors="none"))
+        analyse(problem, Settings(at="init", sectors="none", limits=Limits(vectors=0)))
 
 
 def test_memory_that_holds_too_few_krylov_vectors_is_refused_in_one_line(monkeypatch):
     problem = load("trans", TaskOptions(samples=20))
-    monkeypatch.setattr(analysis, "DENSE_LIMIT", 30)
     monkeypatch.setattr(krylov, "room", lambda *_: 7)
     with pytest.raises(BadInput, match="holds only 7 vectors"):
-        analyse(problem, Settings(at="init", sectors="q=(0,1)"))
+        analyse(problem, Settings(at="init", sectors="q=(0,1)", limits=Limits(dense=30)))
 
 
 @pytest.mark.parametrize("broken", [False, True])

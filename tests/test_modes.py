@@ -8,7 +8,8 @@ import torch
 from stability.effects import modes
 from stability.report.figures import FIGURES
 from stability.results import Analysis
-from stability.run.analysis import Settings, analyse
+from stability.run.analysis import analyse
+from stability.run.settings import Settings
 from stability.spectra import sectors
 from stability.tasks import TaskOptions, load
 

@@ -20,6 +20,7 @@ from stability.groups import (
     SO2,
     Cyclic,
     Dihedral,
+    DirectProduct,
     Lattice,
     MatrixRepresentation,
     Representation,
@@ -27,7 +28,9 @@ from stability.groups import (
     images,
     regular,
     rotations,
+    shift_lattice,
     square_lattice,
+    torus,
     trivial,
 )
 from stability.problem.tensors import pack, unpack
@@ -170,6 +173,39 @@ def test_the_lattice_moves_pixels_as_images_and_rotations_do(n):
         grid = square_lattice(group)((n, n))
         for g in group.elements():
             assert np.array_equal(grid.index(g), pixels.index(g))
+
+
+@pytest.mark.parametrize("sides", [(3, 3), (2, 5), (4,)])
+def test_the_lattice_of_shifts_rolls_images_and_leaves_kernels_alone(sides):
+    group = DirectProduct(tuple(Cyclic(n) for n in sides))
+    shifts, image = shift_lattice(group), np.arange(np.prod(sides)).reshape(sides)
+    for g in group.elements():
+        moved = np.empty(image.size, dtype=int)
+        moved[shifts(sides).index(g)] = image.ravel()
+        assert np.array_equal(moved.reshape(sides), np.roll(image, g, range(len(sides))))
+        assert np.array_equal(shifts(tuple(n - 1 for n in sides)).index(g), np.arange(np.prod([n - 1 for n in sides])))
+    with pytest.raises(BadInput, match="torus"):
+        shift_lattice(Dihedral(4))
+
+
+def test_circular_convolutions_pass_under_shifts_and_zero_padding_is_named():
+    group = torus(4)
+    one, pixels = trivial(group), images(group, 4)
+    x = torch.randn(12, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    for padding in ("circular", "zeros"):
+        torch.manual_seed(0)
+        conv = nn.Conv2d(1, 2, 3, padding=1, padding_mode=padding)
+        module = nn.Sequential(conv, nn.Tanh(), nn.Flatten(), nn.Linear(32, 2))
+        spec = {"0": (one, 2 * one), "3": (2 * pixels, 2 * one)}
+        problem = stability.from_module(
+            module, nn.CrossEntropyLoss(), (x, torch.arange(12) % 2), spec, lattice=shift_lattice(group)
+        )
+        assert [layer.size() for layer in problem.space.layers] == [18, 2, 4, 2]
+        if padding == "circular":
+            assert max(stability.check(problem).values()) < 1e-12
+        else:
+            with pytest.raises(BadInput, match="layer 0"):
+                stability.check(problem)
 
 
 LINE, SPACE = Lattice(Cyclic(2), [[[-1]]]), Lattice(Cyclic(4), [[[0, -1, 0], [1, 0, 0], [0, 0, 1]]])

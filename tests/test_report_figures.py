@@ -332,7 +332,9 @@ def test_the_gallery_shows_every_result_with_one_picture_and_one_sentence(tmp_pa
     (root / "nothing").mkdir()
     sources = tmp_path / "analyses"
     sources.mkdir()
-    (sources / "figure.py").write_text('"""How far three ways go.\n\nMore."""\n')
+    (sources / "figure.py").write_text('"""``python -m analyses.figure`` runs another module."""\n')
+    (sources / "paper" / "figure").mkdir(parents=True)
+    (sources / "paper" / "figure" / "__init__.py").write_text('"""How far three ways go.\n\nMore."""\n')
     assert main(["--gallery", str(root)]) == 0
     html, markdown = (root / "index.html").read_text(), (root / "README.md").read_text()
     found = gallery.entries(root, sources)

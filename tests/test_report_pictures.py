@@ -18,7 +18,7 @@ from stability.effects.flow import flow
 from stability.eigen.operator import assemble
 from stability.groups import Symmetric, irreps, permutation
 from stability.results import Analysis
-from stability.run.analysis import Settings
+from stability.run.settings import Settings
 from stability.spectra import density, least, sectors
 from stability.tasks import TaskOptions, load
 from tests import brute

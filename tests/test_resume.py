@@ -14,14 +14,18 @@ from safetensors.torch import safe_open, save_file
 
 from stability.base.errors import BadInput
 from stability.base.identity import differences
+from stability.base.limits import Limits
 from stability.base.storage import Checkpoint, read_tensors, write_tensors
 from stability.networks.bare import from_risk
 from stability.problem.identity import identity, sources
 from stability.problem.problem import Problem
 from stability.problem.space import Samples
-from stability.run import analysis
-from stability.run.analysis import Interrupted, Settings, _sector_file, analyse
+from stability.run.analysis import analyse
+from stability.run.given import Interrupted
+from stability.run.sector import sector_file
+from stability.run.settings import Settings
 from stability.spectrum import command as spectrum
+from stability.tasks import TaskOptions, load
 
 TASK = """
 import os
@@ -39,9 +43,10 @@ def make():
         pull = float(os.environ.get("PULL", "0"))
         return 1 + 2 * x.mean() ** 2 + curvature() * ((x - x.mean()) ** 2).sum() + pull * x.mean() ** 4
 
-    return stability.from_risk(risk, {"x": x0}, {"x": permutation(Symmetric(4))}, name="edited")
+    return stability.from_risk(risk, {"x": x0}, {"x": permutation(Symmetric(3))}, name="edited")
 """
 QUICK = ["--points", "1"]
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 
 def run(*arguments: object) -> int:
@@ -67,7 +72,7 @@ def project(tmp_path, monkeypatch) -> Path:
     (tmp_path / "helper.py").write_text("from constants import K\n\ndef curvature():\n    return K\n")
     (tmp_path / "constants.py").write_text("K = 0.5\n")
     (tmp_path / "unrelated.py").write_text("K = 1\n")
-    (tmp_path / "weights.txt").write_text("1.0 1.0 1.0 1.0")
+    (tmp_path / "weights.txt").write_text("1.0 1.0 1.0")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delenv("PULL", raising=False)
     yield tmp_path
@@ -108,7 +113,7 @@ CHANGES = {
     "the file": (replaced("task.py", "2 * x.mean()", "3 * x.mean()"), "task.py has changed"),
     "what it imports": (replaced("helper.py", "return K", "return -K"), "helper.py has changed"),
     "what that imports": (replaced("constants.py", "0.5", "-0.5"), "constants.py has changed"),
-    "weights read at run time": (replaced("weights.txt", "1.0 1.0 1.0 1.0", "2.0 2.0 2.0 2.0"), "the initial weights"),
+    "weights read at run time": (replaced("weights.txt", "1.0 1.0 1.0", "2.0 2.0 2.0"), "the initial weights"),
     "the environment": (lambda project, monkeypatch: monkeypatch.setenv("PULL", "0.1"), "the risk"),
 }
 
@@ -142,7 +147,7 @@ def test_a_run_whose_problem_is_the_same_is_resumed_whatever_else_lies_in_the_fo
 
 def test_the_point_given_by_a_file_is_part_of_what_is_resumed(project, monkeypatch, capsys):
     weights = project / "at.safetensors"
-    save_file({"x": torch.zeros(4, dtype=torch.float64)}, weights)
+    save_file({"x": torch.zeros(3, dtype=torch.float64)}, weights)
     forget()
     arguments = ["--task", f"{project / 'task.py'}:make", "--at", weights, "--out", project / "out"]
     Stop.writes = 2
@@ -163,7 +168,7 @@ def bare(k: float, start: float = 1.0) -> Problem:
         return 2 * x.mean() ** 2 + k * ((x - x.mean()) ** 2).sum()
 
     return from_risk(
-        risk, {"x": torch.full((4,), start, dtype=torch.float64)}, {"x": permutation(Symmetric(4))}, name="bare"
+        risk, {"x": torch.full((3,), start, dtype=torch.float64)}, {"x": permutation(Symmetric(3))}, name="bare"
     )
 
 
@@ -213,6 +218,12 @@ def test_files_are_followed_through_imports_of_every_form(tmp_path):
     assert set(sources({tmp_path / "a.py"})) == set(texts) - {"alone.py"}
     (tmp_path / "b.py").write_text("this is no Python")
     assert set(sources({tmp_path / "b.py"})) == {"b.py"}
+
+
+def test_this_packages_own_text_is_no_part_of_what_a_problem_is():
+    """Its version is; reading a hundred files of a checkout took a second of every analysis."""
+    assert identity(load("counterexample", TaskOptions()))["code"] == {}
+    assert sources({Path(spectrum.__file__)}) == {}
 
 
 # ---------------------------------------------------------------------------------------------------- damage
@@ -274,7 +285,7 @@ DAMAGE = {
     "another dtype, sealed": sealed(lambda t: {k: v.float() for k, v in t.items()}),
     "a missing tensor, sealed": sealed(without_first),
 }
-STATE = ("points", "start-0", f"{_sector_file('(3,1)')}")
+STATE = ("points", "start-0", f"{sector_file('(2,1)')}")
 
 
 def plain(value: object) -> object:
@@ -322,7 +333,7 @@ def test_a_sector_of_another_point_is_not_mixed_in(kept, tmp_path, capsys):
 
 def test_irreps_whose_names_share_their_letters_have_files_of_their_own():
     names = ["q=(1,1)", "q=(1,-1)", "q=(1;1)", "q=(11)", "../../etc/passwd", "λ" * 500, "λ" * 501]
-    files = {_sector_file(name) for name in names}
+    files = {sector_file(name) for name in names}
     assert len(files) == len(names) and all(len(f) < 80 and f.isascii() and "/" not in f for f in files)
 
 
@@ -345,12 +356,10 @@ def test_a_damaged_point_is_refused_by_name(damage, tmp_path, capsys):
 
 @pytest.mark.parametrize("path", ["dense", "lanczos"])
 def test_a_run_interrupted_after_any_write_gives_the_same_numbers_to_the_last_bit(path, tmp_path, monkeypatch):
-    if path == "lanczos":
-        for limit in ("DENSE_LIMIT", "DENSE_SPECTRUM_E", "DENSE_E_LIMIT"):
-            monkeypatch.setattr(analysis, limit, 5)
+    limits = Limits(dense=5, dense_e=5, inverse_e=5) if path == "lanczos" else Limits()
     problem, settings = (
         regression("C_5", weight_decay=0.1),
-        Settings(points=2, saddles=1, eigenvalues=2, escape_iterations=0),
+        Settings(points=2, saddles=1, eigenvalues=2, escape_iterations=0, limits=limits),
     )
     reference = plain(json.loads(analyse(problem, settings).to_json()))
     assert plain(json.loads(analyse(problem, settings).to_json())) == reference

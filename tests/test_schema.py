@@ -24,7 +24,7 @@ from stability.report.render import render
 from stability.report.rows import as_csv
 from stability.results import Analysis, published_schema
 
-COMMITTED = Path("reports/trans-small-seed0/spectrum.json")
+COMMITTED = Path("reports/trans-small-unstable/spectrum.json")
 SMALL = Path("reports/counterexample/spectrum.json")
 # What a mutation puts in the place of a value.
 ODD = (

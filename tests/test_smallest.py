@@ -39,7 +39,7 @@ from stability.report import words
 from stability.report.__main__ import main as render_again
 from stability.report.many.compare import write_comparison
 from stability.report.tables import table
-from stability.run.analysis import Outcome
+from stability.run.given import Outcome
 from stability.spectrum import command
 from stability.verdicts import identities
 from stability.verdicts.verdict import STATUSES

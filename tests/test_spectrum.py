@@ -8,17 +8,21 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from stability.base.limits import Limits
 from stability.base.storage import read_tensors, write
 from stability.results import Analysis
+from stability.run.settings import Settings
 from stability.spectrum import command as spectrum
 from stability.tasks import TaskOptions, load
 
+pytestmark = pytest.mark.usefixtures("undrawn")
 QUICK = ["--task", "counterexample"]
 KEYS = [
     "schema",
@@ -86,12 +90,14 @@ def run(*arguments: object) -> int:
     return spectrum.main([str(a) for a in arguments])
 
 
+@pytest.mark.drawn
 def test_a_run_writes_every_file_with_the_keys_others_rely_on_and_ends_with_the_verdict(tmp_path, capsys):
     assert run(*QUICK, "--out", tmp_path) == 0
     printed = capsys.readouterr().out.splitlines()
     assert printed[-1] == "verdict: eqv=stable aug=unstable nominal=unstable transverse=unstable"
-    for name in ("report.html", "spectrum.json", "point.safetensors", "directions.safetensors", "spectrum.png"):
+    for name in ("report.html", "spectrum.json", "point.safetensors", "directions.safetensors"):
         assert (tmp_path / name).stat().st_size > 0
+    assert (tmp_path / "spectrum.png").stat().st_size > 10_000 and (tmp_path / "paper" / "spectrum.pdf").is_file()
     assert not list(tmp_path.glob(".*")) and not (tmp_path / "state").exists()
     data = json.loads((tmp_path / "spectrum.json").read_text())
     assert set(KEYS) <= set(data)
@@ -169,13 +175,9 @@ def test_the_same_command_gives_the_same_numbers_bit_for_bit(tmp_path):
 
 
 def test_without_dense_room_lanczos_finds_the_same_ends(tmp_path, monkeypatch):
-    from stability.run import analysis
-
     task = user_task(tmp_path)
     run("--task", task, "--out", tmp_path / "dense")
-    monkeypatch.setattr(analysis, "DENSE_LIMIT", 10)
-    monkeypatch.setattr(analysis, "DENSE_E_LIMIT", 4)
-    monkeypatch.setattr(analysis, "DENSE_SPECTRUM_E", 4)
+    monkeypatch.setattr(spectrum, "Settings", partial(Settings, limits=Limits(dense=10, inverse_e=4, dense_e=4)))
     run("--task", task, "--out", tmp_path / "lanczos")
     dense, krylov = (json.loads((tmp_path / d / "spectrum.json").read_text()) for d in ("dense", "lanczos"))
     for risk, space in (("aug", "E"), ("aug", "E_perp"), ("nominal", "L")):
@@ -384,14 +386,14 @@ def test_a_users_file_that_is_no_task_is_refused(code, message, tmp_path, capsys
 
 
 def test_when_no_point_reaches_the_tolerance_the_report_is_still_written_and_the_status_is_3(tmp_path, monkeypatch):
-    from stability.run import analysis
+    from stability.run import find
 
-    real = analysis.find_points
+    real = find.find_points
 
     def too_strict(problem, starts, seed, tolerance, saddles, **options):
         return [p for p in real(problem, starts, seed, 1e-300, saddles, **options) if p.kind != "origin"]
 
-    monkeypatch.setattr(analysis, "find_points", too_strict)
+    monkeypatch.setattr(find, "find_points", too_strict)
     task = user_task(tmp_path)
     assert run("--task", task, "--out", tmp_path / "out") == 3
     data = json.loads((tmp_path / "out" / "spectrum.json").read_text())
@@ -484,11 +486,10 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_temporary_one(tmp_path, m
 
 def test_sectors_by_lanczos_agree_with_dense_ones_and_settle_on_a_proven_sign(tmp_path, monkeypatch):
     from stability.eigen import krylov
-    from stability.run import analysis
 
     task = user_task(tmp_path)
     run("--task", task, "--out", tmp_path / "dense")
-    monkeypatch.setattr(analysis, "DENSE_LIMIT", 4)
+    monkeypatch.setattr(spectrum, "Settings", partial(Settings, limits=Limits(dense=4)))
     monkeypatch.setattr(krylov, "SETTLE_NEGATIVE", 12)
     run("--task", task, "--eigenvalues", "3", "--out", tmp_path / "krylov")
     dense, by_lanczos = (json.loads((tmp_path / d / "spectrum.json").read_text()) for d in ("dense", "krylov"))

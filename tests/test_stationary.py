@@ -8,6 +8,7 @@ import torch
 from problems import classification, regression
 from torch.func import grad, hessian
 
+from stability.base.limits import Limits
 from stability.points import stationary
 from stability.points.stationary import describe_point, distinct, find_points, find_saddle, polish, runaway
 from stability.tasks import TaskOptions, load
@@ -68,13 +69,12 @@ def test_the_same_seed_finds_the_same_points_bit_for_bit():
     assert all(torch.equal(p.theta, q.theta) for p, q in zip(first, second, strict=True))
 
 
-def test_a_search_steered_by_single_precision_ends_at_a_minimum_to_double_precision(monkeypatch):
+def test_a_search_steered_by_single_precision_ends_at_a_minimum_to_double_precision():
     problem = classification("S_4")
     tolerance = 1e-9 * stationary.gradient_scale(problem, 0)
     kept = []
-    monkeypatch.setattr(stationary, "SINGLE_FROM", 10)
-    monkeypatch.setattr(stationary, "DENSE_NEWTON", 10)
-    found = stationary.minimise(problem, problem.initial(0), tolerance, iterations=40, keep=kept.append)
+    limits = Limits(search_single=10, search_dense=10)
+    found = stationary.minimise(problem, problem.initial(0), tolerance, iterations=40, keep=kept.append, limits=limits)
     assert float(grad(problem.equivariant_risk)(found).norm()) <= tolerance
     assert float(torch.linalg.eigvalsh(hessian(problem.equivariant_risk)(found))[0]) > 0
     assert kept and float((kept[-1] - found).norm()) <= 1e-3 * float(found.norm())

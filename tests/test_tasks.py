@@ -9,7 +9,8 @@ import torch
 from stability.base.errors import BadInput
 from stability.curvature.automatic import augmented_hessian_from_data
 from stability.eigen.operator import assemble
-from stability.run.analysis import Settings, analyse
+from stability.run.analysis import analyse
+from stability.run.settings import Settings
 from stability.tasks import TASKS, TaskOptions, load
 
 # Fewer samples than the small size has, so that brute force over the group fits into the tests.

@@ -29,7 +29,8 @@ from stability.networks.network import mlp
 from stability.networks.nonlinearities import Identity, Pointwise
 from stability.networks.supervised import supervised
 from stability.problem.space import Samples
-from stability.run.analysis import Settings, analyse
+from stability.run.analysis import analyse
+from stability.run.settings import Settings
 from stability.tasks import TaskOptions, load
 from stability.verdicts import certificates
 from stability.verdicts.verdict import Block, judge
@@ -287,3 +288,14 @@ def test_a_krylov_run_in_single_precision_gives_no_bound():
     none = Checkpoint(None, {}, False)
     found = krylov.run(operator, operator, 100, "x", plan, diagonal, none, precision=torch.float32).spectrum
     assert found.lower_bound is None and judge([Block("E⊥", found)]).status == "undecided"
+
+
+@pytest.mark.parametrize(
+    ("family", "number", "where"), [("degenerate", 36, "eqv"), ("cancelling", 0, "eqv"), ("cancelling", 1, "aug")]
+)
+def test_where_terms_cancel_the_rounding_of_products_is_no_false_reason_to_refuse(family, number, where):
+    case = judged.FAMILIES[family](np.random.default_rng([number, *family.encode()]))
+    found = analyse(case.problem, Settings(at=case.theta, escape_iterations=0, memory_gb=2.0)).analysis.verdict
+    said = {name: getattr(found, name).status for name in case.truth}
+    assert all(said[name] in (case.truth[name], "undecided") for name in case.truth), said
+    assert said[where] != "not_stationary"

@@ -160,7 +160,7 @@ def resolve(problem: Problem, theta: Tensor, tolerance: float, start: int | None
         BadInput: a sector too large for a dense block.
     """
     space, blocks = problem.space, []
-    nominal = None if hasattr(problem.model, "network") else nominal_hessian(problem, space.embed(theta))
+    nominal = None if problem.written else nominal_hessian(problem, space.embed(theta))
     for irrep, size in sectors.occurring(space):
         if size > SECTOR_LIMIT:
             raise BadInput(f"{problem.name}: sector {irrep.name} has {size:,} dimensions; use a smaller size")

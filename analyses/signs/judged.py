@@ -13,7 +13,8 @@ from analyses.signs import kinks, modules, nearby, networks, polynomials, sizes,
 from analyses.signs.case import NO_SIGN, VERDICTS, Case
 from stability.base.errors import BadInput
 from stability.base.storage import write
-from stability.run.analysis import Settings, analyse
+from stability.run.analysis import analyse
+from stability.run.settings import Settings
 
 # One module a kind of problem; each has its FAMILIES, a family ↦ (generator ↦ Case).
 KINDS = (

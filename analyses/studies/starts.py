@@ -20,7 +20,8 @@ from analyses.lab.command import command, pool_arguments
 from stability.base.cluster import pool
 from stability.base.storage import prepare_folder, write
 from stability.results import Analysis
-from stability.run.analysis import Settings, analyse
+from stability.run.analysis import analyse
+from stability.run.settings import Settings
 from stability.tasks import TaskOptions, load
 
 

@@ -29,7 +29,8 @@ from analyses.lab.publish import Section, finish, table
 from analyses.lab.rows import Rows
 from stability.base.cluster import Cluster, pack, unpack
 from stability.base.storage import prepare_folder
-from stability.run.analysis import Settings, SolvedSector, sector_job
+from stability.run.sector import SolvedSector, sector_job
+from stability.run.settings import Settings
 from stability.spectra import sectors
 from stability.tasks import TaskOptions
 from stability.tasks.recipe import Recipe

@@ -17,6 +17,7 @@ With A the weights and Π = Π_E, on data that may be augmented or not,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,11 +28,13 @@ from torch import Tensor
 from stability.api.stages import Point, fitted, judged_sectors, locate
 from stability.base import doors
 from stability.base.errors import BadInput
+from stability.base.limits import Limits
 from stability.base.record import Record
+from stability.eigen.spectrum import Eigenvalue
 from stability.points import training
-from stability.points.describe import MOVED_SAMPLES, equivariance_error, scores
+from stability.points.describe import equivariance_error, scores
 from stability.problem.problem import Problem
-from stability.run.analysis import Settings
+from stability.run.settings import Settings
 from stability.spectra.sectors import Sector
 
 
@@ -112,7 +115,7 @@ class Diagnosis(Record):
             what = {
                 "negative": "augmented training leaves E",
                 "positive": "augmented training returns to E",
-            }.get(self.sign, "whether augmented training leaves E is undecided")
+            }.get(self.sign or "", "whether augmented training leaves E is undecided")
             lines.append(f"λ_min on E⊥     {self.lowest:.4g} ± {self.residual:.1e} in sector {self.irrep}: {what}")
             if self.doubt:
                 lines.append(f"                {self.doubt}")
@@ -139,15 +142,11 @@ def diagnose(
     doors.kind("problem", problem, Problem, "give one made by from_module, from_risk or from_network")
     doors.irreps("names", names)
     seed, eigenvalues = doors.seed(seed), doors.whole("eigenvalues", eigenvalues, 1)
-    if point is None:
-        point = getattr(problem.model, "given", None)
-        if point is None:
-            raise BadInput(f"{problem.name}: give the weights to diagnose")
-    problem, point = fitted(problem, point)
+    problem, point = fitted(problem, _given(problem) if point is None else point)
     theta, at, distance = locate(problem, point)
     space = problem.space
     on_e, rng = space.embed(theta), np.random.default_rng(seed)
-    moved = problem.transform is not None and problem.moves * len(problem.samples.x) <= MOVED_SAMPLES
+    moved = problem.transform is not None and problem.moves * len(problem.samples.x) <= Limits().moved_samples
     nominal = training.nominal(problem)
     gradient = _parts(problem, "nominal", nominal(at, rng))
     risk: dict[str, float | None] = {"nominal": _risk(problem, at), "aug": None}
@@ -159,10 +158,7 @@ def diagnose(
         gradient |= {"aug_E": None, "aug_perp": None}
     settings = Settings(sectors=names, eigenvalues=eigenvalues)
     blocks, doubt = ((), "") if names == "none" else judged_sectors(problem, theta, settings)
-    across = [s for s in blocks if s.irrep != "trivial" and s.lowest]
-    lowest = min((s.lowest[0] for s in across), key=lambda e: e.value, default=None)
-    signs = {s.sign for s in blocks if s.irrep != "trivial"}
-    sign = "negative" if "negative" in signs else "positive" if signs == {"positive"} else "undecided"
+    lowest, sign = _off_e(blocks)
     norm = float(at.norm())
     return Diagnosis(
         distance=distance,
@@ -180,9 +176,27 @@ def diagnose(
         lowest=lowest.value if lowest else None,
         residual=lowest.residual if lowest else None,
         irrep=lowest.irrep if lowest else None,
-        sign=sign if lowest else None,
+        sign=sign,
         doubt=doubt,
     )
+
+
+def _given(problem: Problem) -> Tensor:
+    """The weights that a module problem was made with."""
+    given = getattr(problem.model, "given", None)
+    if given is None:
+        raise BadInput(f"{problem.name}: give the weights to diagnose")
+    return given
+
+
+def _off_e(blocks: Sequence[Sector]) -> tuple[Eigenvalue | None, str | None]:
+    """The least eigenvalue found outside E and the sign of all sectors there; (None, None) where none was found."""
+    across = [s for s in blocks if s.irrep != "trivial"]
+    lowest = min((s.lowest[0] for s in across if s.lowest), key=lambda e: e.value, default=None)
+    if lowest is None:
+        return None, None
+    signs = {s.sign for s in across}
+    return lowest, "negative" if "negative" in signs else "positive" if signs == {"positive"} else "undecided"
 
 
 def _risk(problem: Problem, at: Tensor) -> float:

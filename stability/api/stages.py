@@ -30,7 +30,8 @@ from stability import report as reports
 from stability.base import doors
 from stability.base.checkpoints import load_weights, matching
 from stability.base.errors import BadInput
-from stability.base.storage import Checkpoint, prepare_folder
+from stability.base.storage import prepare_folder
+from stability.curvature.at import At
 from stability.curvature.automatic import (
     augmented_hessian_from_data,
     augmented_hessian_from_group,
@@ -40,13 +41,14 @@ from stability.curvature.automatic import (
 )
 from stability.curvature.pooled import checked_on_e
 from stability.eigen.operator import Operator
-from stability.eigen.spectrum import Spectrum
+from stability.eigen.spectrum import Solution, Spectrum
 from stability.groups import Representation
+from stability.networks import kinks
 from stability.networks.classifier import Classifier
 from stability.networks.gathering import Data, gather
 from stability.networks.network import MLP
 from stability.networks.supervised import supervised
-from stability.points.stationary import StationaryPoint
+from stability.points.stationary import StationaryPoint, describe_point
 from stability.points.stationary import find_points as search
 from stability.problem.assumptions import check_assumptions
 from stability.problem.held import all_names, held_tensors, holding, untied
@@ -54,8 +56,14 @@ from stability.problem.problem import Problem, some_equivariant
 from stability.problem.space import Samples
 from stability.problem.tensors import Tensors, pack, unpack
 from stability.results import Analysis, Verdicts
-from stability.run import analysis as engine
-from stability.run.analysis import Outcome, Settings
+from stability.run import checks, resolve, solve
+from stability.run.analysis import analyse as run
+from stability.run.analysis import prepared
+from stability.run.errors import Errors
+from stability.run.given import Given, Outcome
+from stability.run.resolve import Resolved
+from stability.run.settings import Settings
+from stability.run.spectra import curved, kink_at
 from stability.spectra import sectors as blocks
 from stability.spectra.sectors import Sector
 from stability.verdicts.verdict import on_kink
@@ -267,7 +275,7 @@ def hessian(problem: Problem, point: Point = None, risk: str = "aug", space: str
         _choice("space", space, (*SPACES, *known))
         if risk != "aug":
             raise BadInput(f"space {space!r} is a sector of R^aug; give risk='aug'")
-        nominal = None if hasattr(problem.model, "network") else nominal_hessian(problem, on_e)
+        nominal = None if problem.written else nominal_hessian(problem, on_e)
         block = blocks.sector_hessian(problem, theta, known[space], nominal)
         if nominal is None:  # an automatic one checks itself
             blocks.compare(problem, theta, known[space], block, 0)
@@ -291,14 +299,12 @@ def hessian(problem: Problem, point: Point = None, risk: str = "aug", space: str
     return augmented_hessian_from_group(problem, nominal_hessian(problem, on_e))
 
 
-def _run(problem: Problem, theta: Tensor, settings: Settings) -> engine._Run:
-    """An analysis at a point, ready for single stages."""
-    run = engine._Run(problem, replace(settings, at=theta), {}, Checkpoint(None, {}, False), lambda outcome: None)
-    run.check_memory()
-    run.check_assumptions()
-    run.theta, run.at = theta, theta.new_zeros(0) if run.large else problem.space.embed(theta)
-    run.families, run.exchanges = (), run.at.new_zeros(0, problem.space.dim)
-    return run
+def _prepared(problem: Problem, theta: Tensor, settings: Settings) -> tuple[Given, At]:
+    """A run at a point, ready for single stages, and the problem there."""
+    given = prepared(problem, replace(settings, at=theta))
+    checks.enough_memory(problem, settings.memory_gb)
+    checks.assumptions(given)
+    return given, given.at(theta)
 
 
 def sectors(
@@ -323,26 +329,32 @@ def sectors(
 
 def judged_sectors(problem: Problem, theta: Tensor, settings: Settings) -> tuple[tuple[Sector, ...], str]:
     """The blocks at a point of E, and why their signs are withheld where it lies on a kink, as verdicts are."""
-    run = _run(problem, theta, settings)
-    solutions = _resolve(run)
-    found = run.outcome.analysis.sectors
-    if run.large:
+    given, at = _prepared(problem, theta, settings)
+    eqv, resolved = _resolved(given, at)
+    found = given.ledger.analysis.sectors
+    if at.dense is None:
         return found, ""
-    run.kink = run.find_kink(solutions)
-    doubt = on_kink(problem.kink_margin(run.at) if problem.kink_margin else None) or run.rough()
+    kink = kink_at(at, at.dense, eqv, resolved, given.limits.probed, settings.seed)
+    margin = problem.kink_margin(at.dense.weights) if problem.kink_margin else None
+    doubt = on_kink(margin) or (kinks.said(kink) if kink else "")
     return (tuple(replace(sector, sign="undecided") for sector in found) if doubt else found), doubt
 
 
-def _resolve(run: engine._Run) -> dict:
-    run.sectors = run.irreps()
-    if run.sectors is None:
-        raise BadInput(f"{run.problem.name}: {run.outcome.analysis.facts['sectors']}")
-    on_e = checked_on_e(run.problem, run.theta)
-    solutions = {"eqv.E": run.solve(on_e, on_e, run.space.dim_equivariant, "eqv-E")}
-    # A network's sectors have products of their own.
-    layered = hasattr(run.problem.model, "network")
-    run.resolve(solutions, None if layered else nominal_hessian(run.problem, run.at), 0.0)
-    return solutions
+def _resolved(given: Given, at: At) -> tuple[Solution, Resolved]:
+    """The spectrum of R^eqv on E, and R^aug sector by sector.
+
+    Raises:
+        BadInput: a group whose irreps are out of reach.
+    """
+    irreps = resolve.irreps_of(given, large=at.dense is None)
+    if irreps is None:
+        raise BadInput(f"{at.problem.name}: {given.ledger.analysis.facts['sectors']}")
+    eqv = solve.solved(given, checked_on_e(at.problem, at.theta), "eqv-E")
+    return eqv, resolve.resolved(given, at, irreps, eqv, 0.0, Errors(given.like.dtype, _violated(given)))
+
+
+def _violated(given: Given) -> float:
+    return max((given.ledger.analysis.assumptions or {}).values(), default=0.0)
 
 
 def spectrum(
@@ -371,27 +383,31 @@ def spectrum(
     problem, point = fitted(problem, point)
     theta, at, distance = locate(problem, point)
     settings = Settings(eigenvalues=eigenvalues, memory_gb=memory_gb)
-    run = _run(problem, theta, settings)
+    given, here = _prepared(problem, theta, settings)
     total = problem.space.dim
     off = distance > ON_E * float(at.norm())
     if risk == "aug" and (space == "E_perp" or (space == "L" and not off)):
-        try:
-            _resolve(run)
-        except BadInput:
-            if run.large or problem.space.dim > engine.DENSE_LIMIT:
-                raise
-            run = _run(problem, theta, replace(settings, sectors="none"))
-            found = run.spectra(engine.describe_point(problem, theta, "file", 0.0))
-            parts = [found["aug.E"].spectrum, found["aug.E_perp"].spectrum]
-            return parts[1] if space == "E_perp" else blocks.union(parts, total, eigenvalues)
-        parts = run.wholes if space == "L" else run.wholes[1:]
-        return blocks.union(parts, total if space == "L" else total - problem.space.dim_equivariant, eigenvalues)
+        parts = _augmented_parts(given, here)
+        chosen = parts if space == "L" else parts[1:]
+        return blocks.union(chosen, total if space == "L" else total - problem.space.dim_equivariant, eigenvalues)
     operator = hessian(problem, theta if space != "L" else at, risk, space)
     if space == "E_perp":  # of R: Π_E adds zeros on E, which are no eigenvalues of the block
         keep = problem.space.transverse_part
         count = total - problem.space.dim_equivariant
-        return run.krylov(operator, operator, count, "nominal-E_perp", keep).spectrum
-    return run.solve(operator, operator, operator.dim, f"{risk}-{space}").spectrum
+        return solve.ends(given, operator, operator, count, "nominal-E_perp", keep).spectrum
+    return solve.solved(given, operator, f"{risk}-{space}").spectrum
+
+
+def _augmented_parts(given: Given, at: At) -> list[Spectrum]:
+    """Spectra of R^aug, the first on E, that together are that on L: sector by sector, or by averaging over G."""
+    try:
+        return _resolved(given, at)[1].wholes
+    except BadInput:
+        if at.dense is None or at.problem.space.dim > given.limits.dense:
+            raise
+    given, at = _prepared(at.problem, at.theta, replace(given.settings, sectors="none"))
+    found = curved(given, at, describe_point(at.problem, at.theta, "file", 0.0)).spectra
+    return [found.aug_e.spectrum, found.across.spectrum]
 
 
 def analyse(
@@ -427,7 +443,7 @@ def analyse(
         problem, point = fitted(problem, point)
         theta, _, distance = locate(problem, point)
         settings = replace(settings, at=theta, distance_to_e=distance)
-    return engine.analyse(problem, settings, **passed)
+    return run(problem, settings, **passed)
 
 
 def _analysis(of: object) -> Analysis:

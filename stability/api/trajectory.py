@@ -25,7 +25,7 @@ from stability.api.diagnosis import diagnose
 from stability.api.stages import state_of
 from stability.base import doors
 from stability.base.errors import BadInput
-from stability.base.record import Record, shown
+from stability.base.record import Record, known, shown
 from stability.base.storage import prepare_folder, read_tensors, write_tensors
 from stability.problem.problem import Problem
 
@@ -35,7 +35,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Weights and buffers at one step, with the flow time Σ learning rates where it was told."""
+    """Weights and buffers at one step, with the flow time Σ learning rates where it was told.
+
+    Attributes:
+        step: of the run.
+        step: of the run.
+        time: Σ learning rates up to it; None where it was not told.
+        time: Σ learning rates up to it; None where it was not told.
+        state: tensors by name, as a ``state_dict`` has them.
+        state: tensors by name, as a ``state_dict`` has them.
+    """
 
     step: int
     time: float | None
@@ -135,7 +144,14 @@ class Moment(Record):
 
 @dataclass(frozen=True)
 class Trajectory(Record):
-    """The snapshots of a run, judged one after the other."""
+    """The snapshots of a run, judged one after the other.
+
+    Attributes:
+        problem: name of the problem they were judged by.
+        problem: name of the problem they were judged by.
+        moments: in the order of the steps.
+        moments: in the order of the steps.
+    """
 
     problem: str
     moments: tuple[Moment, ...]
@@ -212,7 +228,7 @@ class Trajectory(Record):
         if not unstable:
             stable = sum(m.sign == "positive" for m in judged)
             return f"{grown}; E was stable at {stable} of {len(judged)} snapshots, undecided at the others; {push}"
-        strongest = min(unstable, key=lambda m: m.lowest_perp)
+        strongest = min(unstable, key=lambda m: known("λ_min", m.lowest_perp))
         return (
             f"{grown}; E was unstable at {len(unstable)} of {len(judged)} snapshots, most at step {strongest.step} "
             f"(λ_min {strongest.lowest_perp:.3g} in sector {strongest.irrep}); {push}"
@@ -262,12 +278,12 @@ def follow(
             Moment(
                 step=snapshot.step,
                 time=snapshot.time,
-                risk=d.risk["nominal"],
+                risk=known("R", d.risk["nominal"]),
                 distance=d.distance,
                 share=d.share,
                 equivariance_error=d.equivariance_error,
-                gradient_E=d.gradient["nominal_E"],
-                gradient_perp=d.gradient["nominal_perp"],
+                gradient_E=known("∇R on E", d.gradient["nominal_E"]),
+                gradient_perp=known("∇R on E⊥", d.gradient["nominal_perp"]),
                 forcing=d.forcing,
                 lowest_E=on_e[0] if on_e else None,
                 lowest_perp=d.lowest,

@@ -41,7 +41,7 @@ HUGE_PAGES = "glibc.malloc.hugetlb=1"
 # Problems and linearised products that a worker keeps.
 KEPT = 8
 # What the local cluster's web server would tell everyone on the machine, such as the workers' calls.
-SILENT = {f"distributed.{role}.http.routes": [] for role in ("scheduler", "worker")}
+SILENT: dict[str, list] = {f"distributed.{role}.http.routes": [] for role in ("scheduler", "worker")}
 # Addresses under which Dask neither encrypts nor asks who is there.
 PLAIN = ("tcp", "ws", "ucx")
 
@@ -145,6 +145,7 @@ class Serial(Pool):
         quiet: bool = False,
         settled: bool = False,
     ) -> Iterator[tuple[int, Any]]:
+        """As in :class:`Pool`, one job after the other here; weights and ``settled`` change nothing."""
         for number, job in enumerate(tqdm(jobs, desc=what, disable=True if quiet else None, leave=False)):
             yield number, function(*job)
 
@@ -194,7 +195,7 @@ def _security() -> Any:
     except ImportError as error:
         raise BadInput(
             "--workers needs cryptography, so that nobody else on this machine can speak to them: "
-            "pip install 'stability[cluster]'"
+            "pip install cryptography"
         ) from error
 
 
@@ -235,7 +236,7 @@ class Cluster(Pool):
             import dask
             from distributed import Client, LocalCluster
         except ImportError as error:
-            raise BadInput("--scheduler and --workers need Dask: pip install 'stability[cluster]'") from error
+            raise BadInput("--scheduler and --workers need Dask: pip install distributed cryptography") from error
         logging.getLogger("distributed").setLevel(logging.CRITICAL)  # one line for users; Dask's own are many
         self.local = None
         if address is None:
@@ -296,6 +297,7 @@ class Cluster(Pool):
                 )
 
     def share(self, thing: Any) -> Any:
+        """Sent to every worker once; what is portable already travels with each job, being small."""
         return thing if isinstance(thing, Portable) else self.client.scatter(thing, broadcast=True, hash=False)
 
     def run(
@@ -307,6 +309,7 @@ class Cluster(Pool):
         quiet: bool = False,
         settled: bool = False,
     ) -> Iterator[tuple[int, Any]]:
+        """As in :class:`Pool`; a job whose worker is lost is tried again elsewhere."""
         from distributed import KilledWorker, as_completed
 
         order = sorted(range(len(jobs)), key=lambda i: 0 if weights is None else -weights[i])
@@ -340,6 +343,7 @@ class Cluster(Pool):
         return None if self.local is not None or not limits else 0.8 * min(limits) / 1e9
 
     def close(self) -> None:
+        """End the connection, and the workers that were started here."""
         with contextlib.suppress(Exception):
             self.client.close()
         if self.local is not None:

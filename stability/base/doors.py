@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import types
 from collections.abc import Sequence
 from typing import Any
 
@@ -58,9 +59,9 @@ def whole(what: str, value: Any, least: int, most: int = MOST) -> int:
     bound = f"give a whole number ≥ {least}" if most >= MOST else f"give a whole number from {least} to {most}"
     if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Integral):
         raise BadInput(f"{what}: {shown(value)}; {bound}")
-    if not least <= value <= most:
-        raise BadInput(f"{what}: {shown(int(value))}; {bound if value < least or most < MOST else f'at most {most:,}'}")
-    return int(value)
+    if not least <= (n := int(value)) <= most:
+        raise BadInput(f"{what}: {shown(n)}; {bound if n < least or most < MOST else f'at most {most:,}'}")
+    return n
 
 
 def number(what: str, value: Any, least: float = 0.0, above: bool = False) -> float:
@@ -132,7 +133,7 @@ def choice(what: str, value: Any, known: Sequence[str]) -> str:
     return value
 
 
-def kind(what: str, value: Any, wanted: type | tuple[type, ...], mend: str) -> Any:
+def kind(what: str, value: Any, wanted: type | types.UnionType | tuple[type, ...], mend: str) -> Any:
     """A value of the type asked for.
 
     Raises:
@@ -161,10 +162,13 @@ def facts(value: Any) -> tuple[tuple[str, str], ...]:
     Raises:
         BadInput: no pairs of texts.
     """
-    pairs = list(value) if isinstance(value, list | tuple) else [None]
-    if not all(isinstance(p, list | tuple) and len(p) == 2 and all(isinstance(t, str) for t in p) for p in pairs):
+    if not isinstance(value, list | tuple) or not all(map(_is_pair_of_texts, value)):
         raise BadInput(f"facts: {shown(value)}; give pairs of texts, as in [('data', 'digits')]")
-    return tuple((a, b) for a, b in pairs)
+    return tuple((a, b) for a, b in value)
+
+
+def _is_pair_of_texts(value: Any) -> bool:
+    return isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(t, str) for t in value)
 
 
 def computing(dtype: Any) -> torch.dtype:

@@ -59,7 +59,7 @@ def differences(before: dict, now: dict) -> list[str]:
         was, is_now = before.get(part, {}), now.get(part, {})
         keys = [k for k in sorted({*was, *is_now}) if was.get(k) != is_now.get(k)]
         found += [f"{k} was {was.get(k)}, is {is_now.get(k)}" for k in keys]
-    tolerance = TOLERANCE.get(getattr(torch, now["network"]["dtype"].removeprefix("torch."), None), 1e-3)
+    tolerance = TOLERANCE.get(getattr(torch, now["network"]["dtype"].removeprefix("torch."), torch.float32), 1e-3)
     where = {"start": "the initial weights", "there": "the risk there", "beside": "the risk at a random point"}
     for key, what in where.items():
         was, is_now = before.get("risk", {}).get(key, []), now["risk"][key]

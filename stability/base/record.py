@@ -21,7 +21,7 @@ import math
 import types
 import typing
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -30,6 +30,8 @@ from stability.base import schema
 
 if TYPE_CHECKING:
     import pandas as pd
+
+T = TypeVar("T")
 
 
 class Record:
@@ -50,7 +52,8 @@ class Record:
             BadInput: text that is no strict JSON, or does not keep to the schema of the record.
         """
         data = schema.parse(text)
-        schema.check(_validator(cls), data)
+        kind: type = cls
+        schema.check(_validator(kind), data)
         return build(cls, data)
 
     def rows(self) -> list[dict[str, Any]]:
@@ -79,6 +82,20 @@ def frame(results: Iterable[Record]) -> pd.DataFrame:
     import pandas as pd
 
     return pd.DataFrame([{"index": i, **row} for i, result in enumerate(results) for row in result.rows()])
+
+
+def known(what: str, value: T | None) -> T:
+    """A field of a record that may be None, where it is not.
+
+    Raises:
+        ValueError: it is.
+
+    >>> known("λ_min", 0.5)
+    0.5
+    """
+    if value is None:
+        raise ValueError(f"{what} is not known here")
+    return value
 
 
 def shown(value: Any) -> str:
@@ -120,7 +137,7 @@ def build(kind: Any, data: Any) -> Any:
         return {k: build(arguments[1], v) for k, v in data.items()}
     if kind is Tensor:
         return torch.tensor(data, dtype=torch.float64)
-    if dataclasses.is_dataclass(kind):
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)
         known = {f.name for f in dataclasses.fields(kind)}
         return kind(**{k: build(hints[k], v) for k, v in data.items() if k in known})

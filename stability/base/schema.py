@@ -15,7 +15,7 @@ import math
 import types
 import typing
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import jsonschema_rs
 from torch import Tensor
@@ -56,7 +56,7 @@ def parse(text: str) -> Any:
             raise BadInput(f"not strict JSON: the key {next(k for k in names if names.count(k) > 1)!r} occurs twice")
         return found
 
-    def constant(name: str) -> None:
+    def constant(name: str) -> NoReturn:
         raise BadInput(f"not strict JSON: {name} is no number")
 
     def real(digits: str) -> float:
@@ -126,7 +126,7 @@ def _of(kind: Any, found: dict[str, Any], refined: dict[tuple[str, str], dict]) 
         return {"type": "array", "items": _of(arguments[0], found, refined)}
     if origin is dict:
         return {"type": "object", "additionalProperties": _of(arguments[1], found, refined)}
-    if not dataclasses.is_dataclass(kind):
+    if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
         return PLAIN.get(kind, {})
     name = kind.__name__
     if name not in found:
@@ -144,7 +144,9 @@ def _of(kind: Any, found: dict[str, Any], refined: dict[tuple[str, str], dict]) 
 class Validator(Protocol):
     """What holds JSON to a schema."""
 
-    def iter_errors(self, instance: Any) -> Iterator[Any]: ...
+    def iter_errors(self, instance: Any) -> Iterator[Any]:
+        """What is wrong with a document, one error after the other; nothing where it is sound."""
+        ...
 
 
 def validator(kind: type, refined: dict[tuple[str, str], dict] | None = None) -> Validator:

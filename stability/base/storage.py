@@ -15,7 +15,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, overload
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -203,7 +203,7 @@ class Checkpoint:
         if resume and not folder.is_dir():
             raise BadInput(f"--resume: nothing to resume in {str(folder.parent)!r}; leave the option out")
         if resume:
-            for path, metadata in self._stored():
+            for path, metadata in self._stored(folder):
                 if metadata.get("key") != self.key and self._sound(path):
                     self._check(path, metadata)
         else:
@@ -214,9 +214,9 @@ class Checkpoint:
             why = f"{str(folder)!r} cannot be made ({error.strerror}); make room, or choose another --out"
             raise CannotWrite(why) from error
 
-    def _stored(self) -> Iterator[tuple[Path, dict[str, str]]]:
+    def _stored(self, folder: Path) -> Iterator[tuple[Path, dict[str, str]]]:
         """Every file with its metadata; damaged ones are said and removed."""
-        for path in sorted(self.folder.glob("*.safetensors")):
+        for path in sorted(folder.glob("*.safetensors")):
             try:
                 yield path, read_tensors(path, "--resume", metadata_only=True)[1]
             except BadInput as error:
@@ -245,7 +245,7 @@ class Checkpoint:
         self.problem, self.point = json.loads(json.dumps(problem)), ""
         if self.folder is None or not self.resume:
             return
-        for path, metadata in self._stored():
+        for path, metadata in self._stored(self.folder):
             try:
                 stored = json.loads(metadata.get("problem", "null"))
                 changed = differences(stored, self.problem) if stored is not None else ["it names no problem"]
@@ -263,7 +263,15 @@ class Checkpoint:
         """Tie what is kept from here on to a point, named by a digest of it."""
         self.point = point
 
-    def load(self, name: str, read: Callable[[dict[str, Tensor], dict[str, str]], Read] | None = None) -> Read | None:
+    @overload
+    def load(self, name: str, read: None = None) -> Stored | None: ...
+
+    @overload
+    def load(self, name: str, read: Callable[[dict[str, Tensor], dict[str, str]], Read]) -> Read | None: ...
+
+    def load(
+        self, name: str, read: Callable[[dict[str, Tensor], dict[str, str]], Read] | None = None
+    ) -> Read | Stored | None:
         """What was saved under a name; None when nothing was, this run starts over, or the file is damaged.
 
         Args:
@@ -279,17 +287,20 @@ class Checkpoint:
         try:
             tensors, metadata = read_tensors(path, "--resume")
         except BadInput as error:
-            return self._lost(path, str(error))
+            self._lost(path, str(error))
+            return None
         self._check(path, metadata)
         if CHECKSUM not in metadata:
-            return self._lost(path, f"{str(path)!r} carries no checksum")
-        if metadata.get("point", "") != self.point:
-            return self._lost(path, f"{str(path)!r} belongs to another point")
-        try:
-            return read(tensors, metadata) if read else (tensors, metadata)
-        except (BadInput, KeyError, ValueError, TypeError, AttributeError, IndexError, RuntimeError) as error:
-            reason = str(error) if isinstance(error, BadInput) else repr(error)
-            return self._lost(path, f"{str(path)!r} is damaged: {reason}")
+            self._lost(path, f"{str(path)!r} carries no checksum")
+        elif metadata.get("point", "") != self.point:
+            self._lost(path, f"{str(path)!r} belongs to another point")
+        else:
+            try:
+                return read(tensors, metadata) if read else (tensors, metadata)
+            except (BadInput, KeyError, ValueError, TypeError, AttributeError, IndexError, RuntimeError) as error:
+                reason = str(error) if isinstance(error, BadInput) else repr(error)
+                self._lost(path, f"{str(path)!r} is damaged: {reason}")
+        return None
 
     def _check(self, path: Path, metadata: dict[str, str]) -> None:
         if metadata.get("key") != self.key:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,9 +23,9 @@ from torch.func import grad, jvp, vmap
 from torch.nn import functional
 
 from stability.eigen.operator import Operator
-from stability.groups import Irrep
+from stability.groups import Irrep, Representation
 from stability.layers import LayerAt, Scratch
-from stability.problem.problem import Problem
+from stability.problem.problem import Nonlinearity, Problem, perceptron_of
 from stability.problem.space import Samples
 
 FEATURE_LIMIT = 128
@@ -69,9 +70,16 @@ class Stage:
 
 @dataclass
 class _Pass:
-    """The fixed primal pass of one chunk of samples: what every product needs of it."""
+    """The fixed primal pass of one chunk of samples: what every product needs of it.
 
-    bound: list[object]
+    Attributes:
+        bound: of each stage, what :meth:`LayerAt.bind` made of inputs and derivatives.
+        forward: of each stage, the derivative of σ.
+        backward: of each stage, (tangent, cotangent) ↦ the derivative of σ's adjoint.
+        head: the Hessian of everything behind the stages, on features.
+    """
+
+    bound: list[Any]
     forward: list[Function]
     backward: list[Callable[[Tensor, Tensor], Tensor]]
     head: Function
@@ -112,7 +120,7 @@ class NetworkHessian:
             x = stage.sigma(outputs[-1]) if i < len(self.stages) - 1 else x
         last = outputs[-1]
         p = grad(lambda y: head(y, part))(last)
-        bound: list[object] = [None] * len(self.stages)
+        bound: list[Any] = [None] * len(self.stages)
         forward: list[Function] = [lambda t: t] * (len(self.stages) - 1)
         backward: list[Callable[[Tensor, Tensor], Tensor]] = [lambda t, b: b] * (len(self.stages) - 1)
         for i in reversed(range(len(self.stages))):
@@ -137,18 +145,18 @@ class NetworkHessian:
         last = len(self.stages) - 1
         for one in self.passes:
             x: Tensor | None = None
-            xs, ys = [None] * self.first, [None] * self.first
+            xs: dict[int, Tensor | None] = {}
+            ys: dict[int, Tensor] = {}
             for i in range(self.first, last + 1):
-                xs.append(x)
-                y = self.stages[i].at.forward(directions[i], one.bound[i], x)
-                ys.append(y)
+                xs[i] = x
+                y = ys[i] = self.stages[i].at.forward(directions[i], one.bound[i], x)
                 if i < last:
                     x = self.stages[i + 1].entering_tangent(one.forward[i](y))
             p = one.head(ys[last])
             for i in reversed(range(self.first, last + 1)):
                 need = i > self.first
                 b = self.stages[i].at.backward(directions[i], one.bound[i], xs[i], p, gathered[i], need=need)
-                if need:
+                if b is not None:
                     p = one.backward[i - 1](ys[i - 1], self.stages[i].leaving(b, 0))
         found = torch.empty_like(v)
         for stage, sums, out in zip(self.stages, gathered, found.split(self.sizes, dim=1), strict=True):
@@ -167,7 +175,7 @@ def _derivatives(
         def slope_of(z: Tensor) -> Tensor:
             return jvp(sigma, (z,), (torch.ones_like(z),))[1]
 
-        slope, bend = jvp(slope_of, (y,), (b,))
+        slope, bend, *_ = jvp(slope_of, (y,), (b,))
         first, second = at.tangent_layout(slope), at.tangent_layout(bend)
         moved = Scratch()
         # ḃ is not needed again, wherever it comes from, so it may be overwritten.
@@ -229,7 +237,7 @@ def network_hessian(
         budget: bytes of one activation of a batch of tangents; by default 3e7 on L, else 3e6.
         memory_gb: what all may use; the samples kept together follow from it where partners are many.
     """
-    model = problem.model
+    model = perceptron_of(problem)
     network = model.network
     layers, sigmas = network.space.layers, network.nonlinearities
     coordinates = problem.space.split_coordinates(theta)
@@ -240,7 +248,7 @@ def network_hessian(
         return Operator(0, lambda v: v, "empty sector", cost=d)
     depth = reached[-1] + 1
     stages = [
-        Stage(layer.at(t, irrep), _bound_sigma(sigma, layer.target), sigma.pointwise, bias)
+        Stage(layer.at(t, irrep), bound_sigma(sigma, layer.target), sigma.pointwise, bias)
         for layer, t, sigma, bias in zip(
             layers[:depth], coordinates[:depth], sigmas[:depth], network.affine[:depth], strict=True
         )
@@ -270,7 +278,7 @@ def nominal_gradient_norm(problem: Problem, theta: Tensor) -> float:
     With x_s the inputs of a layer, p_s the derivatives of the risk in its outputs and A the layer,
     ‖Σ_s p_s ⊗ x_s + μA‖² = Σ_{s,t} ⟨p_s, p_t⟩⟨x_s, x_t⟩ + 2μ Σ_s ⟨p_s, A x_s⟩ + μ²‖A‖².
     """
-    model, samples, mu = problem.model, problem.samples, problem.weight_decay
+    model, samples, mu = perceptron_of(problem), problem.samples, problem.weight_decay
     network, coordinates = model.network, problem.space.split_coordinates(theta)
     inputs, outputs, x = [], [], samples.x
     for i, (layer, t, sigma) in enumerate(zip(network.space.layers, coordinates, network.nonlinearities, strict=True)):
@@ -285,5 +293,6 @@ def nominal_gradient_norm(problem: Problem, theta: Tensor) -> float:
     return max(total, 0.0) ** 0.5
 
 
-def _bound_sigma(sigma: Callable, space: object) -> Function:
+def bound_sigma(sigma: Nonlinearity, space: Representation) -> Function:
+    """σ on one space, as a function of its argument alone."""
     return lambda y: sigma(y, space)

@@ -21,16 +21,17 @@ from torch.func import jvp
 from stability.base.errors import StaleLinearisation
 from stability.curvature.assembly import one_hidden_layer
 from stability.curvature.automatic import check_product, equivariant_hessian
-from stability.curvature.linearised import NetworkHessian, Stage, network_hessian
+from stability.curvature.linearised import Function, NetworkHessian, Stage, bound_sigma, network_hessian
 from stability.curvature.products import Terms, grain
+from stability.curvature.sector import enclosing
 from stability.eigen.operator import Operator
 from stability.groups import Representation, sector_basis, trivial_irrep
-from stability.layers import Layer, LayerAt
-from stability.problem.problem import Problem
+from stability.layers import DenseAt, Layer, LayerAt
+from stability.problem.problem import Problem, Within, perceptron_of
 from stability.problem.space import Samples
 
 
-class PooledAt(LayerAt):
+class PooledAt(LayerAt[Tensor, tuple[Tensor, Tensor], Tensor]):
     """W ↦ f at a point of E, as the first stage of a network on features.
 
     Args:
@@ -40,7 +41,7 @@ class PooledAt(LayerAt):
         invariant: (τ, k) the vectors i_t.
     """
 
-    def __init__(self, layer: Layer, coordinates: Tensor, sigma, invariant: Tensor) -> None:
+    def __init__(self, layer: Layer, coordinates: Tensor, sigma: Function, invariant: Tensor) -> None:
         irrep = trivial_irrep(layer.source.group)
         super().__init__(layer, coordinates, irrep)
         ((self.sources, a),), ((self.channels, b),) = layer.source.blocks, layer.target.blocks
@@ -56,8 +57,9 @@ class PooledAt(LayerAt):
         def slope(q: Tensor) -> Tensor:
             return jvp(self.sigma, (q,), (torch.ones_like(q),))[1]
 
-        first, second = jvp(slope, (z,), (torch.ones_like(z),))
-        return tuple(array.unflatten(1, (self.channels, self.points)) for array in (z, first, second))
+        first, second, *_ = jvp(slope, (z,), (torch.ones_like(z),))
+        z, first, second = (array.unflatten(1, (self.channels, self.points)) for array in (z, first, second))
+        return z, first, second
 
     def plain(self, x: Tensor) -> Tensor:
         """f, (n, channels·τ)."""
@@ -65,6 +67,7 @@ class PooledAt(LayerAt):
         return (h @ self.invariant.mT).flatten(1)
 
     def zeros(self, k: int, like: Tensor) -> Tensor:
+        """Where gradients of k vectors are added up: (k, channels, u)."""
         return like.new_zeros(k, self.channels, self.sources * self.basis)
 
     def bind(self, x: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
@@ -85,28 +88,43 @@ class PooledAt(LayerAt):
         """(k, size) → (channels, u, k)."""
         return s.unflatten(1, (self.channels, -1)).permute(1, 2, 0)
 
-    def forward(self, direction: Tensor, bound: tuple[Tensor, Tensor], tangent: None) -> Tensor:
+    def forward(self, direction: Tensor | None, bound: tuple[Tensor, Tensor], tangent: Tensor | None) -> Tensor:
         """ḟ as (channels·τ, k, n)."""
+        if direction is None:
+            raise ValueError(f"{self.layer.name}: no direction, so nothing moves")
         moved = torch.bmm(bound[0], direction)  # (c, n·τ, k)
         pools = len(self.invariant)
         return (
             moved.unflatten(1, (-1, pools)).permute(0, 2, 3, 1).reshape(self.channels * pools, direction.shape[2], -1)
         )
 
-    def backward(self, direction, bound, tangent, cotangent, gathered, need) -> None:
+    def backward(
+        self,
+        direction: Tensor | None,
+        bound: tuple[Tensor, Tensor],
+        tangent: Tensor | None,
+        cotangent: Tensor,
+        gathered: Tensor | None,
+        need: bool,
+    ) -> None:
+        """Adds mᵀċ and the second derivative's part to ``gathered``; nothing is below this stage."""
+        if direction is None or gathered is None:
+            return
         pools = len(self.invariant)
         c = cotangent.unflatten(0, (self.channels, pools)).permute(0, 2, 3, 1).flatten(2)  # (c, k, n·τ)
         gathered += (torch.bmm(c, bound[0]) + torch.bmm(direction.mT, bound[1])).transpose(0, 1)
 
-    def collect(self, k: int, gathered: Tensor, out: Tensor) -> None:
-        out.copy_(gathered.flatten(1))
+    def collect(self, k: int, gathered: Tensor | None, out: Tensor) -> None:
+        """Writes the coordinates (k, size) of what was gathered to ``out``."""
+        if gathered is not None:
+            out.copy_(gathered.flatten(1))
 
 
 def pooled_hessian(problem: Problem, theta: Tensor, chunk: int = 256) -> Operator | None:
     """∇²R^eqv in coordinates of E; None for a network of another shape."""
     if not one_hidden_layer(problem):
         return None
-    model = problem.model
+    model = perceptron_of(problem)
     layers, sigmas = model.network.space.layers, model.network.nonlinearities
     first, second = layers[:2]
     coordinates = problem.space.split_coordinates(theta)
@@ -115,13 +133,11 @@ def pooled_hessian(problem: Problem, theta: Tensor, chunk: int = 256) -> Operato
     irrep = trivial_irrep(problem.group)
     invariant = sector_basis(irrep, b, one).table(theta).flatten(1)
 
-    def bound(sigma, space):
-        return lambda y: sigma(y, space)
-
     dense = [Layer(second.name, channels * len(invariant) * one, second.target), *layers[2:]]
-    stages = [Stage(PooledAt(first, coordinates[0], bound(sigmas[0], first.target), invariant), lambda f: f, True)]
+    pooled = PooledAt(first, coordinates[0], bound_sigma(sigmas[0], first.target), invariant)
+    stages = [Stage(pooled, lambda f: f, True)]
     for layer, t, sigma in zip(dense, coordinates[1:], sigmas[1:], strict=True):
-        stages.append(Stage(LayerAt(layer, t, irrep), bound(sigma, layer.target), sigma.pointwise))
+        stages.append(Stage(DenseAt(layer, t, irrep), bound_sigma(sigma, layer.target), sigma.pointwise))
 
     def head(y: Tensor, samples: Samples) -> Tensor:
         return samples.weight @ model.losses(stages[-1].sigma(y), samples.y)
@@ -132,17 +148,31 @@ def pooled_hessian(problem: Problem, theta: Tensor, chunk: int = 256) -> Operato
 
 def hessian_on_e(problem: Problem, theta: Tensor, searching: bool = False) -> Operator:
     """∇²R^eqv in coordinates of E: hand-written for a network, else through the automatic derivative."""
-    if not hasattr(problem.model, "network"):
+    if problem.within is not None and problem.written:
+        return _compressed_on_e(problem, problem.within, theta, searching)
+    if problem.layered is None:
         return equivariant_hessian(problem, theta, searching=searching)
     terms = Terms(problem.equivariant_loss, theta, lambda: problem.samples.chunks(256))
     operator = pooled_hessian(problem, theta) or network_hessian(problem, theta, trivial_irrep(problem.group))
     return replace(operator, name="∇²R^eqv", grain=lambda: grain(terms))
 
 
+def _compressed_on_e(problem: Problem, within: Within, theta: Tensor, searching: bool) -> Operator:
+    """JᵀHJ, with H on E of the whole problem and J the embedding of this E in coordinates."""
+    whole, at = enclosing(problem, within, theta)
+    operator = hessian_on_e(whole, at, searching)
+
+    def apply(v: Tensor) -> Tensor:
+        up = whole.space.project(within.linear(problem.space.embed(v)))
+        return problem.space.project(within.project(whole.space.embed(operator(up))))
+
+    return Operator(len(theta), apply, operator.name, batch=operator.batch, grain=operator.grain, notes=operator.notes)
+
+
 def checked_on_e(problem: Problem, theta: Tensor, seed: int = 0) -> Operator:
     """The same, compared with a product from scratch; the automatic derivative where a network's arithmetic fails."""
     operator = hessian_on_e(problem, theta)
-    if not hasattr(problem.model, "network"):
+    if not problem.written:
         return operator  # checked by its own products
     try:
         check_product(operator, problem.equivariant_loss, theta, problem.samples, problem.weight_decay, seed)

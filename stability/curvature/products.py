@@ -22,6 +22,7 @@ import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -79,6 +80,7 @@ class Terms:
         return point, [gradient for part in self.parts() if (gradient := self.graph(point, part)) is not None]
 
     def graph(self, point: Tensor, part: Samples) -> Tensor | None:
+        """∇ of one piece with its graph, (n); None where the piece does not depend on the point."""
         value = self.loss(point, part)
         if not value.requires_grad:
             return None
@@ -202,6 +204,7 @@ class Differences:
 
     @property
     def relative(self) -> float:
+        """Error relative to ‖Hu‖."""
         return self.error / max(float(self.value.norm()), 1e-300)
 
     @property
@@ -261,6 +264,7 @@ def grain(terms: Terms) -> float:
 
 
 def gaussian(seed: int, like: Tensor, *shape: int) -> Tensor:
+    """Standard normal numbers of a seed, drawn in float64 whatever the dtype of ``like``."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(*shape, generator=generator, dtype=torch.float64).to(like)
 
@@ -306,7 +310,7 @@ def reference(
     tried: dict[str, Tensor] = {}
     failures: dict[str, str] = {}
     for which, make in routes.items():
-        found = attempt(lambda make=make: make(terms)(u[None])[0])
+        found = attempt(partial(_one, make, terms, u))
         if isinstance(found, str):
             failures[which] = found
             continue
@@ -321,11 +325,17 @@ def reference(
             break
         tried[which] = found
     else:
-        which = next((w for w in tried if w not in failures), None)
-        if which is None:
+        believed = [w for w in tried if w not in failures]
+        if not believed:
             raise _refused(name, failures, bool(tried))
+        which = believed[0]
     memory["reference"] = which
     return which, routes[which](terms)
+
+
+def _one(make: Callable[[Terms], Rows], terms: Terms, v: Tensor) -> Tensor:
+    """Hv for one vector by one route."""
+    return make(terms)(v[None])[0]
 
 
 def _rounding(terms: Terms) -> float:
@@ -402,6 +412,9 @@ class Products:
             self._confirm(v, product)
         return product
 
+    def _by(self, which: str, v: Tensor) -> Tensor:
+        return self._route(which)(v)
+
     def _route(self, which: str) -> Rows:
         if which not in self.made:
             self.made[which] = self.routes[which](self.terms)
@@ -423,7 +436,7 @@ class Products:
         expected = self._reference()(combined[None])[0]
         why = {}
         for which in self.left:
-            found = attempt(lambda which=which: self._route(which)(v))
+            found = attempt(partial(self._by, which, v))
             if isinstance(found, str):
                 why[which] = found
                 continue
@@ -448,8 +461,8 @@ class Products:
         """What rounding may make of a product: ten times what another order of samples or another route changes."""
         terms, known = self.terms, self.memory["reference"]
         back = Terms(terms.loss, terms.at, lambda: (Samples(*(t.flip(0) for t in part)) for part in terms.parts()))
-        others = [attempt(lambda: REFERENCES[known](back)(v[None])[0])]
-        others += [attempt(lambda make=make: make(terms)(v[None])[0]) for make in REFERENCES.values()]
+        others = [attempt(partial(_one, REFERENCES[known], back, v))]
+        others += [attempt(partial(_one, make, terms, v)) for make in REFERENCES.values()]
         changes = [float((one - expected).norm()) for one in others if not isinstance(one, str)]
         # Beyond a millionth it is another formula that differs, not rounding.
         close = [change for change in changes if change <= DIFFERENCES[v.dtype] * float(expected.norm())]

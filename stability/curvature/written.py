@@ -28,6 +28,7 @@ def _normalised(x: Tensor, axes: tuple[int, ...], eps: float) -> Tensor:
 def group_norm(
     x: Tensor, groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5, *_: Any
 ) -> Tensor:
+    """(y − mean)/√(var + ε) over each group of channels of each sample, times weight, plus bias by channel."""
     y = _normalised(x.reshape(x.shape[0], groups, -1), (-1,), eps).reshape(x.shape)
     shape = (1, -1) + (1,) * (x.ndim - 2)
     y = y if weight is None else y * weight.reshape(shape)
@@ -42,17 +43,20 @@ def layer_norm(
     eps: float = 1e-5,
     *_: Any,
 ) -> Tensor:
+    """(x − mean)/√(var + ε) over the last ``len(shape)`` axes, times weight, plus bias."""
     y = _normalised(x, tuple(range(-len(shape), 0)), eps)
     y = y if weight is None else y * weight
     return y if bias is None else y + bias
 
 
 def weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
+    """g v/‖v‖, the norm over all axes but ``dim``; over all of them for dim = −1."""
     axes = [axis for axis in range(v.ndim) if axis != dim % v.ndim] if dim != -1 else list(range(v.ndim))
     return v * (g / v.square().sum(axes, keepdim=True).sqrt())
 
 
 def cdist(x: Tensor, y: Tensor, p: float = 2.0, *_: Any, **__: Any) -> Tensor:
+    """‖x_i − y_j‖_p for all pairs of rows, (…, n, m)."""
     return torch.linalg.vector_norm(x.unsqueeze(-2) - y.unsqueeze(-3), p, dim=-1)
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from stability.groups import Element, Group, Representation
-from stability.problem.problem import Problem
+from stability.problem.problem import Problem, model_of
 
 VIEWS, TRANSFORMS, PROBES = 4, 50, 64
 # Relative to ‖A‖: a layer that left E by less has not.
@@ -26,6 +26,10 @@ class Kernel:
     """One channel's kernel at one output coordinate, row by row.
 
     Attributes:
+        layer: its layer.
+        source_channel: of the input.
+        target_channel: of the output.
+        elements: names of the g shown.
         before: A_o, the same seen from every g.
         after: (ρ̄(g)A')_o for each of ``elements``.
         shared: (Π_E A')_o, what is the same from everywhere after it.
@@ -51,6 +55,7 @@ class Breaking:
         times: flow times, 0 being after the push where there was one; the last row of ``losses`` may belong to an end
             beyond them.
         losses: ℓ(Φ(ρ_X(g)x), ρ_Y(g)y), one row a time, one column an element.
+        end: the same where L-BFGS on R^aug ended; None where it was not run.
         start: the same at the point on E, before any push; None in runs that did not keep it.
         probability: True when exp(−ℓ) is the probability given to the right answer.
     """
@@ -86,7 +91,9 @@ def is_grid(representation: Representation, group: Group) -> bool:
 def laid_out(row: Tensor, representation: Representation, group: Group) -> tuple[tuple[float, ...], ...]:
     """The entries on their grid; in one row where they have none."""
     side = _square(representation.dim)
-    return _grid(row, side) if is_grid(representation, group) else (tuple(row.tolist()),)
+    if side is None or not is_grid(representation, group):
+        return (tuple(row.tolist()),)
+    return _grid(row, side)
 
 
 def _grid(row: Tensor, side: int) -> tuple[tuple[float, ...], ...]:
@@ -139,9 +146,11 @@ def kernel(problem: Problem, before: Tensor, after: Tensor) -> Kernel | None:
 
 def _transforms(problem: Problem, x: Tensor) -> list[Element]:
     """Elements that move x to different places, 50 at most."""
-    chosen, seen = [], []
+    space = model_of(problem).input
+    chosen: list[Element] = []
+    seen: list[Tensor] = []
     for g in problem.group.elements():
-        moved = problem.model.input.act(g, x)
+        moved = space.act(g, x)
         if all(float((moved - other).abs().max()) > 1e-12 for other in seen):
             chosen.append(g)
             seen.append(moved)
@@ -152,7 +161,7 @@ def _transforms(problem: Problem, x: Tensor) -> list[Element]:
 
 def losses(problem: Problem, at: Tensor, sample: int, elements: Sequence[Element]) -> Tensor:
     """ℓ(Φ_A(ρ_X(g)x), ρ_Y(g)y), one entry an element."""
-    model = problem.model
+    model = model_of(problem)
     x, y = problem.samples.x[[sample]], problem.samples.y[[sample]]
     with torch.no_grad():
         moved = torch.cat([model.input.act(g, x) for g in elements])

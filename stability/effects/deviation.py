@@ -17,6 +17,7 @@ from torch import Tensor
 
 from stability.effects.fixed import FixedRisk
 from stability.effects.flow import flow
+from stability.groups.group import order_of
 from stability.problem.problem import Problem
 
 PUSH, STEP_PUSH = 3e-3, 1e-4
@@ -99,7 +100,7 @@ class _Record:
             moved_on_E=tuple(self.on),
             risk=tuple(self.values),
             gradients=gradients,
-            cosets=self.problem.group.order // len(self.risk.elements),
+            cosets=order_of(self.problem.group) // len(self.risk.elements),
         )
 
 

@@ -28,8 +28,10 @@ class FixedRisk:
     """R^aug and its gradient at points that ``elements`` fix.
 
     Attributes:
+        problem: whose R^aug it is.
         elements: K.
         data: the data moved by one element of every coset, equal samples merged.
+        places: which weight each k moves to every place, (|K|, dim L); None for K = {1}.
     """
 
     problem: Problem
@@ -69,7 +71,8 @@ def fixed_risk(problem: Problem, v: Tensor) -> FixedRisk:
     space, group = problem.space, problem.group
     permuted = all(layer.source.is_permutation and layer.target.is_permutation for layer in space.layers)
     elements = stabiliser(space, v) if permuted and group.order is not None else (group.identity,)
-    seen, chosen = set(), []
+    seen: set[Element] = set()
+    chosen: list[Element] = []
     for h in group.elements() if len(elements) > 1 else ():
         if h not in seen:
             chosen.append(h)

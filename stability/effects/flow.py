@@ -31,7 +31,14 @@ MOST_STAGES = 400
 
 @dataclass(frozen=True)
 class Path:
-    """How far a flow came: the time reached, the point there, and what it took."""
+    """How far a flow came: the time reached, the point there, and what it took.
+
+    Attributes:
+        time: reached.
+        final: the point there, (dim L).
+        steps: of the integrator, those that were rejected left out.
+        gradients: evaluated.
+    """
 
     time: float
     final: Tensor

@@ -58,9 +58,9 @@ def _rows(values: Tensor, side: int) -> tuple[tuple[float, ...], ...]:
 
 def picture(problem: Problem, theta: Tensor, irrep: Irrep, mode: Tensor, value: float) -> Mode | None:
     """The mode with sector coordinates ``mode`` at the point θ; None without a network or a square space to show."""
-    network = getattr(problem.model, "network", None)
-    if network is None:
+    if problem.layered is None:
         return None
+    network = problem.layered.network
     layers, coordinates = network.space.layers, problem.space.split_coordinates(theta)
     parts = mode.split(sizes(problem.space, irrep))
     shares = {layer.name: float(part @ part / (mode @ mode)) for layer, part in zip(layers, parts, strict=True)}

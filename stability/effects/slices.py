@@ -34,6 +34,7 @@ class Slice:
         slope: ⟨∇R^aug, v⟩; zero on E⊥.
         nominal_slope, nominal_value: ⟨∇R, v⟩ and ⟨v, ∇²R v⟩.
         at: the values of t, in units of the weights.
+        aug, eqv, nominal: R^aug, R^eqv (of the point projected on E) and R at those t.
     """
 
     space: str
@@ -55,7 +56,15 @@ class Slice:
 
 @dataclass(frozen=True)
 class Plane:
-    """R^aug at A + su + tv: ``aug[i][j]`` at t = across[i], s = along[j]; u the least stable on E, v on E⊥."""
+    """R^aug at A + su + tv: ``aug[i][j]`` at t = across[i], s = along[j]; u the least stable on E, v on E⊥.
+
+    Attributes:
+        along: s, along u.
+        across: t, along v.
+        value_E: ⟨u, ∇²R^aug u⟩.
+        value_E_perp: ⟨v, ∇²R^aug v⟩.
+        aug: R^aug, one row a t.
+    """
 
     along: tuple[float, ...]
     across: tuple[float, ...]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +18,8 @@ from stability.eigen.spectrum import Density, Eigenvalue, Solution, Spectrum, by
 VECTORS = 256
 # Largest matrix whose counts are confirmed by a factorisation of its own.
 INERTIA = 1000
+# Diagonal and off-diagonal of QᵀMQ, and z ↦ Qz.
+Tridiagonal = tuple[np.ndarray, np.ndarray, Callable[[np.ndarray], np.ndarray]]
 
 
 def inertia(matrix: np.ndarray, shift: float) -> tuple[int, float]:
@@ -59,7 +62,7 @@ def _inertia_agrees(work: Tensor, values: np.ndarray, error: float, noise: float
     return True
 
 
-def tridiagonalise(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, Callable[[np.ndarray], np.ndarray]]:
+def tridiagonalise(matrix: np.ndarray) -> Tridiagonal:
     """Diagonal, off-diagonal of QᵀMQ, and z ↦ Qz; one reduction serves all values and any vectors (LAPACK dsytrd)."""
     n = len(matrix)
     if n < 3:
@@ -102,83 +105,105 @@ def dense_spectrum(
     if not len(matrix):
         return zero_space(0, like)
     work = matrix.to("cpu", torch.float64)
-    n, m = len(work), 0
-    norm = _norm_estimate(work)
+    norm, n = _norm_estimate(work), len(work)
+    m, shift = 0, 3 * norm or 1.0
     if excluded is not None and len(excluded):
-        q = torch.linalg.qr(excluded.to("cpu", torch.float64).mT).Q.mT  # float32 rows are not orthonormal enough
-        m = len(q)
-        # Move the excluded space above everything else (a shift of order ‖H‖), then drop the top m.
-        qm = q @ work
-        shift = 3 * norm or 1.0
-        work = work - q.mT @ qm - qm.mT @ q + q.mT @ (qm @ q.mT + shift * torch.eye(m, dtype=work.dtype)) @ q
+        m, work = len(excluded), _lifted(work, excluded, shift)
     kept = n - m
-    diagonal, off, back = tridiagonalise(np.asfortranarray(work.numpy()))
-    values = _tridiagonal_values(diagonal, off)
+    reduced = tridiagonalise(np.asfortranarray(work.numpy()))
     separate = 1e-9 if matrix.dtype == torch.float64 else 1e-3
-    if m and not np.abs(values[kept:] - shift).max() <= separate * shift:
-        raise np.linalg.LinAlgError("the excluded space could not be separated from the rest of the spectrum")
-    values = values[:kept]
+    values = _below(_tridiagonal_values(*reduced[:2]), kept, shift, separate)
     spread = float(values[-1] - values[0]) if kept else 0.0
     # Backward error of the reduction: a small multiple of √n ulps of the norm, the shift included.
     noise = rounding(max(norm, spread) * (4 if m else 1), n, matrix.dtype)
-    groups = [
-        (a + start, a + stop)
-        for a, b in clusters(values, max(1e-11 * spread, noise))
-        for start, stop in by_sign(values[a:b], noise)
-    ]
+    groups = _distinct(values, max(1e-11 * spread, noise), noise)
     low, high = groups[:k], groups[::-1][:k]
-    vectors, vector_values = [], []
-    residuals: dict[tuple[int, int], float] = {}
-    for a, b in dict.fromkeys(low + high):
-        b_capped = min(b, a + VECTORS)
-        z = back(_tridiagonal_vectors(diagonal, off, a, b_capped))
-        vectors.append(torch.as_tensor(z.T.copy(), dtype=like.dtype, device=like.device))
-        vector_values.append(torch.as_tensor(values[a:b_capped].copy(), dtype=like.dtype, device=like.device))
-    if vectors:
-        # One random unit vector of each eigenspace meets all of its vectors at the price of one product.
-        generator = torch.Generator().manual_seed(n)
-        mixed = torch.stack([torch.randn(len(v), generator=generator, dtype=torch.float64).to(v) @ v for v in vectors])
-        mixed = mixed / mixed.norm(dim=1, keepdim=True)
-        theta = torch.stack([t.mean() for t in vector_values])
-        misses = (product(mixed) - theta[:, None] * mixed).norm(dim=1)
-        residuals = dict(zip(dict.fromkeys(low + high), misses.tolist(), strict=True))
-
-    def entry(span: tuple[int, int]) -> Eigenvalue:
-        return Eigenvalue(float(values[span[0] : span[1]].mean()), residuals[span], span[1] - span[0])
-
-    lowest, highest = tuple(map(entry, low)), tuple(map(entry, high))
+    ends = list(dict.fromkeys(low + high))
+    spaces = [_eigenspace(reduced, values, span, like) for span in ends]
+    residuals = dict(zip(ends, _residuals(product, spaces, n), strict=True)) if ends else {}
     error = max([noise, floor, *residuals.values()]) if kept else 0.0
     confirmed = _inertia_agrees(work, values, error, noise) if 0 < n <= INERTIA else None
-    proves = like.dtype == torch.float64 and confirmed is not False
-    measure = Density(
-        "exact",
-        tuple(float(values[a:b].mean()) for a, b in groups),
-        tuple((b - a) / kept for a, b in groups),
-    )
     spectrum = Spectrum(
         dim=kept,
-        lowest=lowest,
-        highest=highest,
-        negative_count=int((values < -error).sum()) if confirmed is not False else None,
-        zero_count=int((np.abs(values) <= error).sum()) if confirmed is not False else None,
-        density=measure if kept else None,
+        lowest=tuple(_entry(values, span, residuals) for span in low),
+        highest=tuple(_entry(values, span, residuals) for span in high),
+        density=_density(values, groups) if kept else None,
         method="dense",
-        matvecs=n + len(vectors),
+        matvecs=n + len(ends),
         seconds=time.perf_counter() - start_time,
         error=error,
         complete=True,
-        lower_bound=float(values[0]) - error if kept and proves else None,
-        failure_probability=0.0 if proves else None,
-        least_positive=next((float(v) for v in values if v > error), None),
         confirmed=confirmed,
         width=max((float(values[b - 1] - values[a]) for a, b in groups), default=0.0),
+        **_read_off(values, error, confirmed, proves=like.dtype == torch.float64 and confirmed is not False),
     )
-    empty = torch.empty(0, n, dtype=like.dtype, device=like.device)
-    return Solution(
-        spectrum,
-        torch.cat(vector_values) if vector_values else empty[:, 0],
-        torch.cat(vectors) if vectors else empty,
-    )
+    none = torch.empty(0, n, dtype=like.dtype, device=like.device)
+    found, vectors = map(torch.cat, zip(*spaces, strict=True)) if spaces else (none[:, 0], none)
+    return Solution(spectrum, found, vectors)
+
+
+def _lifted(work: Tensor, excluded: Tensor, shift: float) -> Tensor:
+    """The matrix with the excluded space moved above everything else, by a shift of order ‖H‖."""
+    q = torch.linalg.qr(excluded.to("cpu", torch.float64).mT).Q.mT  # float32 rows are not orthonormal enough
+    qm = q @ work
+    return work - q.mT @ qm - qm.mT @ q + q.mT @ (qm @ q.mT + shift * torch.eye(len(q), dtype=work.dtype)) @ q
+
+
+def _below(values: np.ndarray, kept: int, shift: float, separate: float) -> np.ndarray:
+    """The eigenvalues that are kept, once the others are seen at the shift, where the excluded space was moved."""
+    if kept < len(values) and not np.abs(values[kept:] - shift).max() <= separate * shift:
+        raise np.linalg.LinAlgError("the excluded space could not be separated from the rest of the spectrum")
+    return values[:kept]
+
+
+def _distinct(values: np.ndarray, tolerance: float, noise: float) -> list[tuple[int, int]]:
+    """Index ranges of eigenvalues that count as one: nearer than a tolerance, and on one side of zero."""
+    return [
+        (a + start, a + stop) for a, b in clusters(values, tolerance) for start, stop in by_sign(values[a:b], noise)
+    ]
+
+
+def _eigenspace(reduced: Tridiagonal, values: np.ndarray, span: tuple[int, int], like: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues and eigenvectors (rows) of an index range, of its first ``VECTORS`` where it is wider."""
+    diagonal, off, back = reduced
+    start, stop = span[0], min(span[1], span[0] + VECTORS)
+    z = back(_tridiagonal_vectors(diagonal, off, start, stop))
+    vectors = torch.as_tensor(z.T.copy(), dtype=like.dtype, device=like.device)
+    return torch.as_tensor(values[start:stop].copy(), dtype=like.dtype, device=like.device), vectors
+
+
+def _residuals(product: Product, spaces: list[tuple[Tensor, Tensor]], seed: int) -> list[float]:
+    """‖Hv − θv‖ of each eigenspace, θ the mean of its eigenvalues.
+
+    One random unit vector of each eigenspace meets all of its vectors at the price of one product.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    mixed = torch.stack([torch.randn(len(z), generator=generator, dtype=torch.float64).to(z) @ z for _, z in spaces])
+    mixed = mixed / mixed.norm(dim=1, keepdim=True)
+    theta = torch.stack([values.mean() for values, _ in spaces])
+    return (product(mixed) - theta[:, None] * mixed).norm(dim=1).tolist()
+
+
+def _entry(values: np.ndarray, span: tuple[int, int], residuals: dict[tuple[int, int], float]) -> Eigenvalue:
+    """One distinct eigenvalue: the mean of an index range, with the range's length as its multiplicity."""
+    return Eigenvalue(float(values[slice(*span)].mean()), residuals[span], span[1] - span[0])
+
+
+def _density(values: np.ndarray, groups: list[tuple[int, int]]) -> Density:
+    """Every distinct eigenvalue with its share of the dimension."""
+    means = tuple(float(values[a:b].mean()) for a, b in groups)
+    return Density("exact", means, tuple((b - a) / len(values) for a, b in groups))
+
+
+def _read_off(values: np.ndarray, error: float, confirmed: bool | None, proves: bool) -> dict[str, Any]:
+    """Counts beyond ±error, unless inertia contradicts them; a lower bound, where the precision proves one."""
+    return {
+        "negative_count": int((values < -error).sum()) if confirmed is not False else None,
+        "zero_count": int((np.abs(values) <= error).sum()) if confirmed is not False else None,
+        "lower_bound": float(values[0]) - error if len(values) and proves else None,
+        "failure_probability": 0.0 if proves else None,
+        "least_positive": next((float(v) for v in values if v > error), None),
+    }
 
 
 def _norm_estimate(matrix: Tensor, steps: int = 20) -> float:

@@ -49,6 +49,68 @@ def room(plan_gb: float, n: int, dtype: torch.dtype, pairs: int) -> int:
     return int(0.5 * plan_gb * 1e9 / (dtype.itemsize * n)) - 3 * pairs // 2
 
 
+def _fitting(plan: Plan, n: int, dim: int, precision: torch.dtype, name: str) -> int:
+    """Most steps of a run: as many as planned, as the space has dimensions, as the memory holds vectors.
+
+    Raises:
+        BadInput: the memory holds too few vectors.
+    """
+    fits = room(plan.memory_gb, dim, precision, plan.low + plan.high)
+    steps = min(plan.limit, n, fits)
+    if steps < min(n, 3 * max(plan.low, plan.high), SETTLE_NEGATIVE):
+        raise BadInput(
+            f"{name}: --memory-gb {plan.memory_gb:g} holds only {max(fits, 0)} vectors of "
+            f"{dim:,} numbers, too few for a spectrum; allow more memory or use a smaller --size"
+        )
+    return steps
+
+
+def settled(plan: Plan, state: LanczosState) -> bool:
+    """Whether a run has what it is for; it looks at itself every tenth step."""
+    if state.steps % 10 or state.steps < min(4 * max(plan.low, plan.high), SETTLE_NEGATIVE):
+        return False
+    values, _, estimates = ritz(state)
+    if plan.settle:
+        enough = SETTLE_NEGATIVE if values[0] < 0 else SETTLE_POSITIVE
+        if state.steps >= enough and abs(values[0]) > 10 * estimates[0]:
+            return True
+    ends = np.r_[estimates[: plan.low], estimates[len(estimates) - plan.high :]]
+    return bool(ends.max() <= 1e-9 * (values[-1] - values[0]))
+
+
+def _stored(state: LanczosState) -> dict[str, Tensor]:
+    """A run as tensors by name, as :func:`_restored` reads them."""
+    return {
+        "basis": state.basis[: state.steps + 1],
+        "alphas": torch.tensor(state.alphas, dtype=torch.float64),
+        "betas": torch.tensor(state.betas, dtype=torch.float64),
+    }
+
+
+class _Keeper:
+    """Writes a run as it goes on, a minute apart or more, and knows the seconds it has taken over all processes."""
+
+    def __init__(self, checkpoint: Checkpoint, name: str, spent: float, began: float) -> None:
+        self.checkpoint, self.name, self.spent, self.began = checkpoint, name, spent, began
+        self.saved, self.pause = time.perf_counter(), SAVE_SECONDS
+
+    def seconds(self) -> float:
+        """Taken so far, those of interrupted processes among them."""
+        return self.spent + time.perf_counter() - self.began
+
+    def keep(self, state: LanczosState) -> None:
+        """Write it now."""
+        self.checkpoint.save(f"lanczos-{self.name}", _stored(state), seconds=str(self.seconds()))
+
+    def look(self, state: LanczosState) -> None:
+        """Write it if the last time is long ago; a large basis is not written all the time."""
+        if time.perf_counter() - self.saved > self.pause:
+            before = time.perf_counter()
+            self.keep(state)
+            self.saved = time.perf_counter()
+            self.pause = max(SAVE_SECONDS, 20 * (self.saved - before))
+
+
 def _restored(
     start: Tensor, steps: int, tensors: dict[str, Tensor], metadata: dict[str, str]
 ) -> tuple[LanczosState, float]:
@@ -98,65 +160,28 @@ def run(
     precision, began = precision or like.dtype, time.perf_counter()
     if n == 0:
         return zero_space(operator.dim, like)
-    fits = room(plan.memory_gb, operator.dim, precision, plan.low + plan.high)
-    steps = min(plan.limit, n, fits)
-    if steps < min(n, 3 * max(plan.low, plan.high), SETTLE_NEGATIVE):
-        raise BadInput(
-            f"{name}: --memory-gb {plan.memory_gb:g} holds only {max(fits, 0)} vectors of "
-            f"{operator.dim:,} numbers, too few for a spectrum; allow more memory or use a smaller --size"
-        )
+    steps = _fitting(plan, n, operator.dim, precision, name)
     generator = torch.Generator().manual_seed(plan.seed)
     start = torch.randn(operator.dim, generator=generator, dtype=torch.float64).to(like.device, precision)
     state, spent = checkpoint.load(f"lanczos-{name}", partial(_restored, start, steps)) or (None, 0.0)
     # They were taken for this spectrum, whichever process took them.
     operator.products += state.steps if state else 0
-    saved, pause = time.perf_counter(), SAVE_SECONDS
+    keeper = _Keeper(checkpoint, name, spent, began)
     bar = tqdm(total=steps, initial=state.steps if state else 0, desc=f"Lanczos {name}", disable=None, leave=False)
 
-    def seconds() -> float:
-        return spent + time.perf_counter() - began
-
-    def keep(current: LanczosState) -> None:
-        checkpoint.save(
-            f"lanczos-{name}",
-            {
-                "basis": current.basis[: current.steps + 1],
-                "alphas": torch.tensor(current.alphas, dtype=torch.float64),
-                "betas": torch.tensor(current.betas, dtype=torch.float64),
-            },
-            seconds=str(seconds()),
-        )
-
-    def settled(current: LanczosState) -> bool:
-        """Whether the run has what it is for; it looks at itself every tenth step."""
-        if current.steps % 10 or current.steps < min(4 * max(plan.low, plan.high), SETTLE_NEGATIVE):
-            return False
-        values, _, estimates = ritz(current)
-        if plan.settle:
-            enough = SETTLE_NEGATIVE if values[0] < 0 else SETTLE_POSITIVE
-            if current.steps >= enough and abs(values[0]) > 10 * estimates[0]:
-                return True
-        ends = np.r_[estimates[: plan.low], estimates[len(estimates) - plan.high :]]
-        return bool(ends.max() <= 1e-9 * (values[-1] - values[0]))
-
     def on_step(current: LanczosState) -> bool:
-        nonlocal saved, pause
         bar.update(1)
-        if time.perf_counter() - saved > pause:
-            before = time.perf_counter()
-            keep(current)
-            saved = time.perf_counter()
-            pause = max(SAVE_SECONDS, 20 * (saved - before))  # a large basis is not written all the time
-        return settled(current)
+        keeper.look(current)
+        return settled(plan, current)
 
     # A run that was kept at its end takes not one step more: its numbers would be others in their last digits.
-    if state is None or not (state.betas[-1] == 0.0 or settled(state)):
+    if state is None or not (state.betas[-1] == 0.0 or settled(plan, state)):
         state = lanczos(operator, start, steps, project, state, on_step)
     bar.close()
-    keep(state)
+    keeper.keep(state)
 
     def product(v: Tensor) -> Tensor:
         return fresh(v) if project is None else project(fresh(v))
 
     # The run looks at itself every tenth step and may stop there.
-    return lanczos_spectrum(product, n, state, plan.low, seconds(), plan.high, like, stops=steps // 10 + 1)
+    return lanczos_spectrum(product, n, state, plan.low, keeper.seconds(), plan.high, like, stops=steps // 10 + 1)

@@ -35,7 +35,13 @@ def zero_space(width: int, like: Tensor) -> Solution:
 
 @dataclass
 class LanczosState:
-    """A Krylov run that can be stored and continued: H Q = Q T + β q eᵀ."""
+    """A Krylov run that can be stored and continued: H Q = Q T + β q eᵀ.
+
+    Attributes:
+        basis: Q, orthonormal rows (steps + 1 or more, n); those after q are memory for further steps.
+        alphas: the diagonal of T, ⟨q_j, Hq_j⟩.
+        betas: beside it, norms of what was left; the last one zero where the space is invariant.
+    """
 
     basis: Tensor
     alphas: list[float]
@@ -43,6 +49,7 @@ class LanczosState:
 
     @property
     def steps(self) -> int:
+        """k, the products taken."""
         return len(self.alphas)
 
 
@@ -106,6 +113,19 @@ def ritz(state: LanczosState) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return values, vectors, abs(state.betas[state.steps - 1]) * np.abs(vectors[-1])
 
 
+def _ritz_vectors(state: LanczosState, z: np.ndarray, like: Tensor) -> Tensor:
+    """Unit Ritz vectors as rows, from their coordinates in the Krylov basis as columns."""
+    weights = torch.as_tensor(z.T.copy()).to(state.basis)
+    vectors = (weights @ state.basis[: state.steps]).to(like)
+    return vectors / vectors.norm(dim=1, keepdim=True)
+
+
+def _drift(state: LanczosState) -> float:
+    """‖QᵀQ − 1‖: what the Krylov basis has lost of its orthogonality."""
+    used = state.basis[: state.steps]
+    return float((used @ used.mT - torch.eye(state.steps, dtype=used.dtype, device=used.device)).norm())
+
+
 def lanczos_spectrum(
     product: Product,
     dim: int,
@@ -136,9 +156,7 @@ def lanczos_spectrum(
     like = state.basis if like is None else like
     k, high = min(k, len(values)), min(k if high is None else high, len(values))
     chosen = np.unique(np.concatenate([np.arange(k), np.arange(len(values) - high, len(values))]))
-    weights = torch.as_tensor(z[:, chosen].T.copy()).to(state.basis)
-    vectors = (weights @ state.basis[: state.steps]).to(like)
-    vectors = vectors / vectors.norm(dim=1, keepdim=True)
+    vectors = _ritz_vectors(state, z[:, chosen], like)
     images = product(vectors)
     quotients = (vectors * images).sum(1)
     residuals = (images - quotients[:, None] * vectors).norm(dim=1)
@@ -149,8 +167,7 @@ def lanczos_spectrum(
     epsilon = bound_epsilon(dim, state.steps, FAILURE / stops)
     bounded = epsilon < 0.5 and state.basis.dtype == torch.float64
     # The bound is one of exact arithmetic: what the basis lost of its orthogonality is taken off, and so is rounding.
-    used = state.basis[: state.steps]
-    drift = float((used @ used.mT - torch.eye(state.steps, dtype=used.dtype, device=used.device)).norm())
+    drift = _drift(state)
     norm = max(abs(values[0]), abs(values[-1]))
     error = rounding(norm, dim, like.dtype)
     spectrum = Spectrum(

@@ -44,7 +44,13 @@ class Eigenvalue(Record):
 
 @dataclass(frozen=True)
 class Density:
-    """A discrete spectral measure: weights (summing to one) at values."""
+    """A discrete spectral measure: weights (summing to one) at values.
+
+    Attributes:
+        method: how it was found.
+        values: where there is mass; eigenvalues, or Ritz values.
+        weights: how much, summing to one.
+    """
 
     method: str
     values: tuple[float, ...]
@@ -57,7 +63,12 @@ class Spectrum(Record):
 
     Attributes:
         dim: dimension of the space searched.
+        lowest, highest: distinct eigenvalues at the ends, outermost first.
         negative_count: eigenvalues below −error, None when not established.
+        density: of the whole spectrum; None where nothing is known between the ends.
+        method: what found it, in words.
+        matvecs: products it took.
+        seconds: it took.
         zero_count: eigenvalues within ±error, None when not established.
         error: what rounding and residuals may move an eigenvalue by.
         complete: True when ``density`` holds every eigenvalue.
@@ -102,16 +113,24 @@ class Spectrum(Record):
 
     @property
     def smallest(self) -> Eigenvalue | None:
+        """λ_min with its residual; None where nothing was found."""
         return self.lowest[0] if self.lowest else None
 
     @property
     def largest(self) -> Eigenvalue | None:
+        """λ_max with its residual; None where nothing was found."""
         return self.highest[0] if self.highest else None
 
 
 @dataclass(frozen=True)
 class Solution:
-    """A spectrum with unit vectors of its ends: rows of ``vectors`` belong to ``values``."""
+    """A spectrum with unit vectors of its ends: rows of ``vectors`` belong to ``values``.
+
+    Attributes:
+        spectrum: its ends.
+        values: quotients or eigenvalues that ``vectors`` belong to, (k).
+        vectors: unit rows, (k, n).
+    """
 
     spectrum: Spectrum
     values: Tensor = field(repr=False)

@@ -14,7 +14,7 @@ from stability.groups.irreps import (
     split,
     trivial_irrep,
 )
-from stability.groups.lattice import Lattice, square_lattice
+from stability.groups.lattice import Lattice, shift_lattice, square_lattice
 from stability.groups.lie import O2, SO2, SO3, CompactGroup, LieGroup
 from stability.groups.products import DirectProduct, SemidirectProduct, roto_translations, torus
 from stability.groups.representation import (
@@ -86,6 +86,7 @@ __all__ = [
     "sector_basis",
     "roto_translations",
     "split",
+    "shift_lattice",
     "square_lattice",
     "through",
     "torus",

@@ -52,14 +52,17 @@ class Table:
 
     @cached_property
     def place(self) -> dict[Element, int]:
+        """The number of every element."""
         return {g: i for i, g in enumerate(self.members)}
 
     @cached_property
     def inverse(self) -> np.ndarray:
+        """(n), the number of a⁻¹."""
         return np.nonzero(self.product == self.identity)[1]
 
     @cached_property
     def square(self) -> np.ndarray:
+        """(n), the number of a²."""
         return np.diagonal(self.product)
 
     @cached_property
@@ -130,7 +133,12 @@ def table(group: Group) -> Table:
 
 @dataclass(frozen=True, eq=False)
 class Tabulated:
-    """g ↦ ρ(g) by look-up in ``matrices`` (n, d, d)."""
+    """g ↦ ρ(g) by look-up in ``matrices`` (n, d, d).
+
+    Attributes:
+        place: the number of every element.
+        matrices: ρ of the elements in that order, (n, d, d).
+    """
 
     place: dict[Element, int]
     matrices: np.ndarray
@@ -141,7 +149,13 @@ class Tabulated:
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """One irrep: its character (n), its type and its matrices."""
+    """One irrep: its character (n), its type and its matrices.
+
+    Attributes:
+        character: χ on the elements, (n).
+        kind: "real", "complex" or "quaternionic".
+        form: g ↦ ρ(g).
+    """
 
     character: np.ndarray
     kind: str
@@ -149,6 +163,7 @@ class Found:
 
     @property
     def dim(self) -> int:
+        """d, the dimension of the irrep."""
         return self.form.matrices.shape[-1]
 
 
@@ -250,7 +265,8 @@ def real_irreps(group: Group, seed: int = 0) -> list[Found]:
 
 
 def _collected(known: Table, seed: int) -> list[Found]:
-    n, found, filled = len(known.members), [], 0
+    n, filled = len(known.members), 0
+    found: list[Found] = []
     characters = np.empty((known.merged_classes, n))
     for basis, chi, kind in _Splitter(known, seed).pieces():
         if (characters[: len(found)] @ chi / n > 0.5).any():

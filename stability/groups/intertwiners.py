@@ -18,6 +18,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -42,8 +43,12 @@ class IntertwinerBasis(ABC):
     ``embed(project(W))`` is the orthogonal projection of W (Lemma 2). Both take leading batch axes.
     """
 
-    size: int
-    shape: tuple[int, int]
+    if TYPE_CHECKING:  # read only, see Group
+
+        @property
+        def size(self) -> int: ...
+        @property
+        def shape(self) -> tuple[int, int]: ...
 
     @abstractmethod
     def embed(self, coordinates: Tensor) -> Tensor:
@@ -70,16 +75,19 @@ class OrbitBasis(IntertwinerBasis):
 
     @property
     def size(self) -> int:
+        """dim Hom_G, the number of orbits."""
         return len(self.counts)
 
     def _scale(self, like: Tensor) -> Tensor:
         return self.counts.to(dtype=like.dtype, device=like.device).rsqrt()
 
     def embed(self, coordinates: Tensor) -> Tensor:
+        """(…, size) → (…, rows, columns): θ_o/√|o| at every index pair of orbit o."""
         scaled = coordinates * self._scale(coordinates)
         return scaled.index_select(-1, self.labels.to(coordinates.device)).unflatten(-1, self.shape)
 
     def project(self, weight: Tensor) -> Tensor:
+        """(…, rows, columns) → (…, size): sums over the orbits, divided by √|o|."""
         sums = weight.new_zeros((*weight.shape[:-2], self.size))
         sums = sums.index_add(-1, self.labels.to(weight.device), weight.flatten(-2))
         return sums * self._scale(weight)
@@ -87,19 +95,27 @@ class OrbitBasis(IntertwinerBasis):
 
 @dataclass(frozen=True, eq=False)
 class DenseBasis(IntertwinerBasis):
-    """Columns of ``vectors`` (rows · columns, size), orthonormal, are the flattened B_k."""
+    """Columns of ``vectors`` (rows · columns, size), orthonormal, are the flattened B_k.
+
+    Attributes:
+        vectors: orthonormal columns, (rows · columns, size).
+        shape: (rows, columns).
+    """
 
     vectors: Tensor
     shape: tuple[int, int]
 
     @property
     def size(self) -> int:
+        """dim Hom_G, the number of columns."""
         return self.vectors.shape[1]
 
     def embed(self, coordinates: Tensor) -> Tensor:
+        """(…, size) → (…, rows, columns): ``vectors`` θ."""
         return (coordinates @ self.vectors.to(coordinates).mT).unflatten(-1, self.shape)
 
     def project(self, weight: Tensor) -> Tensor:
+        """(…, rows, columns) → (…, size): ``vectors``ᵀ W."""
         return weight.flatten(-2) @ self.vectors.to(weight)
 
 
@@ -111,11 +127,13 @@ def intertwiners(source: Representation, target: Representation) -> IntertwinerB
         BadInput: matrix representations whose Hom has more than 4096 dimensions.
     """
     if source.is_permutation and target.is_permutation:
-        return _orbit_basis(source, target)
+        return orbit_basis(source, target)
     return _null_space_basis(source, target)
 
 
-def _orbit_basis(source: Representation, target: Representation) -> OrbitBasis:
+@lru_cache(maxsize=256)
+def orbit_basis(source: Representation, target: Representation) -> OrbitBasis:
+    """The basis of Hom_G(source, target) for permutation representations, one element an orbit of index pairs."""
     rows, columns = target.dim, source.dim
     pairs = np.arange(rows * columns)
     edges = [(target.index(g)[:, None] * columns + source.index(g)[None, :]).ravel() for g in source.group.generators]

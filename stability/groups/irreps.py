@@ -53,10 +53,12 @@ class Irrep:
 
     @property
     def dim(self) -> int:
+        """d_λ = dim V_λ."""
         return self.representation.dim
 
     @property
     def is_trivial(self) -> bool:
+        """Whether its sector is E."""
         return self.name == "trivial"
 
     @property
@@ -87,19 +89,20 @@ def residual_symmetry(irrep: Irrep) -> str:
     >>> residual_symmetry(next(v for v in irreps(Symmetric(5)) if v.name == "(3,2)"))
     'S_3 × S_2'
     """
-    group = irrep.representation.group
-    if isinstance(group, Symmetric) and not irrep.is_trivial:
-        return " × ".join(f"S_{row}" for row in irrep.representation.image.shape if row > 1) or "nothing"
+    rho = irrep.representation
+    group = rho.group
+    if isinstance(rho, MatrixRepresentation) and isinstance(rho.image, _YoungOrthogonal):
+        return " × ".join(f"S_{row}" for row in rho.image.shape if row > 1) or "nothing"
     if isinstance(group, (SO2, O2, SO3)) and not irrep.is_trivial:
         if irrep.name == "det":
             return "SO(2)"
-        degree = irrep.representation.degree
+        degree = rho.degree
         if isinstance(group, SO3):
             return "SO(2)" if degree % 2 else "O(2)"
         return f"C_{degree}" if isinstance(group, SO2) else f"D_{degree}"
     if group.order is None or group.order > ORDER_LIMIT:
         return "an unknown subgroup"
-    diagonals = np.array([np.diag(irrep.representation.matrix(g)) for g in group.elements()])
+    diagonals = np.array([np.diag(rho.matrix(g)) for g in group.elements()])
     order = int((np.abs(diagonals - 1) < 1e-9).sum(0).max())
     return "nothing" if order == 1 else f"a subgroup of order {order} of {group.order}"
 
@@ -130,8 +133,8 @@ def irreps(group: Group) -> Iterator[Irrep]:
         if isinstance(group, O2):
             yield Irrep("det", determinant(group), "real")
         for degree in itertools.count(1):
-            form = harmonics(group, degree)
-            yield Irrep(form.name, form, "complex" if isinstance(group, SO2) else "real")
+            harmonic = harmonics(group, degree)
+            yield Irrep(harmonic.name, harmonic, "complex" if isinstance(group, SO2) else "real")
     elif isinstance(group, DirectProduct) and (group.order is None or group.order > ORDER_LIMIT):
         yield from _products(group)
     elif group.order is None:
@@ -175,10 +178,9 @@ def _outer(group: DirectProduct, parts: list[Irrep]) -> list[Irrep]:
     if not moved:
         return [trivial_irrep(group)]
     name = "⊗".join(v.name if not v.is_trivial else "1" for v in parts)
-    rho: Representation | None = None
-    for i, v in moved:
-        one = through(group, i, v.representation)
-        rho = one if rho is None else rho * one
+    rho, *rest = (through(group, i, v.representation) for i, v in moved)
+    for one in rest:
+        rho = rho * one
     others = [v.kind for v in parts if v.kind != "real"]
     if len(others) <= 1:
         return [Irrep(name, rho, others[0] if others else "real")]
@@ -190,7 +192,12 @@ def _outer(group: DirectProduct, parts: list[Irrep]) -> list[Irrep]:
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """ρ restricted to an invariant subspace with orthonormal basis (dim ρ, d)."""
+    """ρ restricted to an invariant subspace with orthonormal basis (dim ρ, d).
+
+    Attributes:
+        whole: ρ.
+        basis: orthonormal columns that span the subspace, (dim ρ, d).
+    """
 
     whole: Representation
     basis: np.ndarray
@@ -283,7 +290,10 @@ def constituents(spaces: Sequence[Representation]) -> list[Irrep]:
     found.sort(key=lambda v: (not v.is_trivial, v.dim, v.kind))
     start = 0 if found and found[0].is_trivial else 1
     return [
-        v if v.is_trivial else Irrep(f"V{k}", replace(v.representation, name=f"V{k}"), v.kind)
+        # The trivial one permutes a point and keeps its name.
+        Irrep(f"V{k}", replace(v.representation, name=f"V{k}"), v.kind)
+        if isinstance(v.representation, MatrixRepresentation)
+        else v
         for k, v in enumerate(found, start)
     ]
 
@@ -296,14 +306,21 @@ def cyclic_moduli(group: Group) -> tuple[int, ...] | None:
     """(n_1 … n_k) of a product of cyclic groups; None for any other group."""
     if isinstance(group, Cyclic):
         return (group.n,)
-    if isinstance(group, DirectProduct) and all(isinstance(f, Cyclic) for f in group.factors):
-        return tuple(f.n for f in group.factors)
-    return None
+    if not isinstance(group, DirectProduct):
+        return None
+    moduli = tuple(f.n for f in group.factors if isinstance(f, Cyclic))
+    return moduli if len(moduli) == len(group.factors) else None
 
 
 @dataclass(frozen=True)
 class _Character:
-    """a ↦ cos φ for a real character, the rotation by φ for a pair of complex ones, φ = 2π Σ k_i a_i / n_i."""
+    """a ↦ cos φ for a real character, the rotation by φ for a pair of complex ones, φ = 2π Σ k_i a_i / n_i.
+
+    Attributes:
+        frequency: k, one number a factor.
+        moduli: n, the orders of the cyclic factors.
+        real: whether k and −k are the same frequency.
+    """
 
     frequency: tuple[int, ...]
     moduli: tuple[int, ...]
@@ -379,7 +396,11 @@ def _tableaux(shape: tuple[int, ...]) -> Iterator[tuple[tuple[int, int], ...]]:
 
 @dataclass(frozen=True)
 class _YoungOrthogonal:
-    """g ↦ ρ_λ(g) for S_n, as a product of adjacent transpositions with two entries a row."""
+    """g ↦ ρ_λ(g) for S_n, as a product of adjacent transpositions with two entries a row.
+
+    Attributes:
+        shape: the partition λ of n, its rows in descending order.
+    """
 
     shape: tuple[int, ...]
 
@@ -411,9 +432,10 @@ def decompose(group: Group, seed: int = 0) -> tuple[Irrep, ...]:
         BadInput: more than 2000 elements, or products that are no group's.
         Unproved: no complete list could be proved.
     """
-    if group.order > ORDER_LIMIT:
+    if group.order is None or group.order > ORDER_LIMIT:
+        many = "infinitely many" if group.order is None else f"{group.order:,}"
         raise BadInput(
-            f"irreps of {group.name}: {group.order:,} elements and no closed form, more than the {ORDER_LIMIT:,} "
+            f"irreps of {group.name}: {many} elements and no closed form, more than the {ORDER_LIMIT:,} "
             "that are decomposed numerically; use a named group, or --sectors none"
         )
     named, count = [trivial_irrep(group)], 0

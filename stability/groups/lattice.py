@@ -17,13 +17,14 @@ applied to the convolution with K of x.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from stability.base.errors import BadInput
 from stability.groups.group import Cyclic, Dihedral, Element, Group
+from stability.groups.products import DirectProduct
 from stability.groups.representation import MatrixRepresentation, PermutationRepresentation
 from stability.groups.standard import from_generators
 
@@ -86,7 +87,12 @@ class Lattice:
 
 @dataclass(frozen=True)
 class _Grid:
-    """g ↦ where each position of the grid goes; equal for equal lattices and shapes."""
+    """g ↦ where each position of the grid goes; equal for equal lattices and shapes.
+
+    Attributes:
+        lattice: how G acts on the positions.
+        shape: sides of the grid.
+    """
 
     lattice: Lattice
     shape: tuple[int, ...]
@@ -100,6 +106,50 @@ class _Grid:
     def __call__(self, g: Element) -> np.ndarray:
         moved = self.positions @ np.rint(self.lattice.points.matrix(g)).astype(int).T
         return np.ravel_multi_index(tuple(((moved + np.array(self.shape) - 1) // 2).T), self.shape)
+
+
+class _Shifts(Lattice):
+    """Cyclic shifts: they move the pixels of an image of the group's own sides, and no tap of a kernel."""
+
+    def __init__(self, group: DirectProduct) -> None:
+        self.sides = tuple(factor.n for factor in group.factors if isinstance(factor, Cyclic))
+        super().__init__(group, [np.eye(len(self.sides))] * len(group.generators))
+
+    def __call__(self, shape: Sequence[int] | int) -> PermutationRepresentation:
+        found = super().__call__(shape)
+        sizes = (shape,) * self.axes if isinstance(shape, int) else tuple(shape)
+        return replace(found, image=_Rolled(self.sides)) if sizes == self.sides else found
+
+
+@dataclass(frozen=True)
+class _Rolled:
+    """g ↦ where each pixel goes when an image is rolled by g."""
+
+    sides: tuple[int, ...]
+
+    def __call__(self, g: Element) -> np.ndarray:
+        at = np.indices(self.sides).reshape(len(self.sides), -1).T
+        return np.ravel_multi_index(tuple(((at + np.array(g)) % self.sides).T), self.sides)
+
+
+def shift_lattice(group: Group) -> Lattice:
+    """Cyclic shifts of images whose sides are those of the group: ``torus(n)``, n × n; Z_m × Z_n, m × n.
+
+    A convolution with circular padding commutes with them whatever its kernel, so kernels lie in E; what they ask is
+    asked of layers that know positions, as a ``Linear`` behind a ``Flatten`` does. Feature maps keep the image's
+    sides, and kernels are smaller.
+
+    >>> from stability.groups import torus
+    >>> shifts = shift_lattice(torus(3))
+    >>> shifts((3, 3)).index((0, 1)).tolist(), shifts((2, 2)).index((0, 1)).tolist()
+    ([1, 2, 0, 4, 5, 3, 7, 8, 6], [0, 1, 2, 3])
+
+    Raises:
+        BadInput: a group that is no product of cyclic ones.
+    """
+    if isinstance(group, DirectProduct) and all(isinstance(factor, Cyclic) for factor in group.factors):
+        return _Shifts(group)
+    raise BadInput(f"{group.name} shifts no image here; give torus(n), or a DirectProduct of as many Cyclic as axes")
 
 
 def square_lattice(group: Group) -> Lattice:

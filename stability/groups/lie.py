@@ -25,36 +25,41 @@ import numpy as np
 
 from stability.base.errors import BadInput
 from stability.groups.algebra import check_closed, check_compact, combined, frame
-from stability.groups.group import Element, Group, Label, Letter
+from stability.groups.group import E, Element, Group, Label, Letter
 from stability.groups.orthogonal import polished
 
+# An element of a group that is known by its generators.
+Word = tuple[Letter, ...]
 # Steps of the random walk that stands for a Haar sample of a group known by its generators only.
 WALK = 16
 
 
-class CompactGroup(Group):
+class CompactGroup(Group[E]):
     """A compact Lie group, of which ``algebra`` names a basis of the Lie algebra."""
 
     order = None
 
     @abstractmethod
-    def exp(self, label: Label, t: float) -> Element:
+    def exp(self, label: Label, t: float) -> E:
         """The element exp(tX) for a basis element X of the Lie algebra."""
 
     @property
-    def generators(self) -> tuple[Element, ...]:
+    def generators(self) -> tuple[E, ...]:
+        """exp(X) of every basis element, by one radian, and the discrete ones: their words are dense in G."""
         # Turns by one radian are no rational part of a full one: their powers are dense in a circle.
         return (*(self.exp(x, 1.0) for x in self.algebra), *self.discrete)
 
-    def elements(self) -> Iterator[Element]:
+    def elements(self) -> Iterator[E]:
+        """Raises BadInput: there are infinitely many."""
         raise BadInput(f"{self.name} has infinitely many elements; use quadrature(degree) or sample(rng)")
 
-    def transversals(self) -> list[list[Element]]:
+    def transversals(self) -> list[list[E]]:
+        """Raises BadInput: averages are quadratures, see :meth:`averaging`."""
         raise BadInput(f"{self.name} has infinitely many elements; use averaging(degree)")
 
 
 @dataclass(frozen=True)
-class SO2(CompactGroup):
+class SO2(CompactGroup[float]):
     """Rotations of the plane: an element is its angle in [0, 2π)."""
 
     name = "SO(2)"
@@ -63,21 +68,27 @@ class SO2(CompactGroup):
     discrete = ()
 
     def exp(self, label: Label, t: float) -> float:
+        """The angle t, modulo 2π."""
         return t % (2 * math.pi)
 
     def multiply(self, a: float, b: float) -> float:
+        """The sum of the angles, modulo 2π."""
         return (a + b) % (2 * math.pi)
 
     def inverse(self, a: float) -> float:
+        """The angle −a, modulo 2π."""
         return -a % (2 * math.pi)
 
     def sample(self, rng: np.random.Generator) -> float:
+        """An angle uniform in [0, 2π)."""
         return float(rng.uniform(0, 2 * math.pi))
 
     def word(self, g: float) -> tuple[Letter, ...]:
+        """exp(gX), one letter."""
         return (((0, g),),)
 
     def averaging(self, degree: int) -> list[list[tuple[float, float]]]:
+        """degree + 1 equal steps: exact up to that frequency."""
         return [_turns(degree + 1)]
 
 
@@ -87,7 +98,7 @@ def _turns(count: int) -> list[tuple[float, float]]:
 
 
 @dataclass(frozen=True)
-class O2(CompactGroup):
+class O2(CompactGroup[tuple[float, int]]):
     """Rotations and reflections of the plane: (angle, s), first (x, y) ↦ (x, −y) when s = 1, then the rotation."""
 
     name = "O(2)"
@@ -96,28 +107,34 @@ class O2(CompactGroup):
     discrete = ((0.0, 1),)
 
     def exp(self, label: Label, t: float) -> tuple[float, int]:
+        """The rotation by the angle t."""
         return (t % (2 * math.pi), 0)
 
     def multiply(self, a: tuple[float, int], b: tuple[float, int]) -> tuple[float, int]:
+        """(α, s)(β, t) = (α ± β, s + t), minus where s = 1."""
         sign = -1 if a[1] else 1
         return ((a[0] + sign * b[0]) % (2 * math.pi), (a[1] + b[1]) % 2)
 
     def inverse(self, a: tuple[float, int]) -> tuple[float, int]:
+        """A reflection is its own inverse; that of a rotation turns back."""
         return a if a[1] else (-a[0] % (2 * math.pi), 0)
 
     def sample(self, rng: np.random.Generator) -> tuple[float, int]:
+        """An angle uniform in [0, 2π), reflected or not with probability ½."""
         return (float(rng.uniform(0, 2 * math.pi)), int(rng.integers(2)))
 
     def word(self, g: tuple[float, int]) -> tuple[Letter, ...]:
+        """exp(αX), followed by the reflection where s = 1."""
         turn = ((0, g[0]),)
         return (turn, 0) if g[1] else (turn,)
 
     def averaging(self, degree: int) -> list[list[tuple[tuple[float, int], float]]]:
+        """degree + 1 equal turns, then both of {1, reflection} with weight ½."""
         return [[((a, 0), w) for a, w in _turns(degree + 1)], [((0.0, 0), 0.5), ((0.0, 1), 0.5)]]
 
 
 @dataclass(frozen=True)
-class SO3(CompactGroup):
+class SO3(CompactGroup[tuple[float, ...]]):
     """Rotations of space: an element is a unit quaternion (w, x, y, z) whose first entry other than zero is positive.
 
     The Lie algebra has the rotations about the three axes, X_0, X_1, X_2, with exp(2πX) = 1.
@@ -129,11 +146,13 @@ class SO3(CompactGroup):
     discrete = ()
 
     def exp(self, label: Label, t: float) -> tuple[float, ...]:
+        """The turn by the angle t about one of the three axes."""
         q = [math.cos(t / 2), 0.0, 0.0, 0.0]
         q[1 + label] = math.sin(t / 2)
         return _unit(q)
 
     def multiply(self, a: tuple[float, ...], b: tuple[float, ...]) -> tuple[float, ...]:
+        """The product of the quaternions, its sign chosen so that equal rotations are equal."""
         (w, x, y, z), (p, q, r, s) = a, b
         return _unit(
             (
@@ -145,18 +164,17 @@ class SO3(CompactGroup):
         )
 
     def inverse(self, a: tuple[float, ...]) -> tuple[float, ...]:
+        """The conjugate quaternion."""
         return _unit((a[0], -a[1], -a[2], -a[3]))
 
     def sample(self, rng: np.random.Generator) -> tuple[float, ...]:
+        """A normalised Gaussian quaternion, which is Haar distributed."""
         return _unit(rng.standard_normal(4))
 
     def word(self, g: tuple[float, ...]) -> tuple[Letter, ...]:
-        axis = np.array(g[1:])
-        sine = float(np.linalg.norm(axis))
-        if sine == 0.0:
-            return ()
-        turn = 2 * math.atan2(sine, g[0]) * axis / sine
-        return (tuple(zip(self.algebra, turn.tolist(), strict=True)),)
+        """One letter, exp(Σ c_i X_i) with c the axis times the angle; none for the identity."""
+        turn = _turn(g)
+        return () if turn is None else (tuple(zip(self.algebra, turn, strict=True)),)
 
     def averaging(self, degree: int) -> list[list[tuple[tuple[float, ...], float]]]:
         """Euler angles R_z(α) R_y(β) R_z(γ): even steps in α, γ, Gauss–Legendre in cos β.
@@ -170,14 +188,21 @@ class SO3(CompactGroup):
         return [z, y, z]
 
 
-def _unit(q: Sequence[float]) -> tuple[float, ...]:
+def _turn(g: tuple[float, ...]) -> list[float] | None:
+    """The axis of a rotation, as long as its angle; None of the identity, which has none."""
+    axis = np.array(g[1:])
+    sine = float(np.linalg.norm(axis))
+    return (2 * math.atan2(sine, g[0]) * axis / sine).tolist() if sine else None
+
+
+def _unit(q: Sequence[float] | np.ndarray) -> tuple[float, ...]:
     length = math.sqrt(sum(x * x for x in q))
     q = [float(x) / length for x in q]
     sign = next((math.copysign(1.0, x) for x in q if abs(x) > 1e-15), 1.0)
     return tuple(sign * x + 0.0 for x in q)
 
 
-class LieGroup(CompactGroup):
+class LieGroup(CompactGroup[Word]):
     """The compact group that skew matrices (a Lie algebra) and orthogonal matrices generate.
 
     An element is a word: letters are exp(Σ c_i X_i), given as pairs (i, c_i), and numbers of discrete generators
@@ -200,8 +225,10 @@ class LieGroup(CompactGroup):
     (0, 1, 2)
     """
 
+    name: str
     identity = ()
-    discrete: tuple[Element, ...] = ()
+    algebra: tuple[int, ...]
+    discrete: tuple[Word, ...] = ()
 
     def __init__(self, algebra: Sequence, discrete: Sequence = (), name: str | None = None) -> None:
         self.skew = [np.array(x, dtype=float) for x in algebra]
@@ -228,30 +255,36 @@ class LieGroup(CompactGroup):
 
     @cached_property
     def frame(self) -> tuple[tuple[tuple[Label, float], ...], ...]:
+        """Combinations of the basis that are well conditioned, whatever its units and angles."""
         return tuple(tuple((i, float(c)) for i, c in enumerate(row) if c) for row in self.coefficients)
 
     @property
-    def generators(self) -> tuple[Element, ...]:
+    def generators(self) -> tuple[Word, ...]:
+        """The exponential of every element of the frame, and the discrete matrices."""
         # Along the frame: exp X of a tiny X moves nothing, and proves nothing.
         return (*((letter,) for letter in self.frame), *self.discrete)
 
-    def exp(self, label: Label, t: float) -> Element:
+    def exp(self, label: Label, t: float) -> Word:
+        """The word of one letter exp(tX_i)."""
         return (((label, float(t)),),)
 
-    def multiply(self, a: Element, b: Element) -> Element:
-        a, b = list(a), list(b)
-        while a and b and self._cancel(a[-1], b[0]):
-            a.pop(), b.pop(0)
-        return (*a, *b)
+    def multiply(self, a: Word, b: Word) -> Word:
+        """One word after the other, letters that cancel left out."""
+        first, then = list(a), list(b)
+        while first and then and self._cancel(first[-1], then[0]):
+            first.pop(), then.pop(0)
+        return (*first, *then)
 
     @staticmethod
     def _cancel(x: Letter, y: Letter) -> bool:
         return _inverse(x) == y
 
-    def inverse(self, a: Element) -> Element:
+    def inverse(self, a: Word) -> Word:
+        """The inverse letters in reverse order."""
         return tuple(_inverse(x) for x in reversed(a))
 
-    def sample(self, rng: np.random.Generator) -> Element:
+    def sample(self, rng: np.random.Generator) -> Word:
+        """A random walk of 16 steps, each about a whole turn of the slowest plane."""
         # Steps of a whole turn of the slowest plane, so that each plane forgets where it was.
         scale = 2 * math.pi / self._slowest
         letters: list[Letter] = []
@@ -262,15 +295,19 @@ class LieGroup(CompactGroup):
         return tuple(letters)
 
     def unit(self, label: Label) -> float:
+        """‖X‖, the largest weight of a basis element."""
         return float(np.linalg.norm(self.skew[label], 2)) or 1.0
 
-    def word(self, g: Element) -> tuple[Letter, ...]:
+    def word(self, g: Word) -> Word:
+        """The element itself, which is a word."""
         return g
 
-    def averaging(self, degree: int) -> list[list[tuple[Element, float]]]:
+    def averaging(self, degree: int) -> list[list[tuple[Word, float]]]:
+        """Raises BadInput: no quadrature is known."""
         raise BadInput(f"{self.name}: no quadrature is known; use SO2, O2, SO3 or products of them, or Haar samples")
 
     def nodes(self, degree: int) -> None:
+        """None: no quadrature is known."""
         return None
 
     def __eq__(self, other: object) -> bool:
@@ -334,7 +371,8 @@ def rotation_generators(degree: int) -> tuple[np.ndarray, np.ndarray, np.ndarray
     found = [change @ (-1j * j) @ change.conj().T for j in (jx, jy, np.diag(m))]
     if max(float(np.abs(f.imag).max()) for f in found) > 1e-12:
         raise ArithmeticError(f"the generators of SO(3) of degree {degree} came out complex")
-    return tuple((f.real - f.real.T) / 2 for f in found)
+    x, y, z = ((f.real - f.real.T) / 2 for f in found)
+    return x, y, z
 
 
 @dataclass(frozen=True)
@@ -351,6 +389,7 @@ class Harmonic:
 
     @property
     def dim(self) -> int:
+        """2l + 1 for SO(3); 2, or 1 for k = 0, in the plane."""
         return 2 * self.degree + 1 if isinstance(self.group, SO3) else 2 if self.degree else 1
 
     def derivative(self, label: Label) -> np.ndarray:
@@ -376,6 +415,7 @@ class Determinant:
     dim = 1
 
     def derivative(self, label: Label) -> np.ndarray:
+        """dρ(X) = 0, (1, 1): the determinant is constant on rotations."""
         return np.zeros((1, 1))
 
     def __call__(self, g: tuple[float, int]) -> np.ndarray:
@@ -390,16 +430,22 @@ def _exponential(skew: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=20_000)
 def _turned(degree: int, g: tuple[float, ...]) -> np.ndarray:
-    letters = SO3().word(g)
-    matrix = np.eye(2 * degree + 1)
-    for letter in letters:
-        matrix = _exponential(sum(c * rotation_generators(degree)[x] for x, c in letter))
-    return matrix
+    turn, one = _turn(g), np.eye(2 * degree + 1)
+    if turn is None:
+        return one
+    skew = sum((c * x for x, c in zip(rotation_generators(degree), turn, strict=True)), np.zeros_like(one))
+    return _exponential(skew)
 
 
 @dataclass(frozen=True, eq=False)
 class Exponential:
-    """ρ given by dρ on a basis of the Lie algebra and ρ on the discrete generators, through words."""
+    """ρ given by dρ on a basis of the Lie algebra and ρ on the discrete generators, through words.
+
+    Attributes:
+        group: whose elements are words.
+        algebra: dρ(X) by basis element, skew, (d, d) each.
+        discrete: ρ of the discrete generators, orthogonal, (d, d) each.
+    """
 
     group: Group
     algebra: dict[Label, np.ndarray]
@@ -407,9 +453,11 @@ class Exponential:
 
     @property
     def dim(self) -> int:
+        """Side of the matrices."""
         return len(next(iter(self.algebra.values())))
 
     def derivative(self, label: Label) -> np.ndarray:
+        """dρ(X), as given."""
         return self.algebra[label]
 
     def __call__(self, g: Element) -> np.ndarray:

@@ -83,9 +83,9 @@ def mended(matrix: np.ndarray) -> np.ndarray:
         return matrix
     upper, vectors = schur(matrix, output="complex")
     turns = [fraction(x) for x in np.angle(np.diag(upper)) / (2 * math.pi) % 1.0]
-    if any(f is None for f in turns):
+    exact = np.array([np.exp(2j * math.pi * float(f)) for f in turns if f is not None])
+    if len(exact) < len(turns):
         return matrix
-    exact = np.array([np.exp(2j * math.pi * float(f)) for f in turns])
     return ((vectors * exact) @ vectors.conj().T).real
 
 

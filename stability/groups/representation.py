@@ -20,6 +20,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -28,19 +29,23 @@ from torch import Tensor
 
 from stability.base.errors import BadInput
 from stability.groups.group import Element, Group, Label
-from stability.groups.lie import (
-    CompactGroup,
-)
+from stability.groups.lie import CompactGroup
 from stability.groups.products import DirectProduct
 
 
 class Representation(ABC):
     """An orthogonal representation of ``group`` on R^dim."""
 
-    group: Group
-    dim: int
-    name: str
-    is_permutation: bool
+    if TYPE_CHECKING:  # read only, see Group
+
+        @property
+        def group(self) -> Group: ...
+        @property
+        def dim(self) -> int: ...
+        @property
+        def name(self) -> str: ...
+        @property
+        def is_permutation(self) -> bool: ...
 
     @property
     def blocks(self) -> tuple[tuple[int, Representation], ...]:
@@ -140,9 +145,11 @@ class PermutationRepresentation(Representation):
     is_permutation = True
 
     def index(self, g: Element) -> np.ndarray:
+        """p_g, (dim): ρ(g)e_i = e_{p_g[i]}."""
         return np.asarray(self.image(g))
 
     def matrix(self, g: Element) -> np.ndarray:
+        """The permutation matrix with a one at (p_g[i], i)."""
         matrix = np.zeros((self.dim, self.dim))
         matrix[self.index(g), np.arange(self.dim)] = 1.0
         return matrix
@@ -153,6 +160,12 @@ class MatrixRepresentation(Representation):
     """ρ(g) given as an orthogonal matrix for every g.
 
     Where ``image`` has a method ``derivative`` it gives dρ; else dρ is found from ρ near the identity.
+
+    Attributes:
+        group: the group.
+        dim: side of the matrices.
+        image: g ↦ ρ(g), orthogonal, (dim, dim).
+        name: what reports print.
     """
 
     group: Group
@@ -162,9 +175,11 @@ class MatrixRepresentation(Representation):
     is_permutation = False
 
     def matrix(self, g: Element) -> np.ndarray:
+        """``image(g)``, (dim, dim)."""
         return np.asarray(self.image(g), dtype=float)
 
     def derivative(self, label: Label) -> np.ndarray:
+        """dρ(X), (dim, dim): the image's own, else log ρ(exp tX)/t."""
         known = getattr(self.image, "derivative", None)
         return np.asarray(known(label), dtype=float) if known else _logarithm(self, label)
 
@@ -202,31 +217,41 @@ def trivial(group: Group) -> PermutationRepresentation:
 
 @dataclass(frozen=True)
 class DirectSum(Representation):
-    """⊕ copies · base, one block after the other."""
+    """⊕ copies · base, one block after the other.
+
+    Attributes:
+        summands: (copies, base) in the order of the layout.
+    """
 
     summands: tuple[tuple[int, Representation], ...]
 
     @property
     def blocks(self) -> tuple[tuple[int, Representation], ...]:
+        """The summands."""
         return self.summands
 
     @property
     def group(self) -> Group:
+        """The one group that all summands represent."""
         return self.blocks[0][1].group
 
     @property
     def dim(self) -> int:
+        """Σ copies · dim."""
         return sum(copies * base.dim for copies, base in self.blocks)
 
     @property
     def name(self) -> str:
+        """The summands' names joined by +, with their numbers of copies."""
         return " + ".join(base.name if copies == 1 else f"{copies}·{base.name}" for copies, base in self.blocks)
 
     @property
     def is_permutation(self) -> bool:
+        """Whether every summand permutes."""
         return all(base.is_permutation for _, base in self.blocks)
 
     def index(self, g: Element) -> np.ndarray:
+        """The summands' permutations, each copy shifted to its place."""
         offset, parts = 0, []
         for copies, base in self.blocks:
             one = base.index(g)
@@ -235,9 +260,11 @@ class DirectSum(Representation):
         return np.concatenate(parts)
 
     def matrix(self, g: Element) -> np.ndarray:
+        """Block diagonal, one block a copy."""
         return self._block_diagonal(lambda base: base.matrix(g))
 
     def derivative(self, label: Label) -> np.ndarray:
+        """Block diagonal, dρ of one summand a copy."""
         return self._block_diagonal(lambda base: base.derivative(label))
 
     def _block_diagonal(self, of: Callable[[Representation], np.ndarray]) -> np.ndarray:
@@ -251,9 +278,11 @@ class DirectSum(Representation):
 
     @property
     def degree(self) -> int:
+        """The largest of the summands' degrees."""
         return max(base.degree for _, base in self.blocks)
 
     def act(self, g: Element, x: Tensor, axis: int = -1) -> Tensor:
+        """Summand by summand, so that no matrix of the whole is made."""
         axis = axis % x.ndim
         parts = x.split([copies * base.dim for copies, base in self.blocks], dim=axis)
         moved = [
@@ -265,43 +294,57 @@ class DirectSum(Representation):
 
 @dataclass(frozen=True)
 class TensorProduct(Representation):
-    """ρ_a ⊗ ρ_b on R^{a.dim · b.dim}, the index of a running slowest."""
+    """ρ_a ⊗ ρ_b on R^{a.dim · b.dim}, the index of a running slowest.
+
+    Attributes:
+        a: ρ_a, whose index runs slowest.
+        b: ρ_b, of the same group.
+    """
 
     a: Representation
     b: Representation
 
     @property
     def group(self) -> Group:
+        """The group that both factors represent."""
         return self.a.group
 
     @property
     def dim(self) -> int:
+        """a.dim · b.dim."""
         return self.a.dim * self.b.dim
 
     @property
     def name(self) -> str:
+        """The factors' names joined by ⊗."""
         return "⊗".join(f"({r.name})" if isinstance(r, DirectSum) else r.name for r in (self.a, self.b))
 
     @property
     def is_permutation(self) -> bool:
+        """Whether both factors permute."""
         return self.a.is_permutation and self.b.is_permutation
 
     def index(self, g: Element) -> np.ndarray:
+        """(i, j) ↦ (p_a[i], p_b[j]), the index of a running slowest."""
         return (self.a.index(g)[:, None] * self.b.dim + self.b.index(g)[None, :]).ravel()
 
     def matrix(self, g: Element) -> np.ndarray:
+        """ρ_a(g) ⊗ ρ_b(g), the Kronecker product."""
         return np.kron(self.a.matrix(g), self.b.matrix(g))
 
     def derivative(self, label: Label) -> np.ndarray:
+        """dρ_a(X) ⊗ 1 + 1 ⊗ dρ_b(X)."""
         return np.kron(self.a.derivative(label), np.eye(self.b.dim)) + np.kron(
             np.eye(self.a.dim), self.b.derivative(label)
         )
 
     @property
     def degree(self) -> int:
+        """Weights add: the sum of the degrees."""
         return self.a.degree + self.b.degree
 
     def act(self, g: Element, x: Tensor, axis: int = -1) -> Tensor:
+        """One factor after the other, each along its own axis."""
         axis = axis % x.ndim
         y = x.unflatten(axis, (self.a.dim, self.b.dim))
         return self.b.act(g, self.a.act(g, y, axis), axis + 1).flatten(axis, axis + 1)
@@ -328,27 +371,34 @@ class ThroughFactor(Representation):
 
     @property
     def group(self) -> Group:
+        """The product."""
         return self.product
 
     @property
     def dim(self) -> int:
+        """That of the factor's representation."""
         return self.base.dim
 
     @property
     def name(self) -> str:
+        """That of the factor's representation."""
         return self.base.name
 
     @property
     def is_permutation(self) -> bool:
+        """Whether the factor's representation permutes."""
         return self.base.is_permutation
 
     def index(self, g: Element) -> np.ndarray:
+        """That of g_i."""
         return self.base.index(g[self.factor])
 
     def matrix(self, g: Element) -> np.ndarray:
+        """The matrix of g_i."""
         return self.base.matrix(g[self.factor])
 
     def derivative(self, label: Label) -> np.ndarray:
+        """dρ(X) for X of this factor, zero for X of another."""
         factor, x = label
         return self.base.derivative(x) if factor == self.factor else np.zeros((self.dim, self.dim))
 

@@ -19,6 +19,7 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ from torch import Tensor
 
 from stability.base.errors import BadInput, Unproved
 from stability.groups.group import Element, Group
-from stability.groups.intertwiners import DENSE_LIMIT, IntertwinerBasis, intertwiners
+from stability.groups.intertwiners import DENSE_LIMIT, IntertwinerBasis, intertwiners, orbit_basis
 from stability.groups.irreps import Irrep
 from stability.groups.representation import Representation
 
@@ -42,9 +43,14 @@ class SectorBasis(ABC):
         shape: (rows, columns).
     """
 
-    size: int
-    dim: int
-    shape: tuple[int, int]
+    if TYPE_CHECKING:  # read only, see Group
+
+        @property
+        def size(self) -> int: ...
+        @property
+        def dim(self) -> int: ...
+        @property
+        def shape(self) -> tuple[int, int]: ...
 
     @abstractmethod
     def embed(self, coordinates: Tensor) -> Tensor:
@@ -71,7 +77,11 @@ class SectorBasis(ABC):
 
 @dataclass(frozen=True, eq=False)
 class EquivariantBasis(SectorBasis):
-    """The trivial sector: d = 1."""
+    """The trivial sector: d = 1.
+
+    Attributes:
+        basis: orthonormal basis of Hom_G(source, target).
+    """
 
     basis: IntertwinerBasis
 
@@ -79,22 +89,32 @@ class EquivariantBasis(SectorBasis):
 
     @property
     def size(self) -> int:
+        """β_0 = dim Hom_G(source, target)."""
         return self.basis.size
 
     @property
     def shape(self) -> tuple[int, int]:
+        """(rows, columns)."""
         return self.basis.shape
 
     def embed(self, coordinates: Tensor) -> Tensor:
+        """(…, β) → (…, 1, rows, columns): the one partner is the equivariant map itself."""
         return self.basis.embed(coordinates).unsqueeze(-3)
 
     def adjoint_embed(self, weight: Tensor) -> Tensor:
+        """(…, 1, rows, columns) → (…, β)."""
         return self.basis.project(weight.squeeze(-3))
 
 
 @dataclass(frozen=True, eq=False)
 class DenseSectorBasis(SectorBasis):
-    """``vectors`` (size, d · rows · columns) with rows orthonormal up to √d."""
+    """``vectors`` (size, d · rows · columns) with rows orthonormal up to √d.
+
+    Attributes:
+        vectors: (β, d · rows · columns).
+        dim: d.
+        shape: (rows, columns).
+    """
 
     vectors: Tensor
     dim: int
@@ -102,18 +122,26 @@ class DenseSectorBasis(SectorBasis):
 
     @property
     def size(self) -> int:
+        """β, the number of rows."""
         return len(self.vectors)
 
     def embed(self, coordinates: Tensor) -> Tensor:
+        """(…, β) → (…, d, rows, columns): a product with ``vectors``."""
         return (coordinates @ self.vectors.to(coordinates)).unflatten(-1, (self.dim, *self.shape))
 
     def adjoint_embed(self, weight: Tensor) -> Tensor:
+        """(…, d, rows, columns) → (…, β): a product with its transpose."""
         return weight.flatten(-3) @ self.vectors.to(weight).mT
 
 
 @dataclass(frozen=True, eq=False)
 class _OrbitClass:
-    """Orbits of one length with one dim V^K: pairs (orbits, |O|), table (orbits, |O|, d, dim V^K)."""
+    """Orbits of one length with one dim V^K: pairs (orbits, |O|), table (orbits, |O|, d, dim V^K).
+
+    Attributes:
+        pairs: flat index pairs of each orbit, (orbits, |O|).
+        table: vectors of V^K carried along each orbit, (orbits, |O|, d, dim V^K).
+    """
 
     pairs: Tensor
     table: Tensor
@@ -135,9 +163,11 @@ class OrbitSectorBasis(SectorBasis):
 
     @property
     def size(self) -> int:
+        """β = Σ over orbits of dim V^K, K the stabiliser of an index pair."""
         return sum(len(c.pairs) * c.table.shape[-1] for c in self.classes)
 
     def embed(self, coordinates: Tensor) -> Tensor:
+        """(…, β) → (…, d, rows, columns): each orbit's vector of V^K carried to its index pairs."""
         rows, columns = self.shape
         dense = coordinates.new_zeros((*coordinates.shape[:-1], self.dim, rows * columns))
         start = 0
@@ -150,6 +180,7 @@ class OrbitSectorBasis(SectorBasis):
         return dense.unflatten(-1, self.shape)
 
     def adjoint_embed(self, weight: Tensor) -> Tensor:
+        """(…, d, rows, columns) → (…, β): carried back and added up, orbit by orbit."""
         flat = weight.flatten(-2)
         parts = []
         for c in self.classes:
@@ -205,7 +236,7 @@ def _orbits(source: Representation, target: Representation) -> _Orbits:
     moves = np.array(
         [(target.index(g)[:, None] * columns + source.index(g)[None, :]).ravel() for g in generators], dtype=np.int64
     ).reshape(len(generators), total)
-    labels = intertwiners(source, target).labels.numpy()
+    labels = orbit_basis(source, target).labels.numpy()
     _, first = np.unique(labels, return_index=True)
     orbit = labels
     parent, step = np.full(total, -1), np.full(total, -1)
@@ -250,7 +281,7 @@ def _stabilisers(source: Representation, target: Representation, draws: int) -> 
     """
     group, orbits, columns = source.group, _orbits(source, target), source.dim
     rng = np.random.default_rng(0)
-    found = {}
+    found: dict[int, list[Element]] = {}
     for number, length in enumerate(np.bincount(orbits.orbit)):
         if length in (1, group.order):
             continue

@@ -132,7 +132,7 @@ def _from_algebra(group: Group, images: list[np.ndarray], algebra: list[np.ndarr
     form = Exponential(group, dict(zip(group.algebra, algebra, strict=True)), tuple(images))
     rho = MatrixRepresentation(group, dim, form, name)
     if isinstance(group, LieGroup):
-        defect, where = _broken_relation(group, rho)
+        defect, where = _broken_relation(group, rho, form)
     else:  # elements have a normal form, so products of generic ones try every relation
         rng = np.random.default_rng(0)
         some = [*group.generators, *(group.sample(rng) for _ in range(6))]
@@ -148,7 +148,7 @@ def _from_algebra(group: Group, images: list[np.ndarray], algebra: list[np.ndarr
     return rho
 
 
-def _broken_relation(group: LieGroup, rho: MatrixRepresentation) -> tuple[float, str]:
+def _broken_relation(group: LieGroup, rho: MatrixRepresentation, form: Exponential) -> tuple[float, str]:
     """The largest violation among brackets of the Lie algebra and its conjugates by discrete generators.
 
     Along the frame, relative to the largest weights where they exceed one: in a badly conditioned basis the violation
@@ -165,7 +165,7 @@ def _broken_relation(group: LieGroup, rho: MatrixRepresentation) -> tuple[float,
     for (a, b), (u, v) in zip(itertools.combinations(framed, 2), itertools.combinations(derived, 2), strict=True):
         off = float(np.abs(image(a @ b - b @ a) - (u @ v - v @ u)).max())
         found.append((off / size**2, "a bracket"))
-    for h, m in zip(group.orthogonal, rho.image.discrete, strict=True):
+    for h, m in zip(group.orthogonal, form.discrete, strict=True):
         for y, u in zip(framed, derived, strict=True):
             off = float(np.abs(image(h @ y @ h.T) - m @ u @ m.T).max())
             found.append((off / size, "conjugation by a discrete generator"))
@@ -185,7 +185,11 @@ def regular(group: Group) -> PermutationRepresentation:
 
 @dataclass(frozen=True)
 class _ImageShift:
-    """Elements (a, b) of Z_n × Z_m move pixel (i, j) to (i + a, j + b), cyclically."""
+    """Elements (a, b) of Z_n × Z_m move pixel (i, j) to (i + a, j + b), cyclically.
+
+    Attributes:
+        rows, columns: sides of the image.
+    """
 
     rows: int
     columns: int
@@ -198,7 +202,11 @@ class _ImageShift:
 
 @dataclass(frozen=True)
 class _RowShift:
-    """Elements a of Z_n move pixel (i, j) to (i, j + a), cyclically."""
+    """Elements a of Z_n move pixel (i, j) to (i, j + a), cyclically.
+
+    Attributes:
+        n: the side of the image.
+    """
 
     n: int
 
@@ -214,6 +222,12 @@ def _quarter_turns(n: int, k: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _ImageRotation:
+    """k of C_4: k counter-clockwise quarter turns about the centre of the image.
+
+    Attributes:
+        n: the side of the image.
+    """
+
     n: int
 
     def __call__(self, k: int) -> np.ndarray:
@@ -222,7 +236,11 @@ class _ImageRotation:
 
 @dataclass(frozen=True)
 class _TorusRotation:
-    """((a, b), k): k quarter turns of Z_n² about the origin, pixel (i, j) ↦ (−j, i), then the shift."""
+    """((a, b), k): k quarter turns of Z_n² about the origin, pixel (i, j) ↦ (−j, i), then the shift.
+
+    Attributes:
+        n: the side of the torus.
+    """
 
     n: int
 
@@ -236,7 +254,11 @@ class _TorusRotation:
 
 @dataclass(frozen=True)
 class _DihedralImage:
-    """(k, s) of D_4: a left–right flip when s = 1, then k quarter turns."""
+    """(k, s) of D_4: a left–right flip when s = 1, then k quarter turns.
+
+    Attributes:
+        n: the side of the image.
+    """
 
     n: int
 

@@ -2,7 +2,7 @@
 
 from stability.groups import Representation
 from stability.layers.fourier import FourierLayer, supports
-from stability.layers.layer import Layer, LayerAt, Scratch
+from stability.layers.layer import DenseAt, Layer, LayerAt, Scratch
 
 
 def make_layer(name: str, source: Representation, target: Representation, fourier: bool = False) -> Layer:
@@ -10,4 +10,4 @@ def make_layer(name: str, source: Representation, target: Representation, fourie
     return FourierLayer(name, source, target) if fourier else Layer(name, source, target)
 
 
-__all__ = ["FourierLayer", "Layer", "LayerAt", "Scratch", "make_layer", "supports"]
+__all__ = ["DenseAt", "FourierLayer", "Layer", "LayerAt", "Scratch", "make_layer", "supports"]

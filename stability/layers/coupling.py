@@ -57,7 +57,8 @@ class Coupling:
         self.real = self.opposite[eta] == eta
         present = [f for f in range(len(frequencies)) if source.modes[f] and target.modes[self.plus[f]]]
         kinds = sorted({(int(target.modes[self.plus[f]]), int(source.modes[f])) for f in present})
-        self.shapes, self.where = [], {}
+        self.shapes: list[tuple[tuple[int, int], np.ndarray]] = []
+        self.where: dict[int, tuple[int, int]] = {}
         for kind in kinds:
             members = [f for f in present if (target.modes[self.plus[f]], source.modes[f]) == kind]
             for position, f in enumerate(members):
@@ -105,6 +106,7 @@ class Coupling:
 
     def _pieces(self, source: FourierBasis, target: FourierBasis, which: Callable[[int], int]) -> list[_Piece]:
         root = 1 / math.sqrt(2)
+        slots: list[tuple[bool, tuple[complex, ...]]]
         slots = [(False, (1.0,))] if self.real else [(False, (root, -1j * root)), (True, (root, 1j * root))]
         pieces = []
         for t, group in enumerate(target.groups):
@@ -120,8 +122,8 @@ class Coupling:
                     s, came, flipped = found
                     sorted_by.setdefault((s, shape), []).append((position, came, index, -1.0 if flipped else 1.0))
                 for (s, shape), rows in sorted_by.items():
-                    to, came, index, flipped = map(np.array, zip(*rows, strict=True))
-                    pieces.append(_Piece(t, s, to, came, index, shape, conjugate, flipped, phases))
+                    to, there, which_entries, signs = map(np.array, zip(*rows, strict=True))
+                    pieces.append(_Piece(t, s, to, there, which_entries, shape, conjugate, signs, phases))
         return pieces
 
     def blocks(self, entries: list[Tensor], transposed: bool) -> list[Tensor]:
@@ -163,11 +165,13 @@ class Coupling:
             whole = block.reshape(len(piece.to), t.parts, t.count, m, v, len(piece.phases), f.parts, f.count, k)
             scale = (1.0 if t.real else math.sqrt(2)) * (1.0 if f.real else 1 / math.sqrt(2))
             sign = block.new_tensor(piece.flipped)[:, None, None, None, None, None]
-            real = imaginary = 0.0
+            real: Tensor | float = 0.0
+            imaginary: Tensor | float = 0.0
             for j, phase in enumerate(piece.phases):
                 phase = complex(phase)
                 one = whole[:, :, :, :, :, j]  # (g, part_t, a, m, v, part_s, b, k)
-                re, im = one[:, 0, :, :, :, 0], 0.0
+                re: Tensor = one[:, 0, :, :, :, 0]
+                im: Tensor | float = 0.0
                 if not f.real:
                     im = im - sign * one[:, 0, :, :, :, 1]
                 if not t.real:

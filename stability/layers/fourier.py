@@ -28,11 +28,12 @@ from stability.layers.frequencies import (
     empty_spectra,
     frequency_number,
     from_positions,
+    moduli_of,
     select,
     synthesise,
     to_positions,
 )
-from stability.layers.layer import Layer, LayerAt, Scratch
+from stability.layers.layer import DenseAt, Layer, LayerAt, Scratch
 
 # Coordinates beyond which the blocks of a sector are built without index tables, which take twenty times their memory.
 SCATTER_NUMBERS = 2_000_000
@@ -52,7 +53,7 @@ class FourierLayer(Layer):
     def _eta(self, irrep: Irrep | None) -> int:
         if irrep is None or irrep.frequency is None:
             return 0
-        return int(frequency_number(np.array(irrep.frequency), cyclic_moduli(self.source.group)))
+        return int(frequency_number(np.array(irrep.frequency), moduli_of(self.source)))
 
     def couplings(self, irrep: Irrep | None) -> list[tuple[int, int, int, int, Coupling]]:
         """(target block, source block, target copies, source copies, coupling) in the order of the coordinates."""
@@ -68,6 +69,7 @@ class FourierLayer(Layer):
         return irrep is None or irrep.is_trivial or irrep.frequency is not None
 
     def size(self, irrep: Irrep | None = None) -> int:
+        """Σ over couplings of copies · copies · coefficients; as in :class:`Layer` for other sectors."""
         if not self.structured(irrep):
             return super().size(irrep)
         return sum(m * k * c.size for _, _, m, k, c in self.couplings(irrep))
@@ -82,6 +84,7 @@ class FourierLayer(Layer):
         return found
 
     def embed(self, coordinates: Tensor, irrep: Irrep | None = None) -> Tensor:
+        """(…, size) → (…, d, rows, columns): coefficients put in their blocks, then turned to positions."""
         if not self.structured(irrep):
             return super().embed(coordinates, irrep)
         s = coordinates.flatten(0, -2) if coordinates.ndim > 1 else coordinates.unsqueeze(0)
@@ -104,6 +107,7 @@ class FourierLayer(Layer):
         return dense.reshape(*coordinates.shape[:-1], d, *self.shape)
 
     def adjoint_embed(self, weight: Tensor, irrep: Irrep | None = None) -> Tensor:
+        """(…, d, rows, columns) → (…, size), by the derivative of ``embed``."""
         if not self.structured(irrep):
             return super().adjoint_embed(weight, irrep)
         flat = weight.flatten(0, -4) if weight.ndim > 3 else weight.unsqueeze(0)
@@ -122,8 +126,9 @@ class FourierLayer(Layer):
         return y if x.ndim > 2 else y.unsqueeze(0)
 
     def at(self, coordinates: Tensor, irrep: Irrep | None) -> LayerAt:
+        """Arithmetic between frequencies where the sector has them, else that of :class:`Layer`."""
         if irrep is None or not self.structured(irrep):
-            return LayerAt(self, coordinates, irrep)
+            return DenseAt(self, coordinates, irrep)
         return FourierLayerAt(self, coordinates, irrep)
 
 
@@ -163,11 +168,19 @@ class FourierArithmetic:
         return synthesise(self.layer.source, into, y, y.shape[1])
 
 
-class FourierLayerAt(LayerAt):
+# Spectra of x and of p, gathered for every piece; real blocks of S and of Sᵀ, and sums of their shapes.
+Spectra = tuple[list[list[Tensor]], list[list[Tensor]]]
+Blocks = tuple[list[Tensor], list[Tensor]]
+
+
+class FourierLayerAt(LayerAt[Blocks, Spectra, Blocks]):
     """A layer of an abelian group at a point of E, perturbed in one sector, all arithmetic between frequencies.
 
     Rows of tangents run (block, position, copy): position-major, so a transform is one matrix product.
     """
+
+    layer: FourierLayer
+    irrep: Irrep
 
     def __init__(self, layer: FourierLayer, coordinates: Tensor, irrep: Irrep) -> None:
         self.layer, self.irrep, self.dim = layer, irrep, irrep.dim
@@ -182,20 +195,24 @@ class FourierLayerAt(LayerAt):
             self.scatter = _scatter(layer, irrep).to(coordinates)
 
     def plain(self, x: Tensor) -> Tensor:
+        """Ax for samples (n, columns), from frequency to frequency."""
         return from_positions(self.layer.target, self.arithmetic.forward(to_positions(self.layer.source, x)))
 
     def plain_transpose(self, y: Tensor) -> Tensor:
+        """Aᵀy for samples (n, rows), from frequency to frequency."""
         return from_positions(self.layer.source, self.arithmetic.backward(to_positions(self.layer.target, y)))
 
     def tangent_layout(self, t: Tensor) -> Tensor:
+        """(t, n, rows) or (n, rows) → (positions, t, n), position-major."""
         whole = t if t.ndim == 3 else t.unsqueeze(0)
         moved = to_positions(self.layer.target, whole.reshape(-1, whole.shape[-1]))
         return moved.unflatten(1, whole.shape[:2])
 
     def sample_layout(self, t: Tensor) -> Tensor:
+        """The inverse of ``tangent_layout``."""
         return from_positions(self.layer.target, t.flatten(1)).unflatten(0, t.shape[1:])
 
-    def bind(self, x: Tensor, p: Tensor) -> tuple[list[list[Tensor]], list[list[Tensor]]]:
+    def bind(self, x: Tensor, p: Tensor) -> Spectra:
         """Spectra of x and p, gathered for every piece."""
         if not self.size:
             return [], []
@@ -206,13 +223,13 @@ class FourierLayerAt(LayerAt):
             [[select(targets[i][q.source], q.came) for q in c.transposed] for i, _, _, _, c in self.couplings],
         )
 
-    def _blocks(self, s: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    def _blocks(self, s: Tensor) -> Blocks:
         """Real blocks of S and of Sᵀ, piece after piece."""
         if self.scatter is not None:
             return self.scatter.blocks(s)
         return self._direct_blocks(s)
 
-    def _direct_blocks(self, s: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    def _direct_blocks(self, s: Tensor) -> Blocks:
         entries = self.layer.entries(s, self.irrep)
         pairs = list(zip(self.couplings, entries, strict=True))
         return (
@@ -220,24 +237,28 @@ class FourierLayerAt(LayerAt):
             [b for (_, _, _, _, c), e in pairs for b in c.blocks(e, True)],
         )
 
-    def push(self, s: Tensor) -> tuple[list[Tensor], list[Tensor]] | None:
+    def push(self, s: Tensor) -> Blocks | None:
+        """Real blocks of S and of Sᵀ for coordinates (k, size); None for an empty sector."""
         return self._blocks(s) if self.size else None
 
-    def zeros(self, k: int, like: Tensor) -> list[list[Tensor]] | None:
+    def zeros(self, k: int, like: Tensor) -> Blocks | None:
+        """Blocks of zeros, in which gradients by S and by Sᵀ are added up; None for an empty sector."""
         if not self.size:
             return None
-        shapes = ([], [])
+        sums: Blocks = ([], [])
         for _, _, m, n, c in self.couplings:
             for side, pieces, rows, columns in ((0, c.pieces, m, n), (1, c.transposed, n, m)):
                 target, source = (c.target, c.source) if side == 0 else (c.source, c.target)
                 for q in pieces:
                     r = target.groups[q.target].rows * rows
-                    shapes[side].append((len(q.to), r * k * self.dim, source.groups[q.source].rows * columns))
-        return [[like.new_zeros(shape) for shape in side] for side in shapes]
+                    shape = (len(q.to), r * k * self.dim, source.groups[q.source].rows * columns)
+                    sums[side].append(like.new_zeros(shape))
+        return sums
 
-    def forward(self, direction: object, bound: tuple, tangent: Tensor | None) -> Tensor:
+    def forward(self, direction: Blocks | None, bound: Spectra, tangent: Tensor | None) -> Tensor:
+        """ẏ = Aẋ + (S e_j)x, in memory that the next call of this method overwrites."""
         into = empty_spectra(self.layer.target)
-        t = samples = None
+        t = samples = 0
         if tangent is not None:
             t, samples = tangent.shape[1:]
             spectra = analyse(self.layer.source, tangent.flatten(1), self.before)
@@ -256,12 +277,19 @@ class FourierLayerAt(LayerAt):
         return y.unflatten(1, (t, samples))
 
     def backward(
-        self, direction: object, bound: tuple, tangent: Tensor | None, cotangent: Tensor, gathered: object, need: bool
+        self,
+        direction: Blocks | None,
+        bound: Spectra,
+        tangent: Tensor | None,
+        cotangent: Tensor,
+        gathered: Blocks | None,
+        need: bool,
     ) -> Tensor | None:
+        """ḃ = Aᵀṗ + (S e_j)ᵀp where needed; adds ṗ ⊗ x and p ⊗ ẋ, block by block, to ``gathered``."""
         t, samples = cotangent.shape[1:]
         spectra = analyse(self.layer.target, cotangent.flatten(1), self.after)
         into = empty_spectra(self.layer.source)
-        if direction is not None:
+        if direction is not None and gathered is not None:
             sums = iter(gathered[0])
             for (i, _, _, _, c), inputs in zip(self.couplings, bound[0], strict=True):
                 for q, x in zip(c.pieces, inputs, strict=True):
@@ -271,8 +299,10 @@ class FourierLayerAt(LayerAt):
             before = None
             if tangent is not None:
                 # ``forward`` has just taken the same spectrum.
-                known = self.last is not None and self.last[0] is tangent
-                before = self.last[1] if known else analyse(self.layer.source, tangent.flatten(1), self.before)
+                if self.last is not None and self.last[0] is tangent:
+                    before = self.last[1]
+                else:
+                    before = analyse(self.layer.source, tangent.flatten(1), self.before)
             for (_, j, _, _, c), outputs in zip(self.couplings, bound[1], strict=True):
                 for q, p in zip(c.transposed, outputs, strict=True):
                     block, total = next(pulls), next(sums)
@@ -288,13 +318,14 @@ class FourierLayerAt(LayerAt):
         b = synthesise(self.layer.source, into, cotangent, t * samples, self.pulled)
         return b.unflatten(1, (t, samples))
 
-    def collect(self, k: int, gathered: object, out: Tensor) -> None:
+    def collect(self, k: int, gathered: Blocks | None, out: Tensor) -> None:
+        """Writes the coordinates (k, size) of what was gathered to ``out``."""
         if gathered is None:
             return
         if self.scatter is not None:
             out.copy_(self.scatter.collect(k, gathered))
             return
-        entries, pull = torch.func.vjp(lambda s: self.layer.entries(s, self.irrep), out.new_zeros(k, self.size))
+        entries, pull, *_ = torch.func.vjp(lambda s: self.layer.entries(s, self.irrep), out.new_zeros(k, self.size))
         gradients = [[torch.zeros_like(e) for e in pair] for pair in entries]
         starts = [0, 0]
         for (_, _, _, _, c), into in zip(self.couplings, gradients, strict=True):
@@ -333,7 +364,7 @@ class Scatter:
             weight=self.weight.to(like),
         )
 
-    def blocks(self, s: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    def blocks(self, s: Tensor) -> Blocks:
         """(k, size) → blocks (g, rows, k·d, columns) of S and of Sᵀ."""
         k, out, start = len(s), [], 0
         flat = s.index_select(1, self.index).mul_(self.factor)
@@ -344,7 +375,7 @@ class Scatter:
             start += count
         return out[: self.sides], out[self.sides :]
 
-    def collect(self, k: int, gathered: list[list[Tensor]]) -> Tensor:
+    def collect(self, k: int, gathered: Blocks) -> Tensor:
         """The adjoint of ``blocks``: (k, size)."""
         parts = []
         for (g, rows, d, columns), block in zip(self.shapes, [b for side in gathered for b in side], strict=True):

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stability.base.errors import BadInput
 from stability.groups import Representation, cyclic_moduli
 from stability.layers.layer import Scratch
 
@@ -20,6 +21,12 @@ class FrequencyGroup:
     """Frequencies {ν, −ν} of one kind: real (ν = −ν) or not, with ``count`` modes each; rows of Q from ``start``.
 
     Rows run over (frequency, part, mode), part being one cosine, or a cosine and a sine.
+
+    Attributes:
+        real: whether ν = −ν.
+        count: modes of each of them.
+        frequencies: their numbers, one of every pair.
+        start: the first of their rows of Q.
     """
 
     real: bool
@@ -29,6 +36,7 @@ class FrequencyGroup:
 
     @property
     def parts(self) -> int:
+        """1 for a cosine alone, 2 for a cosine and a sine."""
         return 1 if self.real else 2
 
     @property
@@ -38,6 +46,7 @@ class FrequencyGroup:
 
     @property
     def stop(self) -> int:
+        """The row of Q after the last one of this group."""
         return self.start + len(self.frequencies) * self.rows
 
 
@@ -46,8 +55,11 @@ class FourierBasis:
     """The frequencies of a permutation representation and the orthogonal matrix Q (dim, dim) that sorts by them.
 
     Attributes:
+        moduli: n_i, orders of the cyclic factors.
+        groups: frequencies of a kind together.
         place: for every frequency (group, position in it, whether it is −ν of the one listed); None if it has no modes.
         modes: number of modes of every frequency.
+        matrix: Q, orthogonal, (dim, dim).
     """
 
     moduli: tuple[int, ...]
@@ -59,6 +71,7 @@ class FourierBasis:
 
 @lru_cache(maxsize=8)
 def all_frequencies(moduli: tuple[int, ...]) -> np.ndarray:
+    """Every frequency of Z_{n_1} × …, one a row, the last number running fastest."""
     return np.array(list(itertools.product(*map(range, moduli))))
 
 
@@ -67,11 +80,23 @@ def frequency_number(k: np.ndarray, moduli: tuple[int, ...]) -> np.ndarray:
     return np.ravel_multi_index(tuple(np.moveaxis(np.mod(k, moduli), -1, 0)), moduli)
 
 
+def moduli_of(space: Representation) -> tuple[int, ...]:
+    """(n_1 … n_k) of the product of cyclic groups that acts on a space.
+
+    Raises:
+        BadInput: another group acts.
+    """
+    moduli = cyclic_moduli(space.group)
+    if moduli is None:
+        raise BadInput(f"{space.group.name} has no frequencies; use a product of cyclic groups")
+    return moduli
+
+
 @lru_cache(maxsize=32)
 def fourier_basis(base: Representation) -> FourierBasis:
     """Characters of the orbits: u_χ[g·o] = χ(g)/√|O| wherever χ is trivial on the stabiliser of o."""
     group = base.group
-    moduli = cyclic_moduli(group)
+    moduli = moduli_of(base)
     frequencies = all_frequencies(moduli)
     elements = list(group.elements())
     shifts = np.array([g if isinstance(g, tuple) else (g,) for g in elements])
@@ -86,14 +111,16 @@ def fourier_basis(base: Representation) -> FourierBasis:
         seen[orbit] = True
         stabiliser = np.flatnonzero(orbit == point)
         length = len(elements) // len(stabiliser)
-        for f in np.flatnonzero(np.abs(characters[:, stabiliser].sum(1)) > 0.5):
+        for chi in np.flatnonzero(np.abs(characters[:, stabiliser].sum(1)) > 0.5):
             u = np.zeros(base.dim, dtype=complex)
-            u[orbit] = characters[f] / math.sqrt(length)
-            vectors[f].append(u)
+            u[orbit] = characters[chi] / math.sqrt(length)
+            vectors[chi].append(u)
     modes = np.array([len(v) for v in vectors])
     opposite = frequency_number(-frequencies, moduli)
     kinds = sorted({(bool(opposite[f] == f), int(modes[f])) for f in range(len(modes)) if modes[f]})
-    groups, rows, place = [], [], [None] * len(modes)
+    groups: list[FrequencyGroup] = []
+    rows: list[np.ndarray] = []
+    place: list[tuple[int, int, bool] | None] = [None] * len(modes)
     for real, count in kinds:
         listed = [f for f in range(len(modes)) if modes[f] == count and (opposite[f] == f) == real and f <= opposite[f]]
         for position, f in enumerate(listed):
@@ -175,13 +202,15 @@ def select(values: Tensor, index: np.ndarray) -> Tensor:
 
 def add_at(groups: list[Tensor | None], which: int, index: np.ndarray, count: int, values: Tensor) -> None:
     """groups[which][index] += values."""
+    held = groups[which]
     if len(index) == count and (index == np.arange(count)).all():
-        groups[which] = values if groups[which] is None else groups[which] + values
+        groups[which] = values if held is None else held + values
         return
-    if groups[which] is None:
-        groups[which] = values.new_zeros(count, *values.shape[1:])
-    groups[which] = groups[which].index_add(0, torch.as_tensor(index, device=values.device), values)
+    if held is None:
+        held = values.new_zeros(count, *values.shape[1:])
+    groups[which] = held.index_add(0, torch.as_tensor(index, device=values.device), values)
 
 
 def empty_spectra(space: Representation) -> list[list[Tensor | None]]:
+    """A place for every group of frequencies of every block, nothing in it yet."""
     return [[None] * len(fourier_basis(base).groups) for _, base in space.blocks]

@@ -20,13 +20,19 @@ right for every group; a faster layer overrides ``apply`` and ``adjoint``, and n
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
 
 from stability.groups import Element, Irrep, Representation, SectorBasis, sector_basis, trivial_irrep
 
+# How a layer at a point holds a direction, the primal pass and the sums over samples: its own business.
+Direction = TypeVar("Direction")
+Primal = TypeVar("Primal")
+Sums = TypeVar("Sums")
 # Inputs that are equal on all samples (graphs: both ends of an edge) are multiplied once where they are this share.
 DISTINCT_SHARE = 0.75
 
@@ -53,10 +59,12 @@ class Layer:
 
     @property
     def shape(self) -> tuple[int, int]:
+        """(rows, columns) of its weights."""
         return (self.target.dim, self.source.dim)
 
     @property
     def dim(self) -> int:
+        """rows · columns, the number of its weights."""
         return self.target.dim * self.source.dim
 
     def act(self, g: Element, weight: Tensor) -> Tensor:
@@ -116,7 +124,7 @@ class Layer:
 
     def at(self, coordinates: Tensor, irrep: Irrep | None) -> LayerAt:
         """The equivariant layer of the coordinates, ready to be perturbed in a sector; in all of L for None."""
-        return LayerAt(self, coordinates, irrep)
+        return DenseAt(self, coordinates, irrep)
 
 
 @dataclass(frozen=True)
@@ -160,8 +168,8 @@ def _pool(weight: Tensor, copies: int) -> tuple[Tensor, Tensor] | None:
     return distinct.reshape(rows, -1), torch.nn.functional.one_hot(index).mT.to(weight.dtype)
 
 
-class LayerAt:
-    """A layer A at a point of E with the maps that its perturbations S in one sector need (dense fallback).
+class LayerAt(ABC, Generic[Direction, Primal, Sums]):
+    """A layer A at a point of E with the maps that its perturbations S in one sector need.
 
     Tangents are arrays (rows, t, samples) with t = vectors · partners, so every step is one matrix product.
 
@@ -176,9 +184,6 @@ class LayerAt:
         self.dim = 1 if irrep is None else irrep.dim
         self.size = layer.dim if irrep is None else layer.size(irrep)
         self.weight = layer.embed(coordinates).squeeze(-3)
-        self.copies = layer.source.blocks[0][0] if len(layer.source.blocks) == 1 else 1
-        self.pool = _pool(self.weight, self.copies)
-        self.pushed, self.pulled, self.sums = Scratch(), Scratch(), (Scratch(), Scratch())
 
     def plain(self, x: Tensor) -> Tensor:
         """Ax for samples (n, columns)."""
@@ -195,6 +200,48 @@ class LayerAt:
     def sample_layout(self, t: Tensor) -> Tensor:
         """The inverse of ``tangent_layout``."""
         return t.permute(1, 2, 0)
+
+    @abstractmethod
+    def zeros(self, k: int, like: Tensor) -> Sums | None:
+        """Where :meth:`backward` gathers its sums over samples for k vectors; None where nothing can be perturbed."""
+
+    @abstractmethod
+    def bind(self, x: Tensor, p: Tensor) -> Primal:
+        """What the products need of the primal inputs (n, columns) and of the loss's derivatives (n, rows)."""
+
+    @abstractmethod
+    def push(self, s: Tensor) -> Direction | None:
+        """The partners of coordinates (k, size), ready to be applied; None where there are none."""
+
+    @abstractmethod
+    def forward(self, direction: Direction | None, bound: Primal, tangent: Tensor | None) -> Tensor:
+        """ẏ = Aẋ + (S e_j)x, in memory that the next call of this method may overwrite."""
+
+    @abstractmethod
+    def backward(
+        self,
+        direction: Direction | None,
+        bound: Primal,
+        tangent: Tensor | None,
+        cotangent: Tensor,
+        gathered: Sums | None,
+        need: bool,
+    ) -> Tensor | None:
+        """ḃ = Aᵀṗ + (S e_j)ᵀp where needed; adds ṗ ⊗ x and p ⊗ ẋ to ``gathered``."""
+
+    @abstractmethod
+    def collect(self, k: int, gathered: Sums | None, out: Tensor) -> None:
+        """Writes the coordinates (k, size) of what was gathered to ``out``."""
+
+
+class DenseAt(LayerAt[tuple[Tensor, Tensor], Bound, list[Tensor | None]]):
+    """The dense fallback, right for every group: arguments as for :class:`LayerAt`."""
+
+    def __init__(self, layer: Layer, coordinates: Tensor, irrep: Irrep | None) -> None:
+        super().__init__(layer, coordinates, irrep)
+        self.copies = layer.source.blocks[0][0] if len(layer.source.blocks) == 1 else 1
+        self.pool = _pool(self.weight, self.copies)
+        self.pushed, self.pulled, self.sums = Scratch(), Scratch(), (Scratch(), Scratch())
 
     def zeros(self, k: int, like: Tensor) -> list[Tensor | None] | None:
         """Where Σ ṗ ⊗ x (rows · k·d, columns) and Σ p ⊗ ẋ (rows, columns · k·d) are gathered; None stands for zeros.
@@ -213,7 +260,6 @@ class LayerAt:
             held.addmm_(left, right)
 
     def bind(self, x: Tensor, p: Tensor) -> Bound:
-        """What the products need of the primal inputs (n, columns) and of the loss's derivatives (n, rows)."""
         distinct, index = torch.unique(x.mT, dim=0, return_inverse=True)
         if len(distinct) > DISTINCT_SHARE * x.shape[1]:
             return Bound(x.mT.contiguous(), p.mT.contiguous(), None)
@@ -232,19 +278,25 @@ class LayerAt:
         return dense.transpose(0, 1).reshape(-1, columns), dense.permute(2, 0, 1).reshape(-1, rows)
 
     def forward(self, direction: tuple[Tensor, Tensor] | None, bound: Bound, tangent: Tensor | None) -> Tensor:
-        """ẏ = Aẋ + (S e_j)x, in memory that the next call of this method overwrites."""
         rows, samples = self.layer.shape[0], bound.x.shape[1]
-        weight, moved = self.weight, None if tangent is None else tangent.flatten(1)
-        if moved is not None and self.pool is not None:
-            weight, sums = self.pool
-            moved = (sums @ moved.unflatten(0, (self.copies, -1))).flatten(0, 1)
         if direction is None:
+            if tangent is None:
+                raise ValueError(f"{self.layer.name}: neither a direction nor a tangent, so nothing moves")
+            weight, moved = self._factors(tangent)
             return (weight @ moved).unflatten(1, tangent.shape[1:])
         left = direction[0] if bound.copies is None else direction[0] @ bound.copies
         pushed = torch.mm(left, bound.x, out=self.pushed.take((len(left), samples), left))
-        if moved is not None:
-            pushed.view(rows, -1).addmm_(weight, moved)
+        if tangent is not None:
+            pushed.view(rows, -1).addmm_(*self._factors(tangent))
         return pushed.view(rows, -1, samples)
+
+    def _factors(self, tangent: Tensor) -> tuple[Tensor, Tensor]:
+        """Two matrices whose product is Aẋ."""
+        moved = tangent.flatten(1)
+        if self.pool is None:
+            return self.weight, moved
+        weight, sums = self.pool
+        return weight, (sums @ moved.unflatten(0, (self.copies, -1))).flatten(0, 1)
 
     def backward(
         self,
@@ -255,11 +307,7 @@ class LayerAt:
         gathered: list[Tensor | None] | None,
         need: bool,
     ) -> Tensor | None:
-        """ḃ = Aᵀṗ + (S e_j)ᵀp where needed; adds ṗ ⊗ x and p ⊗ ẋ to ``gathered``.
-
-        The result lies in memory that the next call of this method overwrites.
-        """
-        if direction is not None:
+        if direction is not None and gathered is not None:
             left, right = cotangent.flatten(0, 1), bound.x.mT
             if bound.copies is not None:
                 left, right = left @ right, bound.copies.mT
@@ -285,15 +333,18 @@ class LayerAt:
         return pulled.reshape(columns, -1, samples)
 
     def collect(self, k: int, gathered: list[Tensor | None] | None, out: Tensor) -> None:
-        """Writes the coordinates (k, size) of what was gathered to ``out``."""
         if gathered is None:
             return
+        first, second = gathered
+        if first is None:  # no samples
+            out.zero_()
+            return
         rows, columns = self.layer.shape
-        total = gathered[0].view(rows, -1, columns).transpose(0, 1)
+        total = first.view(rows, -1, columns).transpose(0, 1)
         whole = out.unflatten(1, self.layer.shape) if self.irrep is None else None
-        if gathered[1] is None:
+        if second is None:
             total = total if whole is None else whole.copy_(total)
         else:
-            total = torch.add(total, gathered[1].view(rows, columns, -1).permute(2, 0, 1), out=whole)
+            total = torch.add(total, second.view(rows, columns, -1).permute(2, 0, 1), out=whole)
         if whole is None:
             out.copy_(self.layer.adjoint_embed(total.unflatten(0, (k, self.dim)), self.irrep))

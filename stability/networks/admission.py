@@ -190,6 +190,7 @@ def decides(name: str, decides: bool | None, y: Tensor, prediction: Tensor) -> b
 
 
 def same_shapes(name: str, train: Samples, part: Samples) -> None:
+    """Raise BadInput where inputs or targets have another shape than those of the training set."""
     for what, a, b in (("inputs", train.x, part.x), ("targets", train.y, part.y)):
         if a.shape[1:] != b.shape[1:]:
             raise BadInput(f"{name}: {what} have shape {tuple(b.shape[1:])}, in training {tuple(a.shape[1:])}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -74,24 +75,13 @@ def from_risk(
     _known(risk, tensors, representations, name, samples, transform, moved)
     weight_decay, facts = doors.number("weight_decay", weight_decay), doors.facts(facts)
     values = {key: doors.dense(f"{name}: {key}", value) for key, value in tensors.items()}
-    space = ParameterSpace(
-        tuple(parameter(key, t.shape, representations[key], t.is_complex()) for key, t in values.items())
-    )
-    some_equivariant(name, space)
-    given = pack(space, values, name)
+    space, given = _packed(name, values, representations)
     if samples is None:
         whole, action, samples, assumptions = _bare(risk, space, given, moved)
     else:
-        whole, action = (lambda a, data: risk(unpack(space, a), data)), transform
-        samples = _samples(name, samples, given.dtype)
-        assumptions = _assumptions(space, whole, action, samples, given)
+        whole, action, samples, assumptions = _summed(name, risk, space, given, samples, transform)
     twice_differentiable(name, lambda a: whole(a, samples), given)
-    description = "a risk on " + ", ".join(f"{k} {tuple(t.shape)}" for k, t in values.items())
-    if any(t.dtype not in (torch.float32, torch.float64) for t in values.values()):
-        kinds = ", ".join(f"{k} {str(t.dtype).removeprefix('torch.')}" for k, t in values.items())
-        facts = (("precision", f"computed in {str(given.dtype).removeprefix('torch.')}; given as {kinds}"), *facts)
-    if transform is None and moved is None:
-        facts = (("R^aug", _meaning(space, whole, samples, given)), *facts)
+    meaning = _meaning(space, whole, samples, given) if transform is None and moved is None else ""
     return Problem(
         name=name,
         space=space,
@@ -101,14 +91,40 @@ def from_risk(
         transform=action,
         initial=starts(space, given),
         assumptions=assumptions,
-        facts=(("network", description), *facts),
+        facts=(*_told(values, given.dtype, meaning), *facts),
     )
+
+
+def _packed(
+    name: str, values: Mapping[str, Tensor], representations: Mapping[str, Spec]
+) -> tuple[ParameterSpace, Tensor]:
+    """L with its action, and the tensors as a vector in it.
+
+    Raises:
+        BadInput: a representation of another dimension, E = {0}.
+    """
+    space = ParameterSpace(
+        tuple(parameter(key, t.shape, representations[key], t.is_complex()) for key, t in values.items())
+    )
+    some_equivariant(name, space)
+    return space, pack(space, values, name)
+
+
+def _told(values: Mapping[str, Tensor], dtype: torch.dtype, meaning: str) -> list[tuple[str, str]]:
+    """The tensors and their shapes; what R^aug means, if that was not measured; types that are computed in another."""
+    told = [("network", "a risk on " + ", ".join(f"{k} {tuple(t.shape)}" for k, t in values.items()))]
+    if meaning:
+        told.append(("R^aug", meaning))
+    if any(t.dtype not in (torch.float32, torch.float64) for t in values.values()):
+        kinds = ", ".join(f"{k} {str(t.dtype).removeprefix('torch.')}" for k, t in values.items())
+        told.append(("precision", f"computed in {str(dtype).removeprefix('torch.')}; given as {kinds}"))
+    return told
 
 
 def _known(
     risk: object,
-    tensors: object,
-    representations: object,
+    tensors: Any,
+    representations: Any,
     name: object,
     samples: object,
     transform: object,
@@ -157,6 +173,24 @@ def _samples(name: str, samples: object, dtype: torch.dtype) -> Samples:
         raise BadInput(f"{name}: samples: weights are {doors.shown(weight)}; give real numbers ≥ 0")
     x, weight = (doors.exact(f"{name}: samples", value, dtype) for value in (x, weight))
     return Samples(x, y.to(dtype) if y.is_floating_point() else y, weight)
+
+
+def _summed(
+    name: str,
+    risk: Callable[[Tensors, Samples], Tensor],
+    space: ParameterSpace,
+    given: Tensor,
+    samples: object,
+    transform: Callable[[Element, Samples], Samples] | None,
+) -> tuple[Callable, Callable, Samples, Callable]:
+    """A risk that is a sum over samples: loss, action on data, samples checked, how its assumptions are measured."""
+    assert transform is not None, "asked for with samples at the door"
+
+    def whole(parameters: Tensor, data: Samples) -> Tensor:
+        return risk(unpack(space, parameters), data)
+
+    checked = _samples(name, samples, given.dtype)
+    return whole, transform, checked, _assumptions(space, whole, transform, checked, given)
 
 
 def _bare(
@@ -255,7 +289,8 @@ def _assumptions(
             spread = float((loss(_nearby(given, seed, 1), samples) - plain).abs())
             for g in _probes(space.group, seed):
                 there = space.act(g, at)
-                moved = on_data(there, g) if on_data else loss(there, transform(g, samples))
+                part = samples if transform is None else transform(g, samples)
+                moved = loss(there, part) if on_data is None else on_data(there, g)
                 error = _departure(moved, plain, spread)
                 if not error <= worst["invariant_loss"][0]:
                     where = f"the risk, R(ρ̄(g)A; g·data) − R(A; data), {element(space.group, g)}"

@@ -39,22 +39,28 @@ class Classifier:
 
     @property
     def input(self) -> Representation:
+        """The representation on inputs, X_0."""
         return self.network.input
 
     @property
     def output(self) -> Representation:
+        """The representation on predictions, X_L."""
         return self.network.output
 
     def predict(self, parameters: Tensor, x: Tensor) -> Tensor:
+        """Φ_A(x) for A in L, (n, dim X_L)."""
         return self.network.predict(parameters, x)
 
     def predict_equivariant(self, theta: Tensor, x: Tensor) -> Tensor:
+        """Φ_{embed(θ)}(x) for coordinates θ of E, through the equivariant layers."""
         return self.network.predict_equivariant(theta, x)
 
     def losses(self, prediction: Tensor, y: Tensor) -> Tensor:
+        """ℓ sample by sample, (n)."""
         return self.loss(prediction, y)
 
     def move_target(self, g: Element, y: Tensor) -> Tensor:
+        """ρ_Y(g)y; y itself where targets are labels."""
         return y if self.target is None else self.target.act(g, y)
 
     def hits(self, prediction: Tensor, y: Tensor) -> Tensor:

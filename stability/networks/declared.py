@@ -25,11 +25,18 @@ from stability.problem.tensors import Parameter, parameter, spread
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 TRANSPOSED = CONVOLUTIONS[3:]
+Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
 
 
 @dataclass(frozen=True)
 class Activation:
-    """How G moves the channels of an activation, and the positions they sit at."""
+    """How G moves the channels of an activation, and the positions they sit at.
+
+    Attributes:
+        channels: the representation on them.
+        positions: the representation on positions; None where a lattice moves them, or there are none.
+        channels_last: whether channels are the last axis, as for Linear layers, not the first after the batch.
+    """
 
     channels: Representation
     positions: Representation | None
@@ -52,7 +59,13 @@ class Activation:
 
 @dataclass(frozen=True)
 class Mapped:
-    """A linear or convolutional layer whose two sides have representations."""
+    """A linear or convolutional layer whose two sides have representations.
+
+    Attributes:
+        name: of the module.
+        source: what goes in.
+        target: what comes out.
+    """
 
     name: str
     source: Activation
@@ -94,7 +107,7 @@ def declared(
         own = {f"{name}.{k}": p for k, p in layer.named_parameters(recurse=False)}
         if spec is None:
             specs |= dict.fromkeys([f"{name}.{k}" for k, _ in layer.named_parameters()])
-        elif isinstance(layer, (nn.Linear, *CONVOLUTIONS)):
+        elif isinstance(layer, nn.Linear | Convolution):
             found, side = _layer(name, layer, spec, lattice, parameters)
             specs |= found
             mapped.append(side)
@@ -122,7 +135,7 @@ def of_tensor(name: str, tensor: Tensor, spec: Any) -> Parameter:
 
 
 def _layer(
-    name: str, layer: nn.Module, spec: Any, lattice: Lattice | None, parameters: Mapping[str, Tensor]
+    name: str, layer: nn.Linear | Convolution, spec: Any, lattice: Lattice | None, parameters: Mapping[str, Tensor]
 ) -> tuple[dict[str, Parameter], Mapped]:
     """The parameters of a linear or convolutional layer, and its two sides."""
     source, target, positions = _sides(name, spec)
@@ -135,7 +148,7 @@ def _layer(
         weight = parameter(f"{name}.weight", layer.weight.shape, (source, target))
         mapped = Mapped(name, Activation(source, positions, True), Activation(target, positions, True))
     else:
-        weight = _kernel(name, layer, source, target, lattice(layer.kernel_size))
+        weight = _kernel(name, layer, source, target, on_grid(name, lattice, layer.kernel_size))
         mapped = Mapped(name, Activation(source, positions, False), Activation(target, None, False))
     bias = {} if layer.bias is None else {f"{name}.bias": parameter(f"{name}.bias", layer.bias.shape, target)}
     if f"{name}.weight" in parameters:
@@ -170,8 +183,19 @@ def _normed(name: str, layer: nn.Module, parameters: Mapping[str, Tensor]) -> tu
     )
 
 
+def on_grid(name: str, lattice: Lattice | None, shape: tuple[int, ...]) -> Representation:
+    """How G moves the points of a grid.
+
+    Raises:
+        BadInput: no action on grids is known.
+    """
+    if lattice is None:
+        raise BadInput(f"{name}: how the group moves a grid of {shape} points is not known; give lattice=")
+    return lattice(shape)
+
+
 def _kernel(
-    name: str, layer: nn.Module, source: Representation, target: Representation, kernel: Representation
+    name: str, layer: Convolution, source: Representation, target: Representation, kernel: Representation
 ) -> Parameter:
     if (layer.in_channels, layer.out_channels) != (source.dim, target.dim):
         raise BadInput(

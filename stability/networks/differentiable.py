@@ -11,6 +11,7 @@ from torch.func import grad, jvp
 from stability.base import doors
 from stability.base.errors import BadInput
 from stability.curvature.products import fresh
+from stability.problem.space import Samples
 
 
 def twice_differentiable(name: str, loss: Callable[[Tensor], Tensor], at: Tensor) -> None:
@@ -66,4 +67,5 @@ def _second(name: str, loss: Callable[[Tensor], Tensor], at: Tensor) -> Tensor:
         return jvp(grad(loss), (at,), (ones,))[1]
     except (NotImplementedError, RuntimeError):
         grad(loss)(at)  # raises for a value that left torch on its way, and for functions that hide their backward
-        return fresh(lambda a, _: loss(a), at, None, ones, name)
+        nothing = at.new_empty(0)
+        return fresh(lambda a, _: loss(a), at, Samples(nothing, nothing, nothing), ones, name)

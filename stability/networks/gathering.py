@@ -11,7 +11,7 @@ integers stay what they are as far as the module takes them; what cannot be conv
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from typing import Any
 
 import numpy as np
@@ -164,8 +164,9 @@ def _told(data: Iterable) -> Iterable:
 
 def _keeps_all(loader: DataLoader) -> None:
     """Refuse a loader that leaves samples out: the risk is that of the whole training set."""
+    data, size = loader.dataset, loader.batch_size
     try:
-        samples, size = len(loader.dataset), loader.batch_size
+        samples = len(data) if isinstance(data, Sized) else 0
     except TypeError:  # a stream
         return
     if loader.drop_last and size and samples % size:

@@ -94,10 +94,16 @@ def _pool_gap(
     dilation: list[int] | int = 1,
     *_: Any,
 ) -> Tensor | None:
-    padding = [padding] * 2 if isinstance(padding, int) else list(padding) * (2 // len(padding))
-    padded = functional.pad(x, (padding[1], padding[1], padding[0], padding[0]), value=-1e300)
-    windows = functional.unfold(padded.flatten(0, -3).unsqueeze(1), size, dilation, 0, stride or size)
+    rows, columns = _pair(padding)
+    padded = functional.pad(x, (columns, columns, rows, rows), value=-1e300)
+    images = padded.flatten(0, -3).unsqueeze(1)
+    windows = functional.unfold(images, _pair(size), _pair(dilation), 0, _pair(stride or size))
     return _gap(windows.transpose(1, 2))
+
+
+def _pair(value: list[int] | int) -> tuple[int, ...]:
+    """One number for each of two axes."""
+    return (value, value) if isinstance(value, int) else (*value,) * (2 // len(value))
 
 
 def kink_margin(run: Callable[[], object]) -> float | None:
@@ -150,7 +156,8 @@ def rounding(gradient: Gradient, at: Tensor, v: Tensor, scale: float) -> float:
     """
     worst, eps = 0.0, torch.finfo(at.dtype).eps
     for side in (1, -1):
-        found, slope = [], None
+        found: list[float] = []
+        slope: Tensor | None = None
         for step in NEIGHBOURS[at.dtype]:
             t = side * step * scale
             a, b, c, d = (gradient(at + k * t * v) for k in (1, 2, 3, 4))

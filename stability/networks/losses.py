@@ -5,6 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional
 
+from stability.networks.nonlinearities import softplus
+
 
 def squared(prediction: Tensor, y: Tensor) -> Tensor:
     """½|prediction − y|²."""
@@ -22,7 +24,7 @@ def logistic(prediction: Tensor, y: Tensor) -> Tensor:
     softplus(z) − y z; ``binary_cross_entropy_with_logits`` goes wrong under torch.func.linearize.
     """
     target = y.to(prediction.dtype).reshape(prediction.shape)
-    return (functional.softplus(prediction) - target * prediction).mean(-1)
+    return (softplus(prediction) - target * prediction).mean(-1)
 
 
 def two_masks(prediction: Tensor, y: Tensor) -> Tensor:

@@ -96,16 +96,20 @@ class ModuleModel:
             return functional_call(self.module, {**unpack(self.space, parameters), **fixed}, (inputs,))
 
     def predict(self, parameters: Tensor, x: Tensor) -> Tensor:
+        """Φ_A(x), flat: (n, numbers of a prediction)."""
         found = self._call(parameters, x)
         return found.reshape(len(found), -1)
 
     def predict_equivariant(self, theta: Tensor, x: Tensor) -> Tensor:
+        """The same at the point of E with coordinates θ."""
         return self.predict(self.space.embed(theta), x)
 
     def losses(self, prediction: Tensor, y: Tensor) -> Tensor:
+        """ℓ sample by sample, (n), of predictions in the module's own shape."""
         return self.loss(prediction.reshape(len(prediction), *self.output_shape), y)
 
     def move_target(self, g: Element, y: Tensor) -> Tensor:
+        """ρ_Y(g)y, in the shape of y; y itself where G does not move targets."""
         return y if self.target is None else self.target.act(g, y.reshape(len(y), -1)).reshape(y.shape)
 
     def watch(self, parameters: Tensor, x: Tensor, raw: bool = False) -> tuple[list[Event], Any]:
@@ -204,7 +208,7 @@ def check_assumptions(model: ModuleModel, given: Tensor, data: Samples, seed: in
 
 
 def _place(model: ModuleModel, event: Event, last: str) -> str:
-    if event.side == "out":
+    if event.layer is not None and event.side == "out":
         return f"layer {event.layer.name}, {model.module.get_submodule(event.layer.name)}"
     name = event.layer.name if event.layer else "the output"
     inside = f" ({', '.join(event.between)})" if event.between else ""

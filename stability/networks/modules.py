@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -24,8 +24,17 @@ from torch.nn import functional
 from stability.base import doors
 from stability.base.errors import BadInput
 from stability.groups import Element, Lattice, Representation, TensorProduct, square_lattice, trivial
+from stability.layers import Layer
 from stability.networks import admission
-from stability.networks.declared import CONVOLUTIONS, Mapped, declared, group_of, invariant, invariant_buffers
+from stability.networks.declared import (
+    CONVOLUTIONS,
+    Mapped,
+    declared,
+    group_of,
+    invariant,
+    invariant_buffers,
+    on_grid,
+)
 from stability.networks.differentiable import twice_differentiable
 from stability.networks.gathering import Data, collect, precise
 from stability.networks.kinks import kink_margin
@@ -35,7 +44,7 @@ from stability.networks.persample import per_sample, probing, takes_all
 from stability.networks.symmetries import unseen_inputs
 from stability.problem.problem import FlatFamily, Held, Problem
 from stability.problem.space import ParameterSpace, Samples
-from stability.problem.tensors import Parameter, pack, some_equivariant, spread, starts
+from stability.problem.tensors import pack, some_equivariant, spread, starts
 
 
 def from_module(
@@ -89,7 +98,53 @@ def from_module(
     """
     admission.arguments(module, weight_decay, decides, name, dict(input=input, output=output, target=target), lattice)
     facts, name = doors.facts(facts), name or type(module).__name__
-    private, told = admission.private(name, module, doors.computing(dtype))
+    declaration = _declaration(name, module, representations, lattice, doors.computing(dtype))
+    raw = collect(data, samples)
+    seen = _seen(declaration, raw, target, dtype)
+    edges = _edges(name, seen, input, output)
+    seen = replace(seen, train=_flat(seen.train))
+    decides = admission.decides(name, decides, seen.train.y, seen.prediction)
+    held_out = None if test is None else _flat(precise(*collect(test), dtype))
+    model = _model(name, seen, loss, edges, decides, held_out)
+    return _problem(declaration, seen, model, loss, float(weight_decay), facts)
+
+
+@dataclass(frozen=True)
+class _Declaration:
+    """A private copy of a module, with a representation for every parameter or none where it is held.
+
+    Attributes:
+        name: what messages call it.
+        module: the copy, in evaluation mode and in the precision asked for.
+        specs: the parameters studied, by name; None for those held.
+        mapped: layers with representations.
+        lattice: the action on grids; None without convolutions.
+        space: the parameters studied.
+        fixed: what is held: parameters as they are, and buffers projected onto what G fixes.
+        invariant: representations of the buffers that are projected.
+        facts: what was declared, converted and projected, for a report's first screen.
+    """
+
+    name: str
+    module: nn.Module
+    specs: dict[str, Any]
+    mapped: tuple[Mapped, ...]
+    lattice: Lattice | None
+    space: ParameterSpace
+    fixed: dict[str, Tensor]
+    invariant: dict[str, Representation]
+    facts: tuple[tuple[str, str], ...]
+
+
+def _declaration(
+    name: str, module: nn.Module, representations: Mapping[str, Any], lattice: Lattice | None, dtype: torch.dtype
+) -> _Declaration:
+    """The module copied, and every parameter of it given its representation.
+
+    Raises:
+        BadInput: a parameter without representation, or none that is studied.
+    """
+    private, told = admission.private(name, module, dtype)
     group = group_of(name, representations)
     convolutions = [n for n, m in module.named_modules() if isinstance(m, CONVOLUTIONS)]
     if lattice is None and any(representations.get(n) is not None for n in convolutions):
@@ -102,73 +157,155 @@ def from_module(
             f"{name}: no representation for {', '.join(missing)}; give one for each layer or parameter, or None to "
             "hold it at its value"
         )
-    studied = tuple(specs[key] for key in tensors if specs[key] is not None)
+    studied = tuple(spec for key in tensors if (spec := specs[key]) is not None)
     if not studied:
         raise BadInput(f"{name}: every parameter is held at its value; give at least one representation")
     space = ParameterSpace(studied)
     some_equivariant(name, space)
-    fixed = {key: tensors[key].detach() for key in tensors if specs[key] is None}
+    held = {key: tensors[key].detach() for key in tensors if specs[key] is None}
     buffers = {k: v.detach().clone() for k, v in private.named_buffers()}
     projected = invariant_buffers(buffers, representations)
+    facts = [("network", f"{name}: " + ", ".join(f"{m.name} {_sides_text(m)}" for m in mapped)), *told]
     size, moved = (sum(float(v.square().sum()) for v in vs) for vs in _parts_of(buffers, projected))
-    raw, fixed = collect(data, samples), _projected(fixed | buffers, projected)
-    train = precise(*raw, dtype)
-    given = pack(space, {k: v for k, v in tensors.items() if specs[k] is not None}, name).to(dtype)
-    one, shape = trivial(group), tuple(train.x.shape[1:])
+    if size > 0:
+        share = math.sqrt(moved / size)
+        facts.append(("buffers", f"projected onto their invariant part, moved by {share:.2g} of their norm"))
+    if module.training:
+        facts.append(("mode", "evaluation, while the module given is in training mode"))
+    fixed = _projected(held | buffers, projected)
+    return _Declaration(name, private, specs, tuple(mapped), lattice, space, fixed, projected, tuple(facts))
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A module that has been run on its data.
+
+    Attributes:
+        draft: the model, its loss and its edges still open.
+        train: the training set, in the precision asked for.
+        kind: dtype of the inputs as they were given.
+        events: activations of the first samples, in the order of execution.
+        prediction: of the first samples.
+    """
+
+    draft: ModuleModel
+    train: Samples
+    kind: torch.dtype
+    events: list[Event]
+    prediction: Tensor
+
+
+def _seen(
+    declaration: _Declaration,
+    raw: tuple[Tensor, Tensor, Tensor | None],
+    target: Representation | None,
+    dtype: torch.dtype,
+) -> _Seen:
+    """The module's first pass over its data."""
+    name, space, train = declaration.name, declaration.space, precise(*raw, dtype)
+    studied = {k: v for k, v in declaration.module.named_parameters() if declaration.specs[k] is not None}
+    one = trivial(space.group)
     draft = ModuleModel(
-        private, space, fixed, one, one, shape, (), lambda p, y: p, target, False, tuple(mapped), lattice, projected,
-        given,
-    )  # fmt: skip
+        module=declaration.module,
+        space=space,
+        fixed=declaration.fixed,
+        input=one,
+        output=one,
+        input_shape=tuple(train.x.shape[1:]),
+        output_shape=(),
+        loss=lambda p, y: p,
+        target=target,
+        decides=False,
+        mapped=declaration.mapped,
+        lattice=declaration.lattice,
+        invariant=declaration.invariant,
+        given=pack(space, studied, name).to(dtype),
+    )
     draft, events, prediction = admission.first_pass(name, draft, train.x[:PROBES], raw[0].dtype)
-    rho_in = input or _edge(name, "input", events[0], train.x[:PROBES], lattice)
-    rho_out = output or _edge(name, "output", events[-2] if len(events) > 1 else None, prediction, lattice)
-    admission.fits(name, group, rho_in, rho_out, target, shape, prediction, train)
+    return _Seen(draft, train, raw[0].dtype, events, prediction)
+
+
+def _edges(
+    name: str, seen: _Seen, input: Representation | None, output: Representation | None
+) -> tuple[Representation, Representation]:
+    """Representations of flattened inputs and predictions, given or those of the layers that touch them directly."""
+    draft, events, prediction, x = seen.draft, seen.events, seen.prediction, seen.train.x[:PROBES]
+    rho_in = input or _edge(name, "input", events[0], x, draft.lattice)
+    rho_out = output or _edge(name, "output", events[-2] if len(events) > 1 else None, prediction, draft.lattice)
+    admission.fits(name, draft.space.group, rho_in, rho_out, draft.target, draft.input_shape, prediction, seen.train)
     if draft.integers is not None:
-        admission.keeps_integers(name, rho_in, train.x[:PROBES])
-    train = _flat(train)
+        admission.keeps_integers(name, rho_in, x)
+    return rho_in, rho_out
+
+
+def _model(
+    name: str,
+    seen: _Seen,
+    loss: Callable,
+    edges: tuple[Representation, Representation],
+    decides: bool,
+    test: Samples | None,
+) -> ModuleModel:
+    """The model with its loss and its edges, once it has taken every sample.
+
+    Raises:
+        BadInput: samples of another shape, or such as the module or the loss do not take.
+    """
+    given, train = seen.draft.given, seen.train
     tried = probing(train.y)
     with torch.no_grad():
-        predicted = draft._call(given, train.x[tried])
-    decides = admission.decides(name, decides, train.y, prediction)
-    held_out = None if test is None else _flat(precise(*collect(test), dtype))
+        predicted = seen.draft._call(given, train.x[tried])
     model = replace(
-        draft,
-        input=rho_in,
-        output=rho_out,
-        output_shape=tuple(prediction.shape[1:]),
+        seen.draft,
+        input=edges[0],
+        output=edges[1],
+        output_shape=tuple(seen.prediction.shape[1:]),
         loss=per_sample(loss, predicted, train.y[tried], train.y),
         decides=decides,
-        test=held_out,
+        test=test,
     )
-    for what, part in ((name, train), (f"{name}, test data", held_out)):
+    for what, part in ((name, train), (f"{name}, test data", test)):
         if part is not None:
             admission.same_shapes(what, train, part)
             takes_all(what, model.losses, lambda x: model.predict(given, x), part)
+    return model
+
+
+def _problem(
+    declaration: _Declaration,
+    seen: _Seen,
+    model: ModuleModel,
+    loss: Callable,
+    weight_decay: float,
+    facts: Sequence[tuple[str, str]],
+) -> Problem:
+    """The problem of a model that has been admitted.
+
+    Raises:
+        BadInput: it cannot be differentiated twice.
+    """
+    name, space, train, given = declaration.name, declaration.space, seen.train, model.given
     functions = _functions(model, train)
     risk = functions["loss"]
     twice_differentiable(name, lambda a: risk(a, Samples(*(t[:PROBES] for t in train))), given)
-    description = [("network", f"{name}: " + ", ".join(f"{m.name} {_sides_text(m)}" for m in mapped)), *told]
-    if size > 0:
-        share = math.sqrt(moved / size)
-        description.append(("buffers", f"projected onto their invariant part, moved by {share:.2g} of their norm"))
-    if module.training:
-        description.append(("mode", "evaluation, while the module given is in training mode"))
-    if not raw[0].is_floating_point():
-        kept = "kept" if draft.integers is not None else f"converted to {dtype}, exactly: the module takes no integers"
-        description.append(("inputs", f"{raw[0].dtype}, {kept}"))
+    told = list(declaration.facts)
+    if not seen.kind.is_floating_point:
+        exactly = f"converted to {train.x.dtype}, exactly: the module takes no integers"
+        told.append(("inputs", f"{seen.kind}, {exactly if model.integers is None else 'kept'}"))
     problem = Problem(
         name=name,
         space=space,
         samples=train,
-        weight_decay=float(weight_decay),
-        flat=_flat_families(model, space, events, prediction, train, loss),
+        weight_decay=weight_decay,
+        flat=_flat_families(model, space, seen.events, seen.prediction, train, loss),
         initial=starts(space, given),
-        facts=(*description, *facts),
-        activations=max([math.prod(e.value.shape[1:]) for e in events]),
+        facts=(*told, *facts),
+        activations=max([math.prod(e.value.shape[1:]) for e in seen.events]),
         **functions,
     )
-    ties = {k: first for k, first in _ties(private).items() if first in fixed or specs.get(first) is not None}
-    return _with(problem, model, ties, frozenset(_needed(private, fixed)))
+    fixed, specs = declaration.fixed, declaration.specs
+    ties = {k: v for k, v in _ties(declaration.module).items() if v in fixed or specs.get(v) is not None}
+    return _with(problem, model, ties, frozenset(_needed(declaration.module, fixed)))
 
 
 def _parts_of(buffers: Mapping[str, Tensor], projected: Mapping[str, Representation]) -> tuple[list, list]:
@@ -177,6 +314,7 @@ def _parts_of(buffers: Mapping[str, Tensor], projected: Mapping[str, Representat
 
 
 def _projected(fixed: Mapping[str, Tensor], projected: Mapping[str, Representation]) -> dict[str, Tensor]:
+    """What is held fixed, with the buffers that have a representation replaced by their invariant parts."""
     return {k: invariant(v, projected[k]) if k in projected else v for k, v in fixed.items()}
 
 
@@ -217,7 +355,7 @@ def _functions(model: ModuleModel, train: Samples) -> dict[str, Any]:
     def transform(g: Element, part: Samples) -> Samples:
         return Samples(model.input.act(g, part.x), model.move_target(g, part.y), part.weight)
 
-    def margin(parameters: Tensor) -> float:
+    def margin(parameters: Tensor) -> float | None:
         return kink_margin(lambda: model.predict(parameters, train.x))
 
     bends = kink_margin(lambda: model.predict(model.given, train.x[:PROBES])) is not None
@@ -241,13 +379,13 @@ def _sides_text(layer: Mapped) -> str:
 
 def _edge(name: str, which: str, event: Event | None, value: Tensor, lattice: Lattice | None) -> Representation:
     """The representation of the network's input or output, if a declared layer touches it directly."""
-    same = event is not None and event.layer is not None and event.value.shape == value.shape
-    if not same or not torch.equal(event.value, value):
+    touches = event is not None and event.value.shape == value.shape and torch.equal(event.value, value)
+    if event is None or event.layer is None or not touches:
         raise BadInput(f"{name}: the network's {which} passes no declared layer directly; give {which}=representation")
     side = event.layer.source if which == "input" else event.layer.target
     if side.channels_last:
         return spread(side.channels) if side.positions is None else TensorProduct(side.positions, side.channels)
-    positions = side.positions or lattice(tuple(value.shape[2:]))
+    positions = side.positions or on_grid(name, lattice, tuple(value.shape[2:]))
     return spread(TensorProduct(side.channels, positions))
 
 
@@ -282,11 +420,12 @@ def _flat_families(
 
 
 def _first_inputs(
-    model: ModuleModel, layer: Parameter, first: Event, train: Samples
+    model: ModuleModel, layer: Layer, first: Event, train: Samples
 ) -> tuple[Tensor | None, Representation]:
     """All vectors that the first layer's weights meet: inputs, or patches of inputs."""
     x = train.x.reshape(len(train.x), *model.input_shape)
-    if first.value.shape[1:] != x.shape[1:] or not torch.equal(first.value, x[: len(first.value)]):
+    same = first.value.shape[1:] == x.shape[1:] and torch.equal(first.value, x[: len(first.value)])
+    if first.layer is None or not same:
         return None, layer.source
     module = model.module.get_submodule(first.layer.name)
     if isinstance(module, nn.Linear):

@@ -51,6 +51,7 @@ class MLP:
 
     @property
     def output(self) -> Representation:
+        """X_L, the target of the last layer."""
         return self.space.layers[-1].target
 
     def preactivations(self, parameters: Tensor, x: Tensor) -> list[Tensor]:

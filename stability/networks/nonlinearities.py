@@ -13,10 +13,24 @@ from stability.base import doors
 from stability.base.errors import BadInput
 from stability.groups import Representation, trivial
 
+# From here on eˣ overflows soon; torch's own 20 drops e⁻²⁰ of the slope, more than a saturated risk has left of it.
+LINEAR = {torch.float64: 700.0, torch.float32: 80.0}
+
+
+def softplus(x: Tensor) -> Tensor:
+    """log(1 + eˣ), smooth to rounding: torch's default becomes x itself at 20, with a jump of 2·10⁻⁹.
+
+    >>> z = torch.tensor(22.0, dtype=torch.float64)
+    >>> float(softplus(z) - z) > 0, float(functional.softplus(z) - z)
+    (True, 0.0)
+    """
+    return functional.softplus(x, threshold=LINEAR.get(x.dtype, 20.0))
+
+
 SMOOTH: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
     "gelu": functional.gelu,
-    "softplus": functional.softplus,
+    "softplus": softplus,
     "sigmoid": torch.sigmoid,
     "identity": lambda x: x,
     "quadratic": lambda x: x + x * x,
@@ -42,6 +56,9 @@ class Identity:
 class Pointwise:
     """σ applied to every coordinate, which commutes with permutation representations.
 
+    Attributes:
+        name: of σ, one of ``SMOOTH`` or ``KINKED``.
+
     Raises:
         BadInput: an unknown σ.
     """
@@ -54,6 +71,7 @@ class Pointwise:
 
     @property
     def kinked(self) -> bool:
+        """Whether σ has a kink, where no Hessian exists."""
         return self.name in KINKED
 
     def __call__(self, x: Tensor, space: Representation) -> Tensor:
@@ -79,6 +97,7 @@ class LayerNorm:
 
     @property
     def name(self) -> str:
+        """With its ε, which is part of the problem."""
         return f"LayerNorm(ε={self.epsilon:g})"
 
     def __call__(self, x: Tensor, space: Representation) -> Tensor:
@@ -131,6 +150,7 @@ class Norm:
 
     @property
     def name(self) -> str:
+        """With σ and ε, which are part of the problem."""
         return f"norm {self.sigma} (ε={self.epsilon:g})"
 
     def __call__(self, x: Tensor, space: Representation) -> Tensor:
@@ -172,6 +192,7 @@ class Gated:
 
     @property
     def name(self) -> str:
+        """With σ, which is part of the problem."""
         return f"gated {self.sigma}"
 
     def __call__(self, x: Tensor, space: Representation) -> Tensor:
@@ -198,16 +219,22 @@ def _summands(x: Tensor, space: Representation) -> tuple[Tensor, ...]:
 
 @dataclass(frozen=True)
 class Chain:
-    """One nonlinearity after the other."""
+    """One nonlinearity after the other.
+
+    Attributes:
+        parts: in the order in which they are applied.
+    """
 
     parts: tuple[Pointwise | LayerNorm | Norm | Gated | Identity, ...]
 
     @property
     def pointwise(self) -> bool:
+        """Whether all parts are."""
         return all(part.pointwise for part in self.parts)
 
     @property
     def name(self) -> str:
+        """The names of the parts in their order."""
         return ", ".join(part.name for part in self.parts)
 
     def __call__(self, x: Tensor, space: Representation) -> Tensor:
@@ -220,4 +247,5 @@ Nonlinearity = Identity | Pointwise | LayerNorm | Norm | Gated | Chain
 
 
 def parts_of(sigma: Nonlinearity) -> tuple[Pointwise | LayerNorm | Norm | Gated | Identity, ...]:
+    """The parts of a chain; anything else is its own only part."""
     return sigma.parts if isinstance(sigma, Chain) else (sigma,)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -129,7 +130,7 @@ def _mend(prediction: Tensor, y: Tensor) -> str:
     return "give targets that the loss takes, or a function of (predictions, targets) with one number a sample"
 
 
-def _unreduced(loss: nn.Module, every: Tensor) -> Losses:
+def _unreduced(loss: Any, every: Tensor) -> Losses:
     """The module's losses sample by sample: means over a sample's own numbers, where the module takes means."""
     mean = loss.reduction == "mean"
     if loss.reduction == "sum":

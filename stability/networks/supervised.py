@@ -121,9 +121,9 @@ def supervised(
         return Samples(model.input.act(g, samples.x), model.move_target(g, samples.y), samples.weight)
 
     def metric(predict: Callable[[Tensor], Tensor], which: str) -> dict[str, float]:
-        if which == "test" and test is None:
-            return {}
         data = test if which == "test" else train
+        if data is None:
+            return {}
         with torch.no_grad():
             if which == "constant":
                 prediction = model.constant(train.y).to(data.x).expand(len(data.x), -1)

@@ -114,7 +114,8 @@ def exchange_directions(network: MLP, parameters: Tensor, weight_decay: float) -
 
 def _within_copies(space: Representation) -> list[tuple[int, int]]:
     """Pairs a < b of coordinates of the same copy of a summand."""
-    pairs, start = [], 0
+    pairs: list[tuple[int, int]] = []
+    start = 0
     for copies, base in space.blocks:
         for _ in range(copies):
             pairs += itertools.combinations(range(start, start + base.dim), 2)

@@ -109,7 +109,7 @@ def resolve(
         BadInput: a sector of more than 4,000 dimensions, or a P that does not commute with G.
     """
     space = problem.space
-    nominal = None if hasattr(problem.model, "network") else nominal_hessian(problem, space.embed(theta))
+    nominal = None if problem.written else nominal_hessian(problem, space.embed(theta))
     for irrep, size in sectors.occurring(space):
         if irrep.is_trivial:
             continue

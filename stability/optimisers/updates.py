@@ -19,7 +19,7 @@ AdamW, step 0.001, β = (0.9, 0.999), decay 0.01 decoupled
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -212,13 +212,14 @@ def read(optimiser: torch.optim.Optimizer | Update) -> Update:
         return optimiser
     mend = "give a torch.optim object, or stability.optimisers.updates.sgd(…), adam(…), adamw(…), rmsprop(…), muon(…)"
     doors.kind("optimiser", optimiser, torch.optim.Optimizer, mend)
-    makers = {
+    makers: dict[type, Callable[[dict[str, Any]], Update]] = {
         torch.optim.SGD: _sgd,
         torch.optim.RMSprop: _rmsprop,
         torch.optim.Adam: _adam,
-        torch.optim.AdamW: _adam,
-        torch.optim.Muon: _muon,
+        torch.optim.AdamW: _adamw,
     }
+    if hasattr(torch.optim, "Muon"):  # since torch 2.9
+        makers[torch.optim.Muon] = _muon
     make = makers.get(type(optimiser))
     if make is None:
         known = ", ".join(kind.__name__ for kind in makers)
@@ -268,9 +269,13 @@ def _adam(group: dict[str, Any]) -> Update:
         tuple(map(_plain, group["betas"])),
         epsilon=group["eps"],
         decay=group["weight_decay"],
-        decoupled=group["decoupled_weight_decay"],
+        decoupled=group.get("decoupled_weight_decay", False),
         amsgrad=group["amsgrad"],
     )
+
+
+def _adamw(group: dict[str, Any]) -> Update:
+    return _adam({**group, "decoupled_weight_decay": True})
 
 
 def _muon(group: dict[str, Any]) -> Update:

@@ -1,6 +1,6 @@
 """Where is it stationary? Searches, descents, and what is said of a point."""
 
-from stability.points.describe import PointReport, describe, equivariance_error, is_large, scores
+from stability.points.describe import PointReport, describe, equivariance_error, scores
 from stability.points.stationary import StationaryPoint
 from stability.points.training import exact_augmentation
 
@@ -10,6 +10,5 @@ __all__ = [
     "describe",
     "equivariance_error",
     "exact_augmentation",
-    "is_large",
     "scores",
 ]

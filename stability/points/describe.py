@@ -11,15 +11,13 @@ from torch import Tensor
 from torch.func import grad
 
 from stability.base.record import Record
+from stability.curvature.at import At
 from stability.curvature.linearised import nominal_gradient_norm
 from stability.eigen.spectrum import Eigenvalue
 from stability.points.stationary import StationaryPoint
 from stability.points.training import exact_augmentation
-from stability.problem.problem import Problem
+from stability.problem.problem import Problem, model_of
 
-MOVED_SAMPLES = 2_000_000
-# Weights beyond which no dense vector of L is made where the layers' own arithmetic can do without.
-LARGE = 5_000_000
 PROBES = 64
 
 
@@ -28,6 +26,21 @@ class PointReport(Record):
     """A point of E and what is known of it; the keys of spectrum.json.
 
     ``lowest`` holds λ_min of ∇²R^aug in every sector, E being the trivial one, where more than one point was found.
+
+    Attributes:
+        kind: "minimum", "saddle", "origin", or how the point was given.
+        risk: R, R^eqv and R^aug as "nominal", "eqv", "aug"; None where it was not evaluated.
+        grad_norm: norms of their gradients, by the same names; None where that was not evaluated.
+        tolerance: what the gradient norm on E had to reach.
+        newton_decrement: √(gᵀ|H|⁺g) on E; None where E is too large for a dense Hessian.
+        index_E: negative eigenvalues of the Hessian on E; None likewise.
+        kink_margin: smallest |pre-activation| at a kink relative to its scale; None for smooth σ.
+        distance_to_E: of the point before it was projected.
+        metrics: scores on training and test data, and of the best constant predictor.
+        equivariance_error: max |Φ(ρ_X(g)x) − ρ_Y(g)Φ(x)| relative to max |Φ|; None without a model.
+        start: the seed that led here; None where the point was given.
+        converged: whether the gradient norm reached the tolerance.
+        lowest: λ_min of ∇²R^aug in every sector.
     """
 
     kind: str
@@ -45,24 +58,19 @@ class PointReport(Record):
     lowest: tuple[Eigenvalue, ...] = ()
 
 
-def is_large(problem: Problem) -> bool:
-    """Whether points of E are measured through the equivariant layers only."""
-    return problem.space.dim > LARGE and hasattr(problem.model, "network")
-
-
-def describe(problem: Problem, point: StationaryPoint, seed: int, distance_to_e: float = 0.0) -> PointReport:
+def describe(where: At, point: StationaryPoint, seed: int, distance_to_e: float = 0.0) -> PointReport:
     """The report of a point of E.
 
     Args:
-        problem: the risk.
-        point: with its gradient on E.
+        where: the problem at that point.
+        point: the same, with its gradient on E.
         seed: of the group elements that equivariance is tried with.
         distance_to_e: of the point before it was projected.
     """
-    theta, space = point.theta, problem.space
-    at = None if is_large(problem) else space.embed(theta)
-    moved = problem.moves * len(problem.samples.x)
-    augmentable = at is not None and problem.transform is not None and moved <= MOVED_SAMPLES
+    problem, theta = where.problem, where.theta
+    at = None if where.dense is None else where.dense.weights
+    space, moved = problem.space, problem.moves * len(problem.samples.x)
+    augmentable = problem.transform is not None and moved <= where.limits.moved_samples
     if at is None:
         nominal, across = nominal_gradient_norm(problem, theta), point.gradient_norm
     else:
@@ -70,7 +78,7 @@ def describe(problem: Problem, point: StationaryPoint, seed: int, distance_to_e:
         # Prop. 1: ∇R^aug = Π_E∇R on E
         nominal, across = float(gradient.norm()), float(space.project(gradient).norm())
     augmented = None
-    if augmentable:
+    if at is not None and augmentable:
         across = float(exact_augmentation(problem)(at, np.random.default_rng(0)).norm())
         with torch.no_grad():
             augmented = float(problem.augmented_risk(at))
@@ -92,9 +100,13 @@ def describe(problem: Problem, point: StationaryPoint, seed: int, distance_to_e:
 
 def _predict(problem: Problem, theta: Tensor | None, at: Tensor | None, x: Tensor) -> Tensor:
     """Φ_A(x) with dense weights ``at`` or, without them, through the layers at θ."""
-    model = problem.model
+    model = model_of(problem)
     with torch.no_grad():
-        return model.predict_equivariant(theta, x) if at is None else model.predict(at, x)
+        if at is not None:
+            return model.predict(at, x)
+        if theta is None:
+            raise ValueError(f"{problem.name}: predictions at no point")
+        return model.predict_equivariant(theta, x)
 
 
 def scores(problem: Problem, theta: Tensor | None, at: Tensor | None) -> dict:
@@ -109,7 +121,7 @@ def scores(problem: Problem, theta: Tensor | None, at: Tensor | None) -> dict:
                 return _predict(problem, theta, at, x)
 
             found = problem.metric(predict, which)
-            if which == "test" and sum(seen) and "accuracy" in list(found)[:1]:
+            if which == "test" and sum(seen) > 0 and "accuracy" in list(found)[:1]:
                 metrics["test_samples"] = sum(seen)
             for name, value in list(found.items())[:1]:
                 metrics |= {"name": name, which: value}

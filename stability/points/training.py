@@ -41,6 +41,8 @@ class Trajectory:
     """What one run records after every epoch, or those that were asked for, the start included.
 
     Attributes:
+        strategy: its name.
+        step: τ of gradient descent.
         travelled: ‖A − A⁰‖.
         off_equivariance: ‖A_{E⊥}‖.
         gradient_norm: ‖gradient of the strategy‖ that led to this epoch (first entry: at the start).
@@ -129,9 +131,10 @@ def equal_inputs(problem: Problem) -> Tensor | None:
 def pooled(problem: Problem) -> Problem:
     """The same risk, with equal inputs multiplied once: A_0 x = (A_0 copies) x', x' the inputs that differ."""
     classes = equal_inputs(problem)
-    if classes is None or not hasattr(problem.model, "network"):
+    model = problem.layered
+    if classes is None or model is None:
         return problem
-    model, network = problem.model, problem.model.network
+    network = model.network
     copies = torch.nn.functional.one_hot(classes).to(problem.samples.x)
     chosen = copies.argmax(0)
 

@@ -43,7 +43,7 @@ _INSTALLED = [
             *site.getsitepackages(),
             str(Path(np.__file__).parents[1]),
             str(Path(torch.__file__).parents[1]),
-            str(Path(__file__).parent),
+            str(Path(__file__).parents[1]),  # this package, in a checkout too: its version is compared instead
         )
     )
 ]
@@ -93,7 +93,7 @@ def _parts(one: object, files: set[Path]) -> list:
         return list(one)
     if isinstance(one, type):
         where = getattr(sys.modules.get(one.__module__), "__file__", None)
-        if own(where):
+        if where is not None and own(where):
             files.add(Path(where).resolve())
         return list(one.__bases__)
     if isinstance(one, types.ModuleType | types.BuiltinFunctionType):

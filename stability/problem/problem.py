@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -23,11 +23,21 @@ from stability.groups import Element, Group, Representation
 from stability.problem.space import ParameterSpace, Samples
 
 
+@runtime_checkable
 class Model(Protocol):
     """What a supervised problem knows beyond its risk: predictions and the group's action on data."""
 
-    input: Representation
-    output: Representation
+    @property
+    def input(self) -> Representation:
+        """X."""
+
+    @property
+    def output(self) -> Representation:
+        """Y."""
+
+    @property
+    def loss(self) -> Callable[..., Tensor] | None:
+        """ℓ as it was given, by which some are known."""
 
     def predict(self, parameters: Tensor, x: Tensor) -> Tensor:
         """Φ_A(x), (n, dim Y)."""
@@ -40,6 +50,48 @@ class Model(Protocol):
 
     def move_target(self, g: Element, y: Tensor) -> Tensor:
         """ρ_Y(g)y for targets."""
+
+
+MODEL = ("input", "output", "loss", "predict", "predict_equivariant", "losses", "move_target")
+
+
+class Nonlinearity(Protocol):
+    """σ between two layers, as the Hessian needs it."""
+
+    @property
+    def pointwise(self) -> bool:
+        """Whether σ acts on every coordinate by itself."""
+
+    def __call__(self, x: Tensor, space: Representation) -> Tensor:
+        """σ(x) for x of shape (…, dim space)."""
+
+
+class Perceptron(Protocol):
+    """x_{i+1} = σ_i(A_i x_i): what a Hessian that is written out needs of a network."""
+
+    @property
+    def space(self) -> ParameterSpace:
+        """The layers A_i."""
+
+    @property
+    def nonlinearities(self) -> Sequence[Nonlinearity]:
+        """σ_i."""
+
+    @property
+    def affine(self) -> tuple[bool, ...]:
+        """Whether layer i multiplies (x, 1)."""
+
+    def entering(self, i: int, x: Tensor) -> Tensor:
+        """What layer i multiplies: x, or (x, 1)."""
+
+
+@runtime_checkable
+class Layered(Model, Protocol):
+    """A model whose predictions are those of a perceptron over the layers of the space."""
+
+    @property
+    def network(self) -> Perceptron:
+        """The perceptron."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +111,23 @@ class FlatFamily:
     left: Tensor | None
     right: Tensor | None
     reach: str = "all"
+
+
+@dataclass(frozen=True, eq=False)
+class Within:
+    """Weights A_0 + Bc of another problem, BᵀB = 1, B an intertwiner: this problem's Hessians are compressions of its.
+
+    Args:
+        whole: the other problem.
+        embed: c ↦ A_0 + Bc, (…, dim T) → (…, dim L).
+        linear: c ↦ Bc.
+        project: A ↦ BᵀA.
+    """
+
+    whole: Problem
+    embed: Callable[[Tensor], Tensor]
+    linear: Callable[[Tensor], Tensor]
+    project: Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,10 +165,13 @@ class Problem:
         metric: (predictions of x, "train" | "test" | "constant") ↦ scores by name, the first being the one that
             counts; "constant" is the best predictor that ignores its input, on the training data; empty when there
             is no such data.
+        assumptions: seed ↦ measured violations by name, with where the worst one is; None where nothing can be
+            measured.
         kink_margin: A ↦ smallest |pre-activation| at a kink relative to its scale; None for smooth σ.
         facts: what a report's first screen says about network and data.
         activations: numbers of the widest activation of one sample, where the layers do not tell.
         held: what the risk depends on beside A; None where there is nothing.
+        within: the problem whose weights these are some of; None where they are its own.
     """
 
     name: str
@@ -114,10 +186,11 @@ class Problem:
     initial: Callable[[int], Tensor] | None = None
     metric: Callable[[Callable[[Tensor], Tensor], str], dict[str, float]] | None = None
     assumptions: Callable[[int], dict[str, tuple[float, str]]] | None = None
-    kink_margin: Callable[[Tensor], float] | None = None
+    kink_margin: Callable[[Tensor], float | None] | None = None
     facts: tuple[tuple[str, str], ...] = ()
     activations: int = 0
     held: Held | None = None
+    within: Within | None = None
 
     def __post_init__(self) -> None:
         """Raise BadInput for arguments of another kind; what they hold is looked at where they are made."""
@@ -129,12 +202,25 @@ class Problem:
             raise BadInput(f"{self.name}: samples have shapes {shapes}; give one input, target and weight each")
         if self.samples.x.dtype not in doors.WIDE:
             raise BadInput(f"{self.name}: inputs are {self.samples.x.dtype}; give them in float64 or float32")
+        if self.model is not None:
+            doors.kind(f"{self.name}: model", self.model, Model, f"give an object with {', '.join(MODEL)}")
         doors.call(f"{self.name}: loss", self.loss, "give a function of (A, samples)")
         doors.number(f"{self.name}: weight_decay", self.weight_decay)
 
     @property
     def group(self) -> Group:
+        """G, which acts on L."""
         return self.space.group
+
+    @property
+    def layered(self) -> Layered | None:
+        """The model where it is a perceptron, whose Hessian is known in closed form; else None."""
+        return self.model if isinstance(self.model, Layered) else None
+
+    @property
+    def written(self) -> bool:
+        """Whether ∇²R on E and in sectors is written out, without automatic second derivatives on L."""
+        return self.layered is not None or (self.within is not None and self.within.whole.written)
 
     @property
     def degree(self) -> int:
@@ -203,6 +289,28 @@ class Problem:
     def augmented_risk(self, parameters: Tensor) -> Tensor:
         """R^aug(A) from moved data (eq. 5), one group element at a time."""
         return sum(self.loss(parameters, samples) for samples in self.moved()) + self.penalty(parameters)
+
+
+def model_of(problem: Problem) -> Model:
+    """What predicts.
+
+    Raises:
+        BadInput: a problem without predictions.
+    """
+    if problem.model is None:
+        raise BadInput(f"{problem.name}: a bare risk makes no predictions; give Problem(model=…)")
+    return problem.model
+
+
+def perceptron_of(problem: Problem) -> Layered:
+    """The model as a perceptron.
+
+    Raises:
+        BadInput: it is another kind of model, or there is none.
+    """
+    if problem.layered is None:
+        raise BadInput(f"{problem.name}: the model is no perceptron; take the automatic derivative")
+    return problem.layered
 
 
 def some_equivariant(problem: Problem) -> None:

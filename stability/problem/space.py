@@ -15,13 +15,19 @@ from stability.layers import Layer
 
 
 class Samples(NamedTuple):
-    """Inputs (n, dim X), targets (n, …) and weights (n), which sum to one over the whole data set."""
+    """Inputs (n, dim X), targets (n, …) and weights (n), which sum to one over the whole data set.
+
+    Attributes:
+        x: inputs, (n, dim X).
+        y: targets, (n, …).
+        weight: (n).
+    """
 
     x: Tensor
     y: Tensor
     weight: Tensor
 
-    def __len__(self) -> int:  # type: ignore[override]
+    def __len__(self) -> int:
         return self.x.shape[0]
 
     def chunks(self, size: int) -> Iterator[Samples]:
@@ -52,6 +58,7 @@ class ParameterSpace:
 
     @property
     def group(self) -> Group:
+        """G, which all layers represent."""
         return self.layers[0].source.group
 
     @property

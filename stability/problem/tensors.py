@@ -91,6 +91,8 @@ def parameter(name: str, shape: Sequence[int], spec: Spec, complex: bool = False
     count = math.prod(shape)
     if not count:
         raise BadInput(f"{name} has shape {shape} and no entries; leave it out")
+    source: Representation
+    target: Representation
     if isinstance(spec, Representation):
         source, target = trivial(spec.group), spec
     elif isinstance(spec, tuple) and len(spec) == 2 and all(isinstance(part, Representation) for part in spec):

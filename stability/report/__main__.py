@@ -27,7 +27,7 @@ from stability.results import Analysis
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """One line, as for any other bad input."""
-        raise BadInput(f"{message}; see python -m stability.report --help")
+        raise BadInput(f"{message}; see {self.prog} --help")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -18,7 +18,17 @@ RISKS = {"aug": "R^aug", "eqv": "R^eqv", "nominal": "R"}
 
 @dataclass(frozen=True)
 class Row:
-    """One eigenvalue: of which point and Hessian, where, with what evidence."""
+    """One eigenvalue: of which point and Hessian, where, with what evidence.
+
+    Attributes:
+        point: which point, in words.
+        space: which Hessian, and on what.
+        irrep: its sector, or "not resolved".
+        value: the eigenvalue.
+        residual: ‖Hv − θv‖.
+        multiplicity: None where it is not resolved.
+        sign: "negative", "zero" or "positive", by its error.
+    """
 
     point: str
     space: str

@@ -72,7 +72,15 @@ MEANINGS = (
 
 @dataclass(frozen=True)
 class Table:
-    """A title, a head, rows of text, a remark below; ``verbatim`` text is shown as it is, to be copied."""
+    """A title, a head, rows of text, a remark below; ``verbatim`` text is shown as it is, to be copied.
+
+    Attributes:
+        title: above it.
+        head: names of the columns.
+        rows: text, one entry a column.
+        remark: below it; empty for none.
+        verbatim: whether text is shown as it is, to be copied.
+    """
 
     title: str
     head: tuple[str, ...]

@@ -156,7 +156,14 @@ def setting(analysis: Analysis) -> list[tuple[str, str]]:
 
 @dataclass(frozen=True)
 class Card:
-    """One number of the first screen with what it means; ``tone`` colours it by sign."""
+    """One number of the first screen with what it means; ``tone`` colours it by sign.
+
+    Attributes:
+        label: what the number is.
+        value: the number.
+        note: what it means.
+        tone: the name of its colour; empty for none.
+    """
 
     label: str
     value: str

@@ -33,13 +33,19 @@ POWER_STEPS = 40
 
 @dataclass(frozen=True, eq=False)
 class Piece:
-    """A layer, or several read one after the other, with the subspace that their weights may use."""
+    """A layer, or several read one after the other, with the subspace that their weights may use.
+
+    Attributes:
+        layers: in the order in which their weights are read.
+        part: the subspace, of all their weights together.
+    """
 
     layers: tuple[Layer, ...]
     part: Part
 
     @property
     def name(self) -> str:
+        """The names of its layers."""
         return " and ".join(layer.name for layer in self.layers)
 
     @property
@@ -82,7 +88,13 @@ class Piece:
 
 @dataclass(frozen=True, eq=False)
 class Kernel:
-    """A part of R^size with the action on it and the projection onto what G fixes."""
+    """A part of R^size with the action on it and the projection onto what G fixes.
+
+    Attributes:
+        part: the subspace.
+        representation: ρ on R^size.
+        invariant_part: Π_G of (…, size).
+    """
 
     part: Part
     representation: Representation
@@ -99,6 +111,7 @@ class Admissible:
             (weights shared between layers). Layers without a part are free.
         offset: A_0, (dim H); zero by default. Where A_0 is equivariant it is the origin of the coordinates, which
             weight decay pulls to (a residual connection decays to the identity); else only its part across T counts.
+        pieces: the layers with their parts, free ones among them; made from the above.
 
     Raises:
         BadInput: unknown or repeated names, parts or an offset of another size.
@@ -140,6 +153,7 @@ class Admissible:
 
     @property
     def group(self) -> Group:
+        """G, which acts on H."""
         return self.space.group
 
     @property
@@ -171,16 +185,18 @@ class Admissible:
 
     def join(self, parts: list[Tensor]) -> Tensor:
         """The inverse of ``split``."""
-        flat = {}
+        flat: dict[str, Tensor] = {}
         for piece, part in zip(self.pieces, parts, strict=True):
             pairs = zip(piece.layers, part.split([layer.dim for layer in piece.layers], dim=-1), strict=True)
             flat |= {layer.name: w for layer, w in pairs}
         return torch.cat([flat[layer.name] for layer in self.space.layers], dim=-1)
 
     def split_coordinates(self, c: Tensor) -> tuple[Tensor, ...]:
+        """Coordinates (…, dim) piece by piece."""
         return c.split([piece.part.dim for piece in self.pieces], dim=-1)
 
     def linear(self, c: Tensor) -> Tensor:
+        """Bc, the part of ``embed`` without A_0."""
         parts = zip(self.pieces, self.split_coordinates(c), strict=True)
         return self.join([piece.part.embed(x) for piece, x in parts])
 
@@ -223,6 +239,7 @@ class Compatibility(Record):
         worst: the layer with the largest defect.
         advice: what would mend it.
         dims: of H, A_0 + T, H_G, E and of E⊥ in A_0 + T.
+        tolerance: up to which defect and invariance count as zero.
     """
 
     defect: float
@@ -236,6 +253,7 @@ class Compatibility(Record):
 
     @property
     def compatible(self) -> bool:
+        """Whether exact augmented descent keeps E, and E is not empty."""
         return max(self.defect, self.offset) <= self.tolerance
 
     @property
@@ -390,7 +408,8 @@ def parametrised(space: ParameterSpace, columns: Mapping[str, Tensor], offset: T
     Raises:
         BadInput: columns that are linearly dependent or of another length.
     """
-    parts, factors = {}, {}
+    parts: dict[str | tuple[str, ...], Part] = {}
+    factors: dict[str, Tensor] = {}
     for layer in space.layers:
         if layer.name in columns:
             basis, factor = orthonormal(columns[layer.name])

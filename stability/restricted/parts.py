@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,9 +19,9 @@ from stability.groups import (
     PermutationRepresentation,
     Representation,
     hom,
-    intertwiners,
     trivial,
 )
+from stability.groups.intertwiners import orbit_basis
 from stability.layers import Layer
 
 # Matrices on a part that is neither a support nor repeated have as many rows.
@@ -30,8 +31,12 @@ DENSE_LIMIT = 4096
 class Part(ABC):
     """A subspace T of R^size with an orthonormal basis: coordinates c ↦ ``embed(c)``, its adjoint ``project``."""
 
-    size: int
-    dim: int
+    if TYPE_CHECKING:  # read only, see stability.groups.Group
+
+        @property
+        def size(self) -> int: ...
+        @property
+        def dim(self) -> int: ...
 
     @abstractmethod
     def embed(self, c: Tensor) -> Tensor:
@@ -59,6 +64,10 @@ class Part(ABC):
 
     permutes = False
 
+    def moved(self, index: np.ndarray) -> np.ndarray:
+        """Where a permutation of R^size, e_i ↦ e_index[i], sends the coordinates, if it permutes them."""
+        raise TypeError(f"{self.describe()}: permutations do not permute its coordinates")
+
     def fixed(self, rho: Representation) -> Tensor:
         """Orthonormal columns (dim, k): a basis of T ∩ (R^size)^G."""
         if self.dim > DENSE_LIMIT:
@@ -79,13 +88,19 @@ class Part(ABC):
 
 
 def fixed_part(rho: Representation, w: Tensor) -> Tensor:
+    """Π_G w, the projection of (…, size) onto what G fixes."""
     layer = Layer("", trivial(rho.group), rho)
     return layer.embed(layer.adjoint_embed(w.unflatten(-1, (1, -1, 1)))).flatten(-3)
 
 
 @dataclass(frozen=True, eq=False)
 class _Compressed:
-    """g ↦ Bᵀρ(g)B."""
+    """g ↦ Bᵀρ(g)B.
+
+    Attributes:
+        part: T, with basis B.
+        rho: ρ on R^size.
+    """
 
     part: Part
     rho: Representation
@@ -95,6 +110,7 @@ class _Compressed:
         return self.part.project(self.rho.act(g, self.part.embed(unit))).mT.numpy()
 
     def derivative(self, label: object) -> np.ndarray:
+        """Bᵀ dρ(X) B."""
         unit = torch.eye(self.part.dim, dtype=torch.float64)
         matrix = torch.as_tensor(self.rho.derivative(label))
         return self.part.project(self.part.embed(unit) @ matrix.mT).mT.numpy()
@@ -102,9 +118,14 @@ class _Compressed:
 
 @dataclass(frozen=True, eq=False)
 class _Moves:
-    """g ↦ where a permutation sends the coordinates of a support or a sharing, which it maps to itself."""
+    """g ↦ where a permutation sends the coordinates of a support or a sharing, which it maps to itself.
 
-    part: Support | Sharing
+    Attributes:
+        part: T.
+        rho: ρ on R^size, by permutations.
+    """
+
+    part: Part
     rho: Representation
 
     def __call__(self, g: Element) -> np.ndarray:
@@ -113,31 +134,42 @@ class _Moves:
 
 @dataclass(frozen=True, eq=False)
 class Free(Part):
-    """All of R^size."""
+    """All of R^size.
+
+    Attributes:
+        size: the number of weights.
+    """
 
     size: int
     permutes = True
 
     @property
     def dim(self) -> int:
+        """All of them, size."""
         return self.size
 
     def embed(self, c: Tensor) -> Tensor:
+        """The identity."""
         return c
 
     def project(self, w: Tensor) -> Tensor:
+        """The identity."""
         return w
 
     def moved(self, index: np.ndarray) -> np.ndarray:
+        """Every weight goes where G sends it."""
         return index
 
     def describe(self) -> str:
+        """ "all weights"."""
         return "all weights"
 
     def onto_fixed(self, rho: Representation, c: Tensor) -> Tensor:
+        """Π_G c."""
         return fixed_part(rho, c)
 
     def count_fixed(self, rho: Representation) -> int:
+        """dim (R^size)^G."""
         return Layer("", trivial(rho.group), rho).size()
 
 
@@ -154,36 +186,45 @@ class Support(Part):
 
     @property
     def size(self) -> int:
+        """Weights of the layer, inside the support or not."""
         return len(self.mask)
 
     @cached_property
     def place(self) -> Tensor:
+        """(dim), the weights inside."""
         return torch.nonzero(self.mask).squeeze(1)
 
     @property
     def dim(self) -> int:
+        """How many lie inside."""
         return len(self.place)
 
     def embed(self, c: Tensor) -> Tensor:
+        """Coordinates at their places, zeros elsewhere."""
         return c.new_zeros(*c.shape[:-1], self.size).index_copy(-1, self.place.to(c.device), c)
 
     def project(self, w: Tensor) -> Tensor:
+        """The weights inside."""
         return w.index_select(-1, self.place.to(w.device))
 
     def moved(self, index: np.ndarray) -> np.ndarray:
+        """Where a permutation that maps the support to itself sends its coordinates, (dim)."""
         number = np.full(self.size, -1)
         number[self.place.numpy()] = np.arange(self.dim)
         return number[index[self.place.numpy()]]
 
     def describe(self) -> str:
+        """How many weights of how many."""
         return f"a support of {self.dim} in {self.size}"
 
     def onto_fixed(self, rho: Representation, c: Tensor) -> Tensor:
+        """Orbits that lie inside are averaged, others set to zero, for permutations; else by a dense basis."""
         if not rho.is_permutation:
             return super().onto_fixed(rho, c)
         return self.project(fixed_part(rho, self.embed(c * self.complete(rho).to(c))))
 
     def count_fixed(self, rho: Representation) -> int:
+        """The number of orbits that lie inside, for permutations; else by a dense basis."""
         if not rho.is_permutation:
             return super().count_fixed(rho)
         # The trace of a projection onto orbits: each entry of a complete orbit counts 1/length.
@@ -199,7 +240,7 @@ class Support(Part):
 
 def orbits(rho: Representation) -> Tensor:
     """The number of the orbit of every coordinate of a permutation representation."""
-    return intertwiners(trivial(rho.group), rho).labels
+    return orbit_basis(trivial(rho.group), rho).labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,6 +257,7 @@ class Sharing(Part):
 
     @property
     def size(self) -> int:
+        """Weights of the layer, shared or held."""
         return len(self.labels)
 
     @cached_property
@@ -229,28 +271,34 @@ class Sharing(Part):
 
     @property
     def dim(self) -> int:
+        """The number of different labels that are not negative."""
         return len(self._classes[1])
 
     def embed(self, c: Tensor) -> Tensor:
+        """Each weight its label's coordinate over √(how many share it); zero where held."""
         number, counts = (part.to(c.device) for part in self._classes)
         values = (c / counts.to(c).sqrt()).index_select(-1, number.clamp_min(0))
         return values * (number >= 0).to(c)
 
     def project(self, w: Tensor) -> Tensor:
+        """Sums over equal labels, over √(how many share it)."""
         number, counts = (part.to(w.device) for part in self._classes)
         sums = w.new_zeros(*w.shape[:-1], self.dim)
         sums = sums.index_add(-1, number.clamp_min(0), w * (number >= 0).to(w))
         return sums / counts.to(w).sqrt()
 
     def describe(self) -> str:
+        """How many values for how many weights."""
         return f"{self.dim} shared values for {self.size} weights"
 
     def restricted(self, rho: Representation) -> Representation:
+        """A permutation of the values, where ρ permutes weights; see :class:`Part`."""
         if not rho.is_permutation:
             return super().restricted(rho)
         return PermutationRepresentation(rho.group, self.dim, _Moves(self, rho), f"{self.describe()} of {rho.name}")
 
     def moved(self, index: np.ndarray) -> np.ndarray:
+        """Where a permutation that maps labels to labels sends the values, (dim)."""
         number = self._classes[0].numpy()
         kept = number >= 0
         found = np.empty(self.dim, dtype=np.int64)
@@ -260,53 +308,73 @@ class Sharing(Part):
 
 @dataclass(frozen=True, eq=False)
 class Spanned(Part):
-    """The span of orthonormal columns (size, dim)."""
+    """The span of orthonormal columns (size, dim).
+
+    Attributes:
+        basis: B, orthonormal columns, (size, dim).
+    """
 
     basis: Tensor
 
     @property
     def size(self) -> int:
+        """Weights of the layer, rows of the basis."""
         return self.basis.shape[0]
 
     @property
     def dim(self) -> int:
+        """Columns of the basis."""
         return self.basis.shape[1]
 
     def embed(self, c: Tensor) -> Tensor:
+        """Bc."""
         return c @ self.basis.to(c).mT
 
     def project(self, w: Tensor) -> Tensor:
+        """Bᵀw."""
         return w @ self.basis.to(w)
 
     def describe(self) -> str:
+        """The dimension of the span and of what it lies in."""
         return f"a span of {self.dim} in {self.size}"
 
 
 @dataclass(frozen=True, eq=False)
 class Repeated(Part):
-    """The same part for each of ``copies`` consecutive pieces: one kernel's taps for every pair of channels."""
+    """The same part for each of ``copies`` consecutive pieces: one kernel's taps for every pair of channels.
+
+    Attributes:
+        copies: how many pieces.
+        part: of one piece.
+    """
 
     copies: int
     part: Part
 
     @property
     def size(self) -> int:
+        """copies · size of the part."""
         return self.copies * self.part.size
 
     @property
     def dim(self) -> int:
+        """copies · dim of the part."""
         return self.copies * self.part.dim
 
     def embed(self, c: Tensor) -> Tensor:
+        """The part's, copy by copy."""
         return self.part.embed(c.unflatten(-1, (self.copies, self.part.dim))).flatten(-2)
 
     def project(self, w: Tensor) -> Tensor:
+        """The part's, copy by copy."""
         return self.part.project(w.unflatten(-1, (self.copies, self.part.size))).flatten(-2)
 
     def describe(self) -> str:
+        """How many copies of what."""
         return f"{self.copies} × ({self.part.describe()})"
 
     def one(self, rho: Representation) -> Representation:
+        """The representation on one copy; BadInput where the layer is not so many copies of that size."""
         ((copies, base),) = rho.blocks
         if copies != self.copies or base.dim != self.part.size:
             raise BadInput(
@@ -316,13 +384,16 @@ class Repeated(Part):
         return base
 
     def restricted(self, rho: Representation) -> Representation:
+        """As many copies of the part's."""
         return DirectSum(((self.copies, self.part.restricted(self.one(rho))),))
 
     def onto_fixed(self, rho: Representation, c: Tensor) -> Tensor:
+        """The part's, copy by copy."""
         one = c.unflatten(-1, (self.copies, self.part.dim))
         return self.part.onto_fixed(self.one(rho), one).flatten(-2)
 
     def count_fixed(self, rho: Representation) -> int:
+        """copies · the part's."""
         return self.copies * self.part.count_fixed(self.one(rho))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,7 +15,7 @@ from stability.eigen.operator import Operator, assemble
 from stability.eigen.spectrum import Solution
 from stability.groups import Element, Representation, trivial
 from stability.layers import Layer
-from stability.problem.problem import FlatFamily, Model, Problem
+from stability.problem.problem import FlatFamily, Model, Problem, Within
 from stability.problem.space import ParameterSpace, Samples
 from stability.restricted.admissible import Admissible, compatibility
 from stability.restricted.parts import DENSE_LIMIT
@@ -23,30 +23,47 @@ from stability.restricted.parts import DENSE_LIMIT
 
 @dataclass(frozen=True, eq=False)
 class RestrictedModel:
-    """The model of a problem with weights A_0 + Bc."""
+    """The model of a problem with weights A_0 + Bc.
+
+    Attributes:
+        whole: the model of all weights.
+        admissible: A_0 + T.
+        space: T with its action, in orthonormal coordinates.
+    """
 
     whole: Model
     admissible: Admissible
     space: ParameterSpace
 
     @property
+    def loss(self) -> Callable[..., Tensor] | None:
+        """ℓ of the whole problem."""
+        return self.whole.loss
+
+    @property
     def input(self) -> Representation:
+        """That of the whole model."""
         return self.whole.input
 
     @property
     def output(self) -> Representation:
+        """That of the whole model."""
         return self.whole.output
 
     def predict(self, parameters: Tensor, x: Tensor) -> Tensor:
+        """Φ_{A_0 + Bc}(x) for coordinates c of T."""
         return self.whole.predict(self.admissible.embed(parameters), x)
 
     def predict_equivariant(self, theta: Tensor, x: Tensor) -> Tensor:
+        """The same at the point of E with coordinates θ."""
         return self.predict(self.space.embed(theta), x)
 
     def losses(self, prediction: Tensor, y: Tensor) -> Tensor:
+        """Those of the whole model, (n)."""
         return self.whole.losses(prediction, y)
 
     def move_target(self, g: Element, y: Tensor) -> Tensor:
+        """ρ_Y(g)y, as the whole model has it."""
         return self.whole.move_target(g, y)
 
 
@@ -86,12 +103,11 @@ def restrict(problem: Problem, admissible: Admissible, seed: int = 0) -> Problem
     words = (
         f"{dims['L']:,} of {dims['H']:,} weights, E {dims['E']:,} of {dims['H_G']:,}; ‖[Π_T, Π_G]‖ = {found.defect:.1e}"
     )
-    initial = problem.initial
+    initial, margin, held = problem.initial, problem.kink_margin, problem.held
 
-    def start(seed: int) -> Tensor:
-        return space.project(admissible.project(problem.space.embed(initial(seed))))
+    def inside(theta: Tensor) -> Tensor:
+        return space.project(admissible.project(problem.space.embed(theta)))
 
-    held = problem.held
     return replace(
         problem,
         held=held and replace(held, rebuilt=lambda tensors: restrict(held.rebuilt(tensors), admissible, seed)),
@@ -101,10 +117,11 @@ def restrict(problem: Problem, admissible: Admissible, seed: int = 0) -> Problem
         model=model,
         flat=tuple(_families(problem, admissible)),
         exchanges=None,
-        initial=None if initial is None else start,
-        kink_margin=None if problem.kink_margin is None else (lambda c: problem.kink_margin(admissible.embed(c))),
+        initial=None if initial is None else (lambda seed: inside(initial(seed))),
+        kink_margin=None if margin is None else (lambda c: margin(admissible.embed(c))),
         facts=(*problem.facts, ("admissible layers", words)),
         activations=max(problem.activations, _activations(problem)),
+        within=Within(problem, admissible.embed, admissible.linear, admissible.project),
     )
 
 

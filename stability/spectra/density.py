@@ -25,7 +25,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from stability.eigen.lanczos import lanczos, ritz
-from stability.eigen.spectrum import Spectrum
+from stability.eigen.spectrum import Density, Spectrum
 from stability.spectra.sectors import Sector
 
 BINS = 24
@@ -36,10 +36,13 @@ class Shares:
     """Shares of the dimensions by bins [edges[i], edges[i+1]), with their standard errors.
 
     Attributes:
+        edges: of the bins, ascending, one more than there are bins.
+        share: of the dimensions, one a bin.
         error: standard error over the probes.
         resolution: what a Krylov run of this length may put on the wrong side of a bin's edges (at most the weights of
             the nodes beside them, by the inequalities of Chebyshev, Markov and Stieltjes), mean over the probes.
         probes, steps: of the quadrature; 0 where the spectrum is whole and the error zero.
+        method: how it was found.
     """
 
     edges: tuple[float, ...]
@@ -53,7 +56,13 @@ class Shares:
 
 @dataclass(frozen=True)
 class Part:
-    """A sector: its block B_λ on R^size and its dimension in L."""
+    """A sector: its block B_λ on R^size and its dimension in L.
+
+    Attributes:
+        product: B_λ s for s of shape (size).
+        size: real dimension of the block.
+        dim: of the sector in L.
+    """
 
     product: Callable[[Tensor], Tensor]
     size: int
@@ -121,19 +130,31 @@ def exact(spectrum: Spectrum) -> Shares | None:
     )
 
 
+def density_of(spectrum: Spectrum) -> Density:
+    """The density of a spectrum.
+
+    Raises:
+        ValueError: none was measured.
+    """
+    if spectrum.density is None:
+        raise ValueError("a spectrum without its density")
+    return spectrum.density
+
+
 def from_one_vector(spectrum: Spectrum, parts: Sequence[Sector], where: str) -> Shares:
     """The weights of Krylov runs with one Gaussian vector in each sector, as a search for extreme eigenvalues leaves.
 
     A share p of a sector of real dimension n has the variance 2p(1 − p)/(n + 2) of a Beta law; for a sum of sectors
     that fill parts w of the dimensions it is at most max w/(n + 2) · 2p(1 − p), p(1 − p) being concave.
     """
-    edges = edges_of(spectrum)
-    share = counted(np.array(spectrum.density.values), np.array(spectrum.density.weights), edges)
+    edges, density = edges_of(spectrum), density_of(spectrum)
+    values, weights = np.array(density.values), np.array(density.weights)
+    share = counted(values, weights, edges)
     chosen = [x for x in parts if (x.irrep == "trivial") == (where == "E") and x.size]
     worst = max((x.dim * x.multiplicity / spectrum.dim / (x.size + 2) for x in chosen), default=1 / (spectrum.dim + 2))
     error = np.sqrt(2 * share * (1 - share) * worst)
     runs = max(len(chosen), 1)
-    doubt = _beside(np.array(spectrum.density.values), np.array(spectrum.density.weights), edges)
+    doubt = _beside(values, weights, edges)
     return Shares(
         tuple(edges.tolist()),
         tuple(share.tolist()),

@@ -39,6 +39,7 @@ class History:
     lowest: tuple[tuple[Eigenvalue, ...], ...]
 
     def on_e(self) -> list[Eigenvalue]:
+        """λ_min on E at each epoch, that of the trivial irrep."""
         return [next(e for e in row if e.irrep == "trivial") for row in self.lowest]
 
     def across(self) -> list[Eigenvalue]:
@@ -52,7 +53,7 @@ def lowest(
 ) -> tuple[Eigenvalue, ...]:
     """λ_min of B_λ for every irrep, with its residual; dense up to 400 dimensions, Lanczos beyond."""
     nominal = None
-    if not hasattr(problem.model, "network"):
+    if not problem.written:
         nominal = nominal_hessian(problem, problem.space.embed(theta))
     found, nothing = [], Checkpoint(None, {}, False)
     for irrep, size in irreps:

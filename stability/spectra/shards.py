@@ -50,7 +50,7 @@ def _operator(problem: Problem, at: Tensor, irrep: str | None, index: int, count
     if irrep is None:
         return nominal_hessian(part, at)
     found = by_name(problem.group, irrep)
-    if hasattr(problem.model, "network"):
+    if problem.written:
         return sector_hessian(part, at, found)
     if found.is_trivial:
         return equivariant_hessian(part, at)
@@ -89,7 +89,7 @@ def sharded_hessian(pool: Pool, source: Source, at: Tensor, shards: int, irrep: 
     def gather(v: bytes | None) -> Tensor:
         jobs = [(handle, point, name, index, shards, v) for index in range(shards)]
         found = dict(pool.run(shard_product, jobs, "shards", quiet=True, settled=True))
-        return sum(load(found[index])["product"] for index in range(shards)).to(at)
+        return sum((load(found[index])["product"] for index in range(shards)), torch.zeros((), dtype=at.dtype)).to(at)
 
     def apply(v: Tensor) -> Tensor:
         return problem.weight_decay * v + gather(save({"v": v.detach().cpu().contiguous()}))

@@ -1,4 +1,4 @@
-"""The command: ``python -m stability.spectrum [--task …] [--size …] …`` (see README.md).
+"""The command: ``python -m stability.spectrum [--task …] [--size …] …`` (see docs/reference/command-line.md).
 
 Exit status: 0 when the analysis completed, whatever the verdict; 2 for bad input, with one line on stderr;
 3 when no point reached the tolerance (the report is still written); 130 after Ctrl-C (a partial result stays).
@@ -11,9 +11,9 @@ import contextlib
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -26,7 +26,9 @@ from stability.base.storage import Checkpoint, lock, prepare_folder, write, writ
 from stability.points.weights import load_point, save_point
 from stability.problem.problem import Problem
 from stability.results import Analysis
-from stability.run.analysis import Interrupted, Outcome, Settings, analyse, output_folder
+from stability.run.analysis import analyse
+from stability.run.given import Interrupted, Outcome
+from stability.run.settings import Settings, output_folder
 from stability.spectra.sectors import chosen
 from stability.tasks import TASKS, TaskOptions, load
 from stability.tasks.recipe import Recipe
@@ -44,43 +46,49 @@ class _Parser(argparse.ArgumentParser):
         raise BadInput(f"{message}; see python -m stability.spectrum --help")
 
 
+# What the options are, in the order of --help; those of PROBLEM say which problem, and other commands take them too.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "--task": dict(default="trans", help=f"{', '.join(TASKS)}, or FILE.py:FACTORY"),
+    "--size": dict(default="small", help="small (a minute), medium (ten minutes), paper"),
+    "--variant": dict(default="smooth", help="smooth (for spectra) or published (the paper's network)"),
+    "--group": dict(help="the symmetry group, by the task's names; an unknown name lists them"),
+    "--at": dict(
+        default="point",
+        help="point (search stationary points), init, trained, or FILE, a stored point or state_dict",
+    ),
+    "--seed": dict(type=int, default=0, help="of data, starts and probes"),
+    "--activation": dict(help="tanh, gelu, softplus, sigmoid, leaky_relu, relu, …"),
+    "--weight-decay": dict(type=float, help="μ in μ/2‖A‖²"),
+    "--points": dict(type=int, default=2, help="random starts of the search"),
+    "--saddles": dict(type=int, default=0, help="starts searched for saddles of R on E too"),
+    "--search-minutes": dict(type=float, default=60.0, help="longest search from a start, where dim E > 2,500"),
+    "--eigenvalues": dict(type=int, default=10, help="distinct eigenvalues reported at each end"),
+    "--sectors": dict(default="all", help="all, none, or names of irreps such as '(4,1),(3,2)' or 'q=(0,1)'"),
+    "--samples": dict(type=int, help="training samples"),
+    "--data-dir": dict(type=Path, help="trans: the MNIST IDX files; perm, rot: the published data"),
+    "--memory-gb": dict(type=float, help="memory the run may use; by default 80 %% of what is free"),
+    "--workers": dict(type=int, help="spread points and sectors over so many processes of this machine"),
+    "--scheduler": dict(metavar="ADDRESS", help="spread them over the workers of a Dask scheduler"),
+    "--shards": dict(type=int, default=1, help="spread products of large sectors over so many shards of the samples"),
+    "--resume": dict(action="store_true", help="continue an interrupted run in the same folder"),
+    "--device": dict(default="cpu", help="cpu or cuda"),
+    "--dtype": dict(default="float64", help="float64 or float32 (never decides a lower bound)"),
+    "--out": dict(type=Path, help="output folder; default reports/<task>-<size>-seed<N>/"),
+}
+PROBLEM = (
+    *("--task", "--size", "--variant", "--group", "--seed", "--activation", "--weight-decay", "--samples"),
+    *("--data-dir", "--device", "--dtype"),
+)
+
+
 def parser() -> argparse.ArgumentParser:
-    """The options, as README.md lists them."""
+    """The options, as docs/reference/command-line.md lists them."""
     p = _Parser(
         prog="python -m stability.spectrum",
         description="Eigen-spectra that decide whether equivariant networks are stable under augmented training.",
     )
-    p.add_argument("--task", default="trans", help=f"{', '.join(TASKS)}, or FILE.py:FACTORY")
-    p.add_argument("--size", default="small", help="small (a minute), medium (ten minutes), paper")
-    p.add_argument("--variant", default="smooth", help="smooth (for spectra) or published (the paper's network)")
-    p.add_argument("--group", help="the symmetry group, by the task's names; an unknown name lists them")
-    p.add_argument(
-        "--at",
-        default="point",
-        help="point (search stationary points), init, trained, or FILE, a stored point or state_dict",
-    )
-    p.add_argument("--seed", type=int, default=0, help="of data, starts and probes")
-    p.add_argument("--activation", help="tanh, gelu, softplus, sigmoid, leaky_relu, relu, …")
-    p.add_argument("--weight-decay", type=float, help="μ in μ/2‖A‖²")
-    p.add_argument("--points", type=int, default=2, help="random starts of the search")
-    p.add_argument("--saddles", type=int, default=0, help="starts searched for saddles of R on E too")
-    p.add_argument(
-        "--search-minutes", type=float, default=60.0, help="longest search from a start, where dim E > 2,500"
-    )
-    p.add_argument("--eigenvalues", type=int, default=10, help="distinct eigenvalues reported at each end")
-    p.add_argument("--sectors", default="all", help="all, none, or names of irreps such as '(4,1),(3,2)' or 'q=(0,1)'")
-    p.add_argument("--samples", type=int, help="training samples")
-    p.add_argument("--data-dir", type=Path, help="trans: the MNIST IDX files; perm, rot: the published data")
-    p.add_argument("--memory-gb", type=float, help="memory the run may use; by default 80 %% of what is free")
-    p.add_argument("--workers", type=int, help="spread points and sectors over so many processes of this machine")
-    p.add_argument("--scheduler", metavar="ADDRESS", help="spread them over the workers of a Dask scheduler")
-    p.add_argument(
-        "--shards", type=int, default=1, help="spread products of large sectors over so many shards of the samples"
-    )
-    p.add_argument("--resume", action="store_true", help="continue an interrupted run in the same folder")
-    p.add_argument("--device", default="cpu", help="cpu or cuda")
-    p.add_argument("--dtype", default="float64", help="float64 or float32 (never decides a lower bound)")
-    p.add_argument("--out", type=Path, help="output folder; default reports/<task>-<size>-seed<N>/")
+    for name, what in OPTIONS.items():
+        p.add_argument(name, **what)
     return p
 
 
@@ -102,7 +110,7 @@ def named_size(task: str) -> bool:
 
 def check_options(options: argparse.Namespace) -> None:
     """Raise BadInput for values that no run could use."""
-    for name, least in (("points", 1), ("eigenvalues", 1), ("shards", 1), ("saddles", 0), ("seed", 0)):
+    for name, least in (("points", 1), ("eigenvalues", 1), ("shards", 1), ("saddles", 0)):
         value = getattr(options, name)
         if value < least:
             raise BadInput(f"--{name} {value}: give a number ≥ {least}")
@@ -114,6 +122,13 @@ def check_options(options: argparse.Namespace) -> None:
         raise BadInput(f"--shards {options.shards}: there is one process to give them to; use --workers or --scheduler")
     if options.memory_gb is not None and not options.memory_gb > 0:
         raise BadInput(f"--memory-gb {options.memory_gb:g}: give a positive number")
+    check_problem(options)
+
+
+def check_problem(options: argparse.Namespace) -> None:
+    """Raise BadInput for values of PROBLEM that pose none."""
+    if options.seed < 0:
+        raise BadInput(f"--seed {options.seed}: give a number ≥ 0")
     if options.dtype not in DTYPES:
         raise BadInput(f"--dtype {options.dtype!r} is unknown; choose from {', '.join(DTYPES)}")
     if options.device not in ("cpu", "cuda"):
@@ -125,15 +140,14 @@ def check_options(options: argparse.Namespace) -> None:
         if options.task not in TASKS:
             ignored |= {"activation", "weight_decay"}
         for name in sorted(ignored):
-            if getattr(options, name) != parser().get_default(name):
-                flag = f"--{name.replace('_', '-')}"
+            flag = f"--{name.replace('_', '-')}"
+            if getattr(options, name) != OPTIONS[flag].get("default"):
                 raise BadInput(f"{flag} has no effect on --task {options.task}; leave it out")
 
 
-def run(options: argparse.Namespace, command: str) -> int:
-    """Load, analyse, write; the exit status."""
-    check_options(options)
-    task_options = TaskOptions(
+def asked(options: argparse.Namespace) -> TaskOptions:
+    """What the options of PROBLEM ask of a task."""
+    return TaskOptions(
         size=options.size,
         variant=options.variant,
         group=options.group,
@@ -145,11 +159,18 @@ def run(options: argparse.Namespace, command: str) -> int:
         dtype=DTYPES[options.dtype],
         device=options.device,
     )
+
+
+def run(options: argparse.Namespace, command: str) -> int:
+    """Load, analyse, write; the exit status."""
+    check_options(options)
+    task_options = asked(options)
     problem = load(options.task, task_options)
     if options.sectors not in ("all", "none"):
         chosen(problem.group, options.sectors)  # refused before anything is written
     named = options.task in TASKS
-    at, distance, recipe = options.at, 0.0, Recipe.of(options.task, task_options)
+    at, distance = options.at, 0.0
+    recipe: Recipe | None = Recipe.of(options.task, task_options)
     if at not in ("point", "init", "trained"):
         if Path(at).suffix == ".safetensors":
             fitted = api.fitted(problem, at)[0]
@@ -228,7 +249,8 @@ def run_in(
     print(report.table(outcome.analysis))
     print(f"report: {folder / 'report.html'}")
     print(outcome.analysis.summary())
-    reached = outcome.analysis.point.converged or options.at != "point"
+    point = outcome.analysis.point
+    reached = options.at != "point" or (point is not None and point.converged)
     return 0 if reached else 3
 
 
@@ -260,11 +282,10 @@ def out_of_memory(error: BaseException) -> bool:
     )
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command's entry; returns the exit status."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+def guarded(name: str, work: Callable[[], int]) -> int:
+    """The exit status of ``work``; what a user can mend is one line on stderr, ``name: …``, and status 2."""
     try:
-        return run(parser().parse_args(arguments), shlex.join(["python", "-m", "stability.spectrum", *arguments]))
+        return work()
     except BadInput as error:
         said = str(error)
     except (ArithmeticError, np.linalg.LinAlgError) as error:
@@ -276,5 +297,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"out of memory ({(str(error) or type(error).__name__).splitlines()[0]}); what was computed before stays: "
             "use a smaller --size, fewer --samples or a smaller --memory-gb, or --resume with less beside"
         )
-    print(f"stability.spectrum: {' '.join(said.split())}", file=sys.stderr)
+    print(f"{name}: {' '.join(said.split())}", file=sys.stderr)
     return 2
+
+
+def recorded(arguments: Sequence[str]) -> str:
+    """The command that reproduces a run, as its results name it."""
+    return shlex.join(["python", "-m", "stability.spectrum", *arguments])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command's entry; returns the exit status."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    return guarded("stability.spectrum", lambda: run(parser().parse_args(arguments), recorded(arguments)))
+
+
+def leave(status: int) -> NoReturn:
+    """End the process."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if status == 130:
+        # A Ctrl-C that passed through an exec() makes CPython die of SIGINT at exit, handled or not.
+        os._exit(status)
+    sys.exit(status)

@@ -40,6 +40,8 @@ def load(task: str, options: TaskOptions) -> Problem:
     if not Path(path).is_file():
         raise BadInput(f"--task: there is no file {path!r}; check the path before the colon")
     spec = importlib.util.spec_from_file_location("stability_user_task", path)
+    if spec is None or spec.loader is None:
+        raise BadInput(f"--task: {path!r} cannot be loaded as a module; give a file of Python")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     try:

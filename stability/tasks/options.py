@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
+from torch import Tensor
 
 from stability.base.errors import BadInput
 from stability.groups import Group
@@ -14,6 +16,7 @@ from stability.networks.nonlinearities import KINKED, SMOOTH
 from stability.problem.space import Samples
 from stability.tasks.data import Dataset
 
+G = TypeVar("G", bound=Group)
 SIZES = ("small", "medium", "paper")
 VARIANTS = ("smooth", "published")
 TEST_SAMPLES = 1000
@@ -22,6 +25,18 @@ TEST_SAMPLES = 1000
 @dataclass(frozen=True)
 class TaskOptions:
     """Options shared by the tasks; None means the task's own default.
+
+    Attributes:
+        size: one of ``SIZES``.
+        variant: "smooth", whose spectra exist, or "published", as the paper trained.
+        group: name of another group that the task knows.
+        activation: σ.
+        weight_decay: μ.
+        samples: training samples.
+        seed: of data that are drawn and of the choice among those that are not.
+        data_dir: folder of the data sets' files.
+        dtype: of the computation; signs want float64.
+        device: where it runs, as torch names it.
 
     Raises:
         BadInput: a value that no task knows.
@@ -70,7 +85,7 @@ def _one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:
         raise BadInput(f"{option} {value!r} is unknown; choose from {', '.join(allowed)}")
 
 
-def choose_group(name: str | None, known: Mapping[str, Callable[[], Group]], task: str) -> tuple[str, Group]:
+def choose_group(name: str | None, known: Mapping[str, Callable[[], G]], task: str) -> tuple[str, G]:
     """The group asked for; the first one known when none is.
 
     Raises:
@@ -104,11 +119,14 @@ def prepare(data: Dataset, train: int, options: TaskOptions) -> tuple[Samples, S
     else:
         inputs = (inputs - inputs[:train].mean()) / inputs[:train].std().clamp_min(1e-12)
     targets = torch.as_tensor(data.targets)
-    place = {"dtype": options.dtype, "device": options.device}
+
+    def placed(values: Tensor) -> Tensor:
+        return values.to(dtype=options.dtype, device=options.device)
 
     def pack(start: int, stop: int) -> Samples:
         y = targets[start:stop]
-        y = y.to(options.device) if y.dtype == torch.int64 else y.to(**place)
-        return Samples(inputs[start:stop].to(**place), y, torch.full((stop - start,), 1 / (stop - start), **place))
+        y = y.to(options.device) if y.dtype == torch.int64 else placed(y)
+        x = placed(inputs[start:stop])
+        return Samples(x, y, x.new_full((len(x),), 1 / len(x)))
 
     return pack(0, train), pack(train, len(inputs)) if len(inputs) > train else None

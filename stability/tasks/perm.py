@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from stability.groups import PermutationGroup, Symmetric, permutation, trivial
@@ -22,6 +23,14 @@ class Size:
 
     The paper's edge probabilities (.5, .05) leave only 8 % of the 5-node graphs connected; the smaller sizes
     use denser graphs, about half of them connected.
+
+    Attributes:
+        nodes: n of the graphs.
+        channels: on ρ, the pairs of nodes.
+        features: behind the invariant layer.
+        head: width of the layer on them.
+        samples: of the training set.
+        p_inside, p_across: edge probabilities within and between the two halves.
     """
 
     nodes: int
@@ -49,7 +58,7 @@ def perm(options: TaskOptions) -> Problem:
     size = SIZES[options.size]
     data, train = read(options, size)
     n = math.isqrt(data.inputs.shape[1])
-    known = {
+    known: dict[str, Callable[[], Symmetric | PermutationGroup]] = {
         "symmetric": lambda: Symmetric(n),
         "alternating": lambda: alternating(n),
         "cyclic": lambda: PermutationGroup([(*range(1, n), 0)], name=f"C_{n}"),

@@ -25,6 +25,11 @@ class Recipe(Portable):
     ``known`` is what the sender found the problem to be (:func:`stability.problem.identity.identity`), as JSON: what
     another process builds from the same words, of another FILE.py or other data, is refused there.
 
+    Attributes:
+        task: name of a task, or FILE.py:FACTORY.
+        options: :class:`TaskOptions` as JSON.
+        known: the sender's problem as JSON; empty where nothing is compared.
+
     >>> recipe = Recipe.of("counterexample", TaskOptions())
     >>> recipe.problem().name, recipe == Recipe.of("counterexample", TaskOptions())
     ('counterexample', True)

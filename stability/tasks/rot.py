@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from stability.groups import Cyclic, Dihedral, images, rotations
+from stability.groups import Cyclic, Dihedral, Group, images, rotations
 from stability.networks.classifier import Classifier
 from stability.networks.losses import two_masks
 from stability.networks.network import mlp
@@ -17,7 +18,13 @@ from stability.tasks.options import TEST_SAMPLES, TaskOptions, choose_group, pre
 
 @dataclass(frozen=True)
 class Size:
-    """Images of side × side pixels, hidden channels on ρ, training samples."""
+    """Images of side × side pixels, hidden channels on ρ, training samples.
+
+    Attributes:
+        side: of the images, in pixels.
+        channels: of the hidden layers, on ρ.
+        samples: of the training set.
+    """
 
     side: int
     channels: tuple[int, ...]
@@ -40,7 +47,7 @@ def rot(options: TaskOptions) -> Problem:
     """
     size = SIZES[options.size]
     n = size.side
-    known = {"rotations": lambda: Cyclic(4), "dihedral": lambda: Dihedral(4)}
+    known: dict[str, Callable[[], Group]] = {"rotations": lambda: Cyclic(4), "dihedral": lambda: Dihedral(4)}
     name, group = choose_group(options.group, known, "rot")
     data, train = read(options, size)
     rho = rotations(group, n) if name == "rotations" else images(group, n)

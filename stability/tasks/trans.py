@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from stability.base.errors import BadInput
@@ -27,7 +28,14 @@ from stability.tasks.options import TEST_SAMPLES, TaskOptions, choose_group, pre
 
 @dataclass(frozen=True)
 class Size:
-    """Images of side × side pixels, channels on ρ, features behind the invariant layer, training samples."""
+    """Images of side × side pixels, channels on ρ, features behind the invariant layer, training samples.
+
+    Attributes:
+        side: of the images, in pixels.
+        channels: of the hidden layers, on ρ.
+        features: behind the invariant layer.
+        samples: of the training set.
+    """
 
     side: int
     channels: tuple[int, int]
@@ -47,7 +55,7 @@ def trans(options: TaskOptions) -> Problem:
     """1 → c → c channels on ρ, then c → f trivial with tanh and LayerNorm(f), then f → 10, cross-entropy."""
     size = SIZES[options.size]
     n = size.side
-    known = {
+    known: dict[str, Callable[[], Group]] = {
         "torus": lambda: torus(n),
         "rotations": lambda: Cyclic(4),
         "rows": lambda: Cyclic(n),

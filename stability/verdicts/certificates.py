@@ -22,11 +22,12 @@ from stability.curvature import products
 from stability.eigen.lanczos import lanczos, ritz
 from stability.eigen.operator import Operator
 from stability.eigen.spectrum import Spectrum, bound_epsilon
+from stability.groups import Representation
 from stability.networks.losses import cross_entropy, logistic, squared, two_masks
 from stability.networks.network import MLP
-from stability.networks.nonlinearities import LayerNorm, Pointwise
+from stability.networks.nonlinearities import LayerNorm, Nonlinearity, Pointwise
 from stability.networks.nonlinearities import parts_of as parts
-from stability.problem.problem import Problem
+from stability.problem.problem import Problem, model_of
 from stability.problem.space import Samples
 
 # ‖Δ‖ ≤ 10 √(2/π) ‖Δs‖ with probability 0.9 for one Gaussian s (Halko, Martinsson and Tropp, 2011, section 4.3).
@@ -136,6 +137,7 @@ def flipped(samples: Samples) -> Samples:
 
 
 def double(samples: Samples) -> Samples:
+    """The same samples in float64; integer targets stay integers."""
     return Samples(*(part.double() if part.is_floating_point() else part for part in samples))
 
 
@@ -351,8 +353,8 @@ def lipschitz(problem: Problem, theta: Tensor, radius: float) -> float | None:
     a symmetric trilinear form the diagonal gives the norm (Banach). ∇²R^aug, an average of conjugates, inherits K.
     """
     model, space = problem.model, problem.space
-    network = getattr(model, "network", None)
-    rule = getattr(getattr(model, "loss", None), "bounds", None) or LOSSES.get(getattr(model, "loss", None))
+    network, loss = problem.layered.network if problem.layered else None, model.loss if model else None
+    rule = getattr(loss, "bounds", None) or (LOSSES.get(loss) if loss else None)
     if type(network) is not MLP or rule is None or sum(layer.dim for layer in space.layers) != space.dim:
         return None
     at, x = space.embed(theta).double(), problem.samples.x.double()
@@ -377,14 +379,14 @@ def lipschitz(problem: Problem, theta: Tensor, radius: float) -> float | None:
                 first * d + 3 * second * b * c + third * b * b * b,
             )
             prediction = part(prediction, layer.target)
-    if not torch.allclose(prediction, problem.model.predict(at.to(theta), problem.samples.x).double(), rtol=1e-3):
+    if not torch.allclose(prediction, model_of(problem).predict(at.to(theta), problem.samples.x).double(), rtol=1e-3):
         return None  # a network that computes something else
     l1, l2, l3 = rule(prediction, problem.samples.y)
     l1 = l1 + radius * l2 * b
     return float(problem.samples.weight.double() @ (l1 * d + 3 * l2 * b * c + l3 * b * b * b))
 
 
-def _slopes(part: object, z: Tensor, drift: Tensor, space: object) -> tuple | None:
+def _slopes(part: Nonlinearity, z: Tensor, drift: Tensor, space: Representation) -> tuple | None:
     """Bounds on three derivatives of one nonlinearity near the pre-activations z."""
     if isinstance(part, LayerNorm):
         ((channels, _),) = space.blocks

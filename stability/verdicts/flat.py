@@ -90,6 +90,8 @@ def _trace_on_equivariant(layer: Layer, left: Tensor | None, right: Tensor | Non
     """Trace of W ↦ left W right on Hom_G(source, target): Σ_k ⟨E_k, left E_k right⟩."""
     like = left if left is not None else right
     size, total = layer.size(), 0.0
+    if like is None:
+        return float(size)
     for start in range(0, size, batch):
         unit = torch.zeros(min(batch, size - start), size, dtype=like.dtype, device=like.device)
         unit[torch.arange(len(unit)), torch.arange(start, start + len(unit))] = 1.0

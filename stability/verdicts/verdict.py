@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import torch
 
-from stability.base.record import Record
+from stability.base.record import Record, known
 from stability.eigen.spectrum import Spectrum, rounding
 
 # Relative to scale: nearer than this a pre-activation counts as sitting on its kink.
@@ -75,14 +75,23 @@ class Block:
     proven_shift: float | None = None
 
     @property
+    def found(self) -> Spectrum:
+        """Its spectrum, where there is one.
+
+        Raises:
+            ValueError: none was computed.
+        """
+        return known(f"the spectrum on {self.name}", self.spectrum)
+
+    @property
     def error(self) -> float:
         """What the lowest quotient may be off by."""
-        return self.spectrum.error + self.newton_shift
+        return self.found.error + self.newton_shift
 
     @property
     def error_all(self) -> float:
         """What any eigenvalue may be off by."""
-        return self.spectrum.error + max(self.newton_shift, self.shift_all or 0.0)
+        return self.found.error + max(self.newton_shift, self.shift_all or 0.0)
 
 
 def on_kink(margin: float | None) -> str:
@@ -128,73 +137,118 @@ def judge(
     if doubt:
         return Verdict("undecided", None, doubt)
     present = [b for b in blocks if b.spectrum is not None and b.spectrum.lowest]
-    for block in sorted(present, key=lambda b: b.spectrum.lowest[0].value):
-        lowest, error = block.spectrum.lowest[0], block.error
-        if block.spectrum.confirmed is not False and lowest.value + error < 0:
-            count = block.spectrum.negative_count
+    return _falls(present) or _unknown(blocks) or _rises(blocks, present)
+
+
+def _falls(present: Sequence[Block]) -> Verdict | None:
+    """Unstable: the lowest quotient that is below zero by more than its error, whatever the other blocks hold."""
+    for block in sorted(present, key=lambda b: b.found.lowest[0].value):
+        lowest, error = block.found.lowest[0], block.error
+        if block.found.confirmed is not False and lowest.value + error < 0:
+            count = block.found.negative_count
             many = "a negative quotient" if count is None else f"{count} negative eigenvalue{'s' * (count != 1)}"
             return Verdict(
                 "unstable",
                 -lowest.value - error,
                 f"{many} on {block.name}; the lowest quotient is {lowest.value:.6e}, errors at most {error:.1e}, "
-                f"residual {lowest.residual:.1e} ({block.spectrum.method}){_standing([block], -lowest.value)}",
+                f"residual {lowest.residual:.1e} ({block.found.method}){_standing([block], -lowest.value)}",
             )
+    return None
+
+
+def _unknown(blocks: Sequence[Block]) -> Verdict | None:
+    """Undecided where a block that has directions has no spectrum."""
     missing = [b for b in blocks if b.spectrum is None or not b.spectrum.lowest]
     missing = [b for b in missing if b.spectrum is None or b.spectrum.dim > 0]
     if missing:
         return Verdict("undecided", None, f"no spectrum on {missing[0].name}: {missing[0].missing or 'not computed'}")
-    zeros, margins, bounds = [], [], []
+    return None
+
+
+@dataclass(frozen=True)
+class _Above:
+    """What a block without a negative eigenvalue adds to a verdict.
+
+    Attributes:
+        zeros: its zero modes beyond the known ones, in words; empty where there are none.
+        margin: how far above zero the rest of it is known to be; None where nothing is left.
+        bound: the same in words.
+    """
+
+    zeros: str = ""
+    margin: float | None = None
+    bound: str = ""
+
+
+def _rises(blocks: Sequence[Block], present: Sequence[Block]) -> Verdict:
+    """Stable or degenerate where every block is known to lie above zero or at it, else what is in the way."""
+    parts = []
     for block in present:
-        spectrum, error = block.spectrum, block.error_all
-        if spectrum.confirmed is False:
-            return Verdict(
-                "undecided",
-                None,
-                f"on {block.name} the inertia of a factorisation contradicts the eigenvalues; rescale the risk",
-            )
-        if spectrum.lower_bound is None:
-            return _needs_bound(block)
-        if spectrum.complete:
-            if spectrum.negative_count:
-                return _within_error(block, spectrum.negative_count, "below zero by less than")
-            extra = (spectrum.zero_count or 0) - block.known_zeros
-            if extra < 0:
-                return Verdict(
-                    "undecided",
-                    None,
-                    f"on {block.name} only {spectrum.zero_count} of {block.known_zeros} known flat directions are seen "
-                    f"within {spectrum.error:.1e} of zero; float64 or a smaller gradient would show them",
-                )
-            least = _least_positive(spectrum)
-            if least is not None and least - error <= 0:
-                return _within_error(block, None, f"the smallest, {least:.3e}, above zero by less than")
-            if extra > 0:
-                # A zero mode is one of working precision, here and at the stationary point; under a coarser error a
-                # small eigenvalue would pass for one.
-                coarse = error > DEGENERATE * _norm(spectrum) or error - spectrum.error > 4 * _working(spectrum)
-                if coarse or _largest_zero(spectrum) > 4 * _working(spectrum):
-                    return _within_error(block, extra, "beyond the known flat directions within")
-                zeros.append(f"{extra} on {block.name}, zero to within {error:.1e}")
-            if least is not None:
-                margins.append(least - error)
-                bounds.append(f"λ_min = {least:.6e} on {block.name}, errors at most {error:.1e}")
-        else:
-            bound = spectrum.lower_bound - max(block.newton_shift, block.shift_all or 0.0)
-            if bound <= 0:
-                return _needs_bound(block)
-            margins.append(bound)
-            bounds.append(
-                f"λ_min ≥ {bound:.3e} on {block.name} with probability {1 - (spectrum.failure_probability or 0):.6f}"
-            )
-    if zeros:
+        part = _above(block)
+        if isinstance(part, Verdict):
+            return part
+        parts.append(part)
+    if zeros := [part.zeros for part in parts if part.zeros]:
         return Verdict("degenerate", None, f"zero modes beyond the known flat directions: {'; '.join(zeros)}")
     known = sum(b.known_zeros for b in blocks)
-    margin = min(margins) if margins else None
-    if not bounds:
+    margin = min((part.margin for part in parts if part.margin is not None), default=None)
+    if margin is None:
         names = " and ".join(b.name for b in present)
         return Verdict("stable", None, f"every direction of {names} is one of the {known} known flat ones: none falls")
+    bounds = "; ".join(part.bound for part in parts if part.bound)
     modulo = f", modulo {known} known flat directions" if known else ""
-    return Verdict("stable", margin, "; ".join(bounds) + modulo + _standing(present, margin))
+    return Verdict("stable", margin, bounds + modulo + _standing(present, margin))
+
+
+def _above(block: Block) -> _Above | Verdict:
+    """How far a block without a negative quotient is known to lie above zero, or why that is not known."""
+    if block.found.confirmed is False:
+        return Verdict(
+            "undecided",
+            None,
+            f"on {block.name} the inertia of a factorisation contradicts the eigenvalues; rescale the risk",
+        )
+    if block.found.lower_bound is None:
+        return _needs_bound(block)
+    return _all_known(block) if block.found.complete else _bounded(block, block.found.lower_bound)
+
+
+def _bounded(block: Block, least: float) -> _Above | Verdict:
+    """The probabilistic bound of a Krylov run, less what a Newton step moves."""
+    spectrum = block.found
+    bound = least - max(block.newton_shift, block.shift_all or 0.0)
+    if bound <= 0:
+        return _needs_bound(block)
+    sure = f"λ_min ≥ {bound:.3e} on {block.name} with probability {1 - (spectrum.failure_probability or 0):.6f}"
+    return _Above(margin=bound, bound=sure)
+
+
+def _all_known(block: Block) -> _Above | Verdict:
+    """Every eigenvalue is known: zero modes are counted against those known in advance, the rest is above its error."""
+    spectrum, error = block.found, block.error_all
+    if spectrum.negative_count:
+        return _within_error(block, spectrum.negative_count, "below zero by less than")
+    extra = (spectrum.zero_count or 0) - block.known_zeros
+    if extra < 0:
+        return Verdict(
+            "undecided",
+            None,
+            f"on {block.name} only {spectrum.zero_count} of {block.known_zeros} known flat directions are seen "
+            f"within {spectrum.error:.1e} of zero; float64 or a smaller gradient would show them",
+        )
+    least = _least_positive(spectrum)
+    if least is not None and least - error <= 0:
+        return _within_error(block, None, f"the smallest, {least:.3e}, above zero by less than")
+    zeros = f"{extra} on {block.name}, zero to within {error:.1e}" if extra > 0 else ""
+    if zeros:
+        # A zero mode is one of working precision, here and at the stationary point; under a coarser error a small
+        # eigenvalue would pass for one.
+        coarse = error > DEGENERATE * _norm(spectrum) or error - spectrum.error > 4 * _working(spectrum)
+        if coarse or _largest_zero(spectrum) > 4 * _working(spectrum):
+            return _within_error(block, extra, "beyond the known flat directions within")
+    if least is None:
+        return _Above(zeros)
+    return _Above(zeros, least - error, f"λ_min = {least:.6e} on {block.name}, errors at most {error:.1e}")
 
 
 def _norm(spectrum: Spectrum) -> float:
@@ -224,11 +278,11 @@ def _standing(blocks: Sequence[Block], margin: float | None) -> str:
     """Whether the sign is proved for the stationary point itself, where a Newton step enters at all."""
     if margin is None or not any(b.newton_shift or b.proven_shift is not None for b in blocks):
         return ""
-    proven = [b.proven_shift for b in blocks]
-    if all(p is not None and p + b.spectrum.error < margin for p, b in zip(proven, blocks, strict=True)):
+    proven = [(b.proven_shift, b.found.error) for b in blocks if b.proven_shift is not None]
+    if len(proven) == len(blocks) and all(shift + error < margin for shift, error in proven):
         return (
             f"; by Newton-Kantorovich the stationary point nearby exists and no eigenvalue differs there by more than "
-            f"{max(proven):.1e}"
+            f"{max(shift for shift, _ in proven):.1e}"
         )
     return "; numerical evidence for the stationary point nearby (no Newton-Kantorovich bound)"
 
@@ -238,14 +292,14 @@ def _within_error(block: Block, count: int | None, where: str) -> Verdict:
     return Verdict(
         "undecided",
         None,
-        f"on {block.name}: {many}{where} the errors, {block.error_all:.1e} (of which {block.spectrum.error:.1e} from "
+        f"on {block.name}: {many}{where} the errors, {block.error_all:.1e} (of which {block.found.error:.1e} from "
         "the computation and the rest from the gradient that is left); float64, a smaller gradient or a larger "
         "--weight-decay would decide it",
     )
 
 
 def _needs_bound(block: Block) -> Verdict:
-    spectrum = block.spectrum
+    spectrum = block.found
     what = "a dense spectrum (a smaller size or a larger --memory-gb) or more products would decide it"
     if spectrum.complete:
         what = "float64 would decide it"

@@ -19,7 +19,13 @@ from stability.results import Analysis
 
 @dataclass(frozen=True)
 class Choice:
-    """A point with the least eigenvalues on E and on E⊥."""
+    """A point with the least eigenvalues on E and on E⊥.
+
+    Attributes:
+        point: its report.
+        on_e: λ_min on E.
+        across: λ_min on E⊥.
+    """
 
     point: PointReport
     on_e: Eigenvalue

@@ -24,7 +24,12 @@ from stability.spectra.density import Shares
 
 @dataclass(frozen=True)
 class Counted:
-    """The shares of a space and its dimension."""
+    """The shares of a space and its dimension.
+
+    Attributes:
+        shares: by bins.
+        dim: of the space, by which shares become counts.
+    """
 
     shares: Shares
     dim: int

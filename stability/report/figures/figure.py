@@ -22,7 +22,11 @@ ULPS = 100
 
 @dataclass(frozen=True)
 class Omitted:
-    """Why a figure is not drawn although the run holds what it would draw; a clause without a full stop."""
+    """Why a figure is not drawn although the run holds what it would draw; a clause without a full stop.
+
+    Attributes:
+        why: the reason.
+    """
 
     why: str
 

@@ -21,7 +21,16 @@ PAGES = ("report.html", "README.md", "comparison.html", "index.html")
 
 @dataclass(frozen=True)
 class Entry:
-    """One result: where it is, what it shows, what it says."""
+    """One result: where it is, what it shows, what it says.
+
+    Attributes:
+        folder: where it lies, relative to the gallery.
+        title: above it.
+        sentence: what it says.
+        picture: file of the picture shown; None where there is none.
+        link: page that opens.
+        tone: colour of the verdict, the name of a class of the style sheet.
+    """
 
     folder: str
     title: str
@@ -65,8 +74,7 @@ def entry(folder: Path, sources: Path) -> Entry | None:
     if not images and link is None:
         return None
     name = folder.name.split("-")[0]
-    source = sources / f"{name}.py"
-    sentence = _first_line(source) if source.is_file() else ""
+    sentence = _described(name, sources)
     if not sentence and link and link.endswith(".html"):
         found = re.search(r'class="headline">(.*?)</p>', (folder / link).read_text(), re.DOTALL)
         sentence = html.unescape(re.sub(r"<[^>]+>", "", found[1])).strip() if found else ""
@@ -75,9 +83,13 @@ def entry(folder: Path, sources: Path) -> Entry | None:
     return Entry(folder.name, folder.name, sentence, image, link or data or image or "")
 
 
-def _first_line(source: Path) -> str:
-    """The first sentence of a module's docstring."""
-    text = ast.get_docstring(ast.parse(source.read_text())) or ""
+def _described(name: str, sources: Path) -> str:
+    """The first sentence of the docstring of a module or package below ``sources``, the deepest of its name."""
+    found = [f for pattern in (f"{name}.py", f"{name}/__init__.py") for f in sources.rglob(pattern)]
+    if not found:
+        return ""
+    deepest = max(found, key=lambda f: (len(f.parts), f.name))
+    text = ast.get_docstring(ast.parse(deepest.read_text())) or ""
     return " ".join(text.split("\n\n")[0].split())
 
 

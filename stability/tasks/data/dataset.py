@@ -15,11 +15,12 @@ from stability.base.errors import BadInput
 class Dataset:
     """N samples with their targets; N is `len(inputs)`.
 
-    inputs: (N, side·side) float64, raw in [0, 1]; for graphs 0/1 adjacency matrices, flattened row by row.
-    targets: (N,) int64 classes (digits 0..9, graphs 0/1), or (N, 2·side·side) float64 0/1 masks for shapes,
-        channel-major: the mask of the triangle first, then that of the pentagon.
-    source: one sentence saying where the data comes from.
-    digest: first 16 hex digits of sha256(bytes of inputs, then bytes of targets).
+    Attributes:
+        inputs: (N, side·side) float64, raw in [0, 1]; for graphs 0/1 adjacency matrices, flattened row by row.
+        targets: (N,) int64 classes (digits 0..9, graphs 0/1), or (N, 2·side·side) float64 0/1 masks for shapes,
+            channel-major: the mask of the triangle first, then that of the pentagon.
+        source: one sentence saying where the data comes from.
+        digest: first 16 hex digits of sha256(bytes of inputs, then bytes of targets).
     """
 
     inputs: np.ndarray = field(repr=False, compare=False)

@@ -69,7 +69,7 @@ def published_shapes(side: int, data_dir: str | Path) -> Dataset:
     if side > (full := images.shape[1]):
         raise BadInput(f"{origin} holds images of {full}×{full} pixels, fewer than {side}×{side}; use a smaller --size")
     kept = np.stack(masks, 1)
-    whole = int(kept.all((2, 3)).any(1).sum())
+    whole = int(np.all(kept, axis=(2, 3)).any(axis=1).sum())
     told = f"; {whole:,} have one mask that is one everywhere" if whole else ""
     scaled = "" if side == full else f", area-averaged from {full}×{full} to {side}×{side}"
     source = f"{len(images):,} published images of a triangle or a pentagon, {origin}{scaled}{told}"

@@ -40,6 +40,9 @@ class Feedback:
     """The second moment on E⊥ with drawn Hessians, as two linear maps.
 
     Attributes:
+        problem: the risk.
+        update: the rule of a step.
+        draws: of batches and group elements.
         values: h on E⊥, (D).
         basis: orthonormal columns, their eigenvectors, (dim L, D).
         root: √P on L, (dim L); ones without preconditioner.

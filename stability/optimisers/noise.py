@@ -63,7 +63,12 @@ def covariance(problem: Problem, irrep: Irrep, gradients: Tensor, draws: Draws) 
 
 @dataclass(frozen=True, eq=False)
 class Sums:
-    """Σ_{t<k} (M_i ⊗ M_j)^t vec(k kᵀ) and (M_i ⊗ M_j)^k for all pairs of some eigenvalues."""
+    """Σ_{t<k} (M_i ⊗ M_j)^t vec(k kᵀ) and (M_i ⊗ M_j)^k for all pairs of some eigenvalues.
+
+    Attributes:
+        total: the sum.
+        power: the power.
+    """
 
     total: Tensor
     power: Tensor

@@ -115,7 +115,15 @@ class Forecast(Record):
 
 @dataclass(frozen=True, eq=False)
 class Setting:
-    """A rule, its draws and a penalty at a point, with the spectra that they make."""
+    """A rule, its draws and a penalty at a point, with the spectra that they make.
+
+    Attributes:
+        update: the rule of a step.
+        draws: of batches and group elements.
+        blocks: spectra of what a step multiplies, sector by sector.
+        noise: covariance of a step in each block.
+        weights: the preconditioner of an adaptive rule; None for the others.
+    """
 
     update: Update
     draws: Draws

@@ -95,7 +95,16 @@ class Prescription(Record):
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """What is asked: a place, a run as it is, and the bound."""
+    """What is asked: a place, a run as it is, and the bound.
+
+    Attributes:
+        place: the point.
+        update: the rule of a step.
+        draws: of batches and group elements.
+        start: the distance to E before the first step.
+        steps: how many are taken.
+        keep: the bound on the distance.
+    """
 
     place: Scene
     update: Update

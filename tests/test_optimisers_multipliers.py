@@ -131,7 +131,7 @@ def test_the_growth_of_a_sector_is_the_spectral_radius_of_torchs_own_step_on_it(
     if update.adaptive:
         moment = invariant_moment(case)
         # Where the gradient is zero the step leaves β₂v; what is late has no bias left.
-        held = rest(at)._replace(count=10**6, second=update.second * moment)
+        held = rest(at)._replace(done=10**6, second=update.second * moment)
         preconditioner = 1 / denominator(update, held)
     whole = jacobian(torch_step(name, RULES[rule], moment), torch.cat([at, torch.zeros_like(at)]))
     seen = {

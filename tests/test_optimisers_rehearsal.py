@@ -86,7 +86,7 @@ def test_adam_is_rehearsed_with_its_second_moment():
     ]
     across = torch.kron(torch.eye(3, dtype=torch.float64), torch.tensor([[1.0], [-1.0]], dtype=torch.float64) / 2**0.5)
     radius = float(torch.linalg.eigvals(across.mT @ torch.stack(columns, 1) @ across).abs().max())
-    held = rest(at)._replace(count=10**6, first=gradient, second=gradient**2)
+    held = rest(at)._replace(done=10**6, first=gradient, second=gradient**2)
     moved = rehearse(case, theta, update, state=held, steps=40, settle=400)
     assert moved.growth == pytest.approx(radius, abs=1e-6)
     (block,) = resolve(case, theta, preconditioner=1 / denominator(update, held))

@@ -234,8 +234,8 @@ def compute(rows: Rows, seeds: int) -> None:
 
 
 def off(row: dict) -> float:
-    """|seen − predicted| growth a step, relative."""
-    return abs(row["seen"] / row["predicted"] - 1)
+    """|seen − predicted| growth a step, relative; a growth of zero, seen as zero, is right."""
+    return abs(row["seen"] - row["predicted"]) / (max(row["seen"], row["predicted"]) or 1.0)
 
 
 def right(row: dict) -> bool:

@@ -17,6 +17,7 @@ import torch
 from stability.base import doors
 from stability.base.errors import BadInput
 from stability.base.record import Record
+from stability.groups import Element
 from stability.problem.problem import Problem
 from stability.problem.space import Samples
 
@@ -87,28 +88,32 @@ def scatter(problem: Problem, draws: Draws) -> float:
 
 def draw(problem: Problem, draws: Draws, rng: np.random.Generator) -> Samples:
     """The moved samples of one step, weights summing to one: R on them is what that step descends."""
-    transform, samples = problem.transform, problem.samples
+    samples = problem.samples
     if draws.batch is not None:
-        weight = samples.weight.cpu().numpy()
+        odds = samples.weight.cpu().numpy()
         even = equal_weights(problem)
-        chosen = rng.choice(len(weight), draws.batch, replace=not even, p=None if even else weight / weight.sum())
+        chosen = rng.choice(len(odds), draws.batch, replace=not even, p=None if even else odds / odds.sum())
         x, y = samples.x[chosen], samples.y[chosen]
         samples = Samples(x, y, torch.full_like(samples.weight[chosen], 1 / draws.batch))
-    parts: list[Samples] = []
     if draws.elements is None:
-        for g, share in problem.elements():
-            x, y, weight = transform(g, samples)
-            parts.append(Samples(x, y, weight * share))
+        parts = [moved(problem, g, samples, share) for g, share in problem.elements()]
     elif draws.per == "batch":
-        for _ in range(draws.elements):
-            x, y, weight = transform(problem.group.sample(rng), samples)
-            parts.append(Samples(x, y, weight / draws.elements))
+        drawn = [problem.group.sample(rng) for _ in range(draws.elements)]
+        parts = [moved(problem, g, samples, 1 / draws.elements) for g in drawn]
     else:
+        parts = []
         for _ in range(draws.elements):
-            drawn: dict[object, list[int]] = {}
+            owned: dict[Element, list[int]] = {}
             for i in range(len(samples)):
-                drawn.setdefault(problem.group.sample(rng), []).append(i)
-            for g, rows in drawn.items():
-                x, y, weight = transform(g, Samples(*(part[rows] for part in samples)))
-                parts.append(Samples(x, y, weight / draws.elements))
+                owned.setdefault(problem.group.sample(rng), []).append(i)
+            for g, rows in owned.items():
+                parts.append(moved(problem, g, Samples(*(part[rows] for part in samples)), 1 / draws.elements))
     return Samples(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+
+def moved(problem: Problem, g: Element, samples: Samples, share: float) -> Samples:
+    """Samples turned by g, their weights multiplied by a share."""
+    if problem.transform is None:
+        raise BadInput(f"{problem.name}: augmentation needs an action on the data; give Problem(transform=…)")
+    x, y, weight = problem.transform(g, samples)
+    return Samples(x, y, weight * share)

@@ -182,8 +182,8 @@ def feedback(
         alone = torch.outer(mean, mean)
         outer = (alone + f * ((gradients.mT * weight) @ gradients - alone)) / draws.elements
     additive = basis.mT @ group_average(outer, space, problem.group) @ basis
-    inward = [basis.mT @ h @ basis for h in (nominal, averaged)]
-    return Feedback(problem, update, draws, values, basis, root, additive, *inward, weight)
+    inward, mean_inward = (basis.mT @ h @ basis for h in (nominal, averaged))
+    return Feedback(problem, update, draws, values, basis, root, additive, inward, mean_inward, weight)
 
 
 def sample_hessian(problem: Problem, at: Tensor, one: Samples) -> Tensor:

@@ -219,7 +219,7 @@ def outlook(
     slope = grad(problem.risk)(place.at) + update.decay * place.at
     along = float(problem.space.equivariant_part(slope).norm())
     reach = None if update.adaptive else steps * update.step * update.taken / (1 - update.momentum)
-    common = dict(
+    common: dict[str, Any] = dict(
         task=problem.name,
         optimiser=str(update),
         draws=str(draws),

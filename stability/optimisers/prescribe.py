@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -297,8 +298,8 @@ def _together(case: Case) -> Remedy:
     """The fewest elements with which some penalty holds."""
     now, elements = case.draws.elements or 1, case.draws.elements or 1
     while elements <= MOST_ELEMENTS:
-        draws = replace(case.draws, elements=elements)
-        found = least_real(lambda g, d=draws: case.with_penalty(g, d), case.keep, _shifts(case))
+        drawn = partial(case.with_penalty, draws=replace(case.draws, elements=elements))
+        found = least_real(drawn, case.keep, _shifts(case))
         if found is not None:
             words = f"γ = {found[0]:.3g} with {elements} elements a {case.draws.per}"
             return Remedy("penalty + elements", found[0], words, found[1], elements / now)

@@ -116,7 +116,7 @@ def rehearse(
     push: Parts = (start / start.norm(), *(torch.zeros_like(at) for _ in range(4)))
     exact, gained = draw(problem, draws, rng) if draws.exact else None, []
     for _ in range(settle + steps):
-        whole = _whole(problem, update, exact or draw(problem, draws, rng), held.count)
+        whole = _whole(problem, update, exact or draw(problem, draws, rng), held.done)
         reached, pushed = pushed_along(whole, (at, *held[1:]), push, way)
         pushed = (project(pushed[0]), project(pushed[1]), *pushed[2:])
         size = math.hypot(float(pushed[0].norm()), update.step * float(pushed[1].norm()))
@@ -124,7 +124,7 @@ def rehearse(
             raise BadInput(f"{problem.name}: a deviation in {where} became {size} within a step; use a smaller step")
         gained.append(math.log(size))
         push = tuple(part / size for part in pushed)  # type: ignore[assignment]
-        held = State(held.count + 1, *reached[1:])
+        held = State(held.done + 1, *reached[1:])
         at = space.equivariant_part(reached[0]) if lead else at
     return exponent_of(where, np.array(gained[settle:]))
 
@@ -143,7 +143,8 @@ def _whole(problem: Problem, update: Update, samples: Samples, count: int) -> Ca
 def pushed_along(whole: Callable[..., Parts], at: Parts, push: Parts, way: str) -> tuple[Parts, Parts]:
     """F and DF·push at a point, by forward differentiation or from two runs apart by ±1e-6 ‖A‖."""
     if way == "jvp":
-        return jvp(whole, at, push)
+        both = jvp(whole, at, push)
+        return both[0], both[1]
     apart = APART * max(float(at[0].norm()), 1.0)
     ahead, behind = (whole(*(a + s * apart * p for a, p in zip(at, push, strict=True))) for s in (1, -1))
     found = tuple((a - b) / (2 * apart) for a, b in zip(ahead, behind, strict=True))

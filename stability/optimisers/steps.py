@@ -39,14 +39,14 @@ class State(NamedTuple):
     """What an optimiser remembers, each part of the shape of A; zeros where a rule keeps none.
 
     Attributes:
-        count: steps taken.
+        done: steps so far.
         first: momentum buffer or first moment.
         second: second moment v.
         mean: running mean of gradients, of a centred rmsprop.
         most: the largest v so far, of amsgrad.
     """
 
-    count: int
+    done: int
     first: Tensor
     second: Tensor
     mean: Tensor
@@ -70,7 +70,7 @@ def denominator(update: Update, state: State) -> Tensor:
         v = state.second - state.mean * state.mean if update.centred else state.second
         return root(v) + update.epsilon
     v = state.most if update.amsgrad else state.second
-    return root(v) / (1 - update.second ** max(state.count, 1)) ** 0.5 + update.epsilon
+    return root(v) / (1 - update.second ** max(state.done, 1)) ** 0.5 + update.epsilon
 
 
 def advance(
@@ -85,15 +85,15 @@ def advance(
         state: before the step.
         space: where the matrices lie in A, for muon.
     """
-    count = state.count + 1
+    count = state.done + 1
     if update.decay and update.decoupled:
         at = at * update.shrink
     elif update.decay:
         gradient = gradient.add(at, alpha=update.decay)
     if update.rule == "sgd":
-        return _sgd(update, at, gradient, state._replace(count=count))
+        return _sgd(update, at, gradient, state._replace(done=count))
     if update.rule == "muon":
-        return _muon(update, at, gradient, state._replace(count=count), space)
+        return _muon(update, at, gradient, state._replace(done=count), space)
     second = (state.second * update.second).addcmul(gradient, gradient, value=1 - update.second)
     if update.rule == "rmsprop":
         mean = state.mean.lerp(gradient, 1 - update.second) if update.centred else state.mean
@@ -113,7 +113,7 @@ def advance(
 def _sgd(update: Update, at: Tensor, gradient: Tensor, state: State) -> tuple[Tensor, State]:
     if not update.momentum:
         return at.add(gradient, alpha=-update.step), state
-    if state.count == 1:  # torch starts from the gradient itself, without dampening
+    if state.done == 1:  # torch starts from the gradient itself, without dampening
         first = gradient + 0.0 * state.first
     else:
         first = (state.first * update.momentum).add(gradient, alpha=1 - update.dampening)
@@ -166,7 +166,7 @@ def state_of(
     gathered: dict[str, list[Tensor]] = {}
     counts: set[int] = set()
     for name in names:
-        held = optimiser.state.get(parameters.get(name)) if name in parameters else None
+        held = optimiser.state.get(parameters[name]) if name in parameters else None
         if not held:
             raise BadInput(f"optimiser: no state for {name!r}; give the module it trains, after its first step")
         counts.add(int(held.get("step", 1)))
@@ -176,7 +176,7 @@ def state_of(
     if len(counts) > 1:
         raise BadInput(f"optimiser: parameters have taken {sorted(counts)} steps; give one that moves all of them")
     found = {ours: _whole(parts, like) for ours, parts in gathered.items()}
-    return rest(like)._replace(count=counts.pop(), **found)
+    return rest(like)._replace(done=counts.pop(), **found)
 
 
 def _whole(parts: Iterable[Tensor], like: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator
 from torch import Tensor
 from torch.func import grad
 from tqdm import tqdm
@@ -63,6 +64,14 @@ from stability.tasks import TaskOptions, load
 
 STEPS, PUSH, LINEAR, MOVED, SAMPLES = 12, 1e-6, 1e-3, 1e-2, 16
 SHARES = (0.5, 1.2)
+# Told apart in grey by the dashes, and by the width where curves lie on each other.
+LINES = [
+    {"linestyle": dashes, "color": shade, "linewidth": width}
+    for dashes, shade, width in (
+        ("-", "0.0", 1.0), ("--", "0.0", 1.4), (":", "0.0", 1.8), ("-", "0.6", 3.0), ("-.", "0.3", 1.4),
+        (":", "0.3", 2.6),
+    )
+]  # fmt: skip
 # Agreement asked for of the growth a step.
 WITHIN = 0.05
 SPACES: dict[str, Callable[[], Representation]] = {
@@ -255,15 +264,18 @@ def draw(rows: Sequence[dict]) -> Figure:
     """Left: seen against predicted growth, less one, on a symmetric logarithmic scale; right: relative differences."""
     figure = Figure(figsize=(10, 4.4), layout="constrained")
     left, right_axes = figure.subplots(1, 2)
-    for marker, (name, chosen) in zip(MARKERS, by_optimiser(rows), strict=False):
+    for marker, line, (name, chosen) in zip(MARKERS, LINES, by_optimiser(rows), strict=False):
         style = {"color": "black", "markerfacecolor": "none", "markersize": 5, "alpha": 0.6}
         left.plot([r["predicted"] - 1 for r in chosen], [r["seen"] - 1 for r in chosen], marker, label=name, **style)
         ordered = sorted(max(off(r), 1e-12) for r in chosen)
-        right_axes.plot(ordered, np.arange(1, len(ordered) + 1) / len(ordered), drawstyle="steps-post", label=name)
+        shares = np.arange(1, len(ordered) + 1) / len(ordered)
+        right_axes.plot(ordered, shares, drawstyle="steps-post", label=name, **line)
     span = max(abs(r["predicted"] - 1) for r in rows)
     left.plot([-span, span], [-span, span], color="0.6", zorder=0)
     left.set_xscale("symlog", linthresh=1e-3)
     left.set_yscale("symlog", linthresh=1e-3)
+    for axis in (left.xaxis, left.yaxis):
+        axis.set_major_locator(FixedLocator([-1, -1e-2, 0, 1e-2, 1]))
     left.axhline(0, color="black", linewidth=0.6)
     left.axvline(0, color="black", linewidth=0.6)
     left.set_xlabel("growth a step − 1, predicted")

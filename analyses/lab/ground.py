@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from stability.base.errors import BadInput
-from stability.curvature import assembly
-from stability.curvature.automatic import nominal_hessian
+from stability.curvature.at import At
 from stability.curvature.pooled import hessian_on_e
 from stability.eigen.operator import assemble
 from stability.groups import Irrep
@@ -159,17 +158,13 @@ def resolve(problem: Problem, theta: Tensor, tolerance: float, start: int | None
     Raises:
         BadInput: a sector too large for a dense block.
     """
-    space, blocks = problem.space, []
-    nominal = None if problem.written else nominal_hessian(problem, space.embed(theta))
+    space, blocks, at = problem.space, [], At(problem, theta, memory_gb=4.0)
     for irrep, size in sectors.occurring(space):
         if size > SECTOR_LIMIT:
             raise BadInput(f"{problem.name}: sector {irrep.name} has {size:,} dimensions; use a smaller size")
         if irrep.is_trivial:
             continue
-        if assembly.applies(problem, irrep):
-            matrix = assembly.sector_matrix(problem, theta, irrep, 4.0)
-        else:
-            matrix = assemble(sectors.sector_hessian(problem, theta, irrep, nominal), theta)
+        matrix = at.matrix(irrep)
         values, vectors = torch.linalg.eigh(matrix)
         blocks.append(SectorModes(irrep, values.numpy(), vectors))
     point = describe_point(problem, theta, "minimum", tolerance, start)

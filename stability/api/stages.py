@@ -275,9 +275,8 @@ def hessian(problem: Problem, point: Point = None, risk: str = "aug", space: str
         _choice("space", space, (*SPACES, *known))
         if risk != "aug":
             raise BadInput(f"space {space!r} is a sector of R^aug; give risk='aug'")
-        nominal = None if problem.written else nominal_hessian(problem, on_e)
-        block = blocks.sector_hessian(problem, theta, known[space], nominal)
-        if nominal is None:  # an automatic one checks itself
+        block = At(problem, theta).block(known[space])
+        if problem.written:  # an automatic one checks itself
             blocks.compare(problem, theta, known[space], block, 0)
         return block
     if risk == "eqv" and space != "E":

@@ -8,10 +8,11 @@ from functools import cached_property
 from torch import Tensor
 
 from stability.base.limits import Limits
+from stability.curvature import assembly
 from stability.curvature.automatic import nominal_hessian
 from stability.curvature.pooled import hessian_on_e
 from stability.curvature.sector import sector_hessian
-from stability.eigen.operator import Operator
+from stability.eigen.operator import Operator, assemble
 from stability.groups import Irrep
 from stability.problem.problem import Problem
 
@@ -66,6 +67,17 @@ class At:
         """B_λ: ∇²R^aug on one sector, in its coordinates."""
         nominal = None if self.problem.written or self.dense is None else self.dense.nominal
         return sector_hessian(self.problem, self.theta, irrep, nominal, self.memory_gb)
+
+    def matrix(self, irrep: Irrep, operator: Operator | None = None) -> Tensor:
+        """B_λ, (size, size): sample by sample where the network has the shape for it, else column by column.
+
+        Args:
+            irrep: λ.
+            operator: B_λ as products, where they have been made already.
+        """
+        if assembly.applies(self.problem, irrep):
+            return assembly.sector_matrix(self.problem, self.theta, irrep, self.memory_gb)
+        return assemble(operator or self.block(irrep), self.theta)
 
     def moved(self, theta: Tensor) -> At:
         """The same problem at another point of E."""

@@ -20,7 +20,7 @@ from torch import Tensor
 from stability.base.errors import StaleLinearisation
 from stability.base.once import remembered
 from stability.curvature.products import RECOMPUTED, RETAINED, Loss, Products, Terms, fresh, grain
-from stability.eigen.operator import ROUNDING, Operator, rounding_of, tolerance_of
+from stability.eigen.operator import Operator, is_rounding, tolerance_of
 from stability.groups import Group
 from stability.problem.problem import Problem
 from stability.problem.space import ParameterSpace, Samples
@@ -193,12 +193,12 @@ def check_product(
     mismatch = float((hv - scratch).norm()) / scale
     asymmetry = abs(float(u @ hv - v @ hu)) / (scale * float(u.norm()))
     right = max(mismatch, asymmetry) <= tolerance_of(at)
-    if not right and operator.grain:  # a product may be rounding alone
-        floor = ROUNDING * torch.finfo(at.dtype).eps * operator.grain() * float(v.norm())
-        right = max(mismatch, asymmetry) * scale <= floor
-    if not right:  # or sums of it cancel: then the two differ by what rounding makes of either
-        noise = max(rounding_of(operator, v), rounding_of(lambda w: fresh(loss, at, samples, w) + weight_decay * w, v))
-        right = max(mismatch, asymmetry) * scale <= 10 * noise
+    if not right:
+
+        def scratched(w: Tensor) -> Tensor:
+            return fresh(loss, at, samples, w) + weight_decay * w
+
+        right = is_rounding(max(mismatch, asymmetry) * scale, v[None], [operator, scratched], operator.grain)
     if not right:
         raise StaleLinearisation(
             f"{operator.name}: a product from scratch differs by {mismatch:.2e}, symmetry fails by {asymmetry:.2e} "

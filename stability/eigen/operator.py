@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -103,12 +103,10 @@ def assemble(operator: Operator, like: Tensor, progress: Callable[[int], None] |
     off = (matrix - matrix.mT).abs()
     defect, scale = float(off.max()), max(float(matrix.abs().max()), operator.scale)
     right = defect <= tolerance_of(like) * max(scale, torch.finfo(like.dtype).tiny)
-    if not right and operator.grain:
-        right = defect <= ROUNDING * torch.finfo(like.dtype).eps * operator.grain()
     if not right:
         worst = torch.zeros(2, operator.dim, dtype=like.dtype, device=like.device)
         worst[[0, 1], [int(i) for i in divmod(int(off.argmax()), operator.dim)]] = 1.0
-        right = defect <= 10 * max(rounding_of(operator, v) for v in worst)
+        right = is_rounding(defect, worst, [operator], operator.grain)
     if not right:
         raise StaleLinearisation(
             f"{operator.name}: the assembled matrix is not symmetric, off by {defect:.2e} of {scale:.2e}"
@@ -127,6 +125,29 @@ def rounding_of(operator: Callable[[Tensor], Tensor], v: Tensor) -> float:
     return max(float((operator(s * v) / s - here).norm()) for s in SCALES)
 
 
+def is_rounding(
+    off: float,
+    rows: Tensor,
+    routes: Sequence[Callable[[Tensor], Tensor]],
+    grain: Callable[[], float] | None = None,
+) -> bool:
+    """Whether a difference between products with vectors of one length is rounding.
+
+    It is, up to 64 ulps of what may have cancelled (``grain``, per unit vector; asked first, where it is known), or up
+    to ten times what :func:`rounding_of` sees of any route to the products.
+
+    Args:
+        off: the difference.
+        rows: the vectors, (k, dim).
+        routes: ways to the product with one of them.
+        grain: as :attr:`Operator.grain`.
+    """
+    if grain and off <= ROUNDING * torch.finfo(rows.dtype).eps * grain() * float(rows[0].norm()):
+        return True
+    return off <= 10 * max(rounding_of(route, v) for route in routes for v in rows)
+
+
 def tolerance_of(like: Tensor) -> float:
+    """Relative difference of two routes to a product that rounding explains anywhere."""
     """Relative error up to which two products of the precision of ``like`` are the same."""
     return 1e-9 if like.dtype == torch.float64 else 1e-3

@@ -15,9 +15,7 @@ import torch
 from torch import Tensor
 
 from stability.base.errors import BadInput
-from stability.curvature import assembly
-from stability.curvature.automatic import nominal_hessian
-from stability.eigen.operator import Operator, assemble
+from stability.curvature.at import At
 from stability.eigen.spectrum import rounding
 from stability.groups import Irrep
 from stability.problem.problem import Problem
@@ -89,11 +87,6 @@ def sector_root(space: ParameterSpace, irrep: Irrep, size: int, weights: Tensor)
     return (matrix + matrix.mT) / 2
 
 
-def operator(problem: Problem, theta: Tensor, irrep: Irrep, nominal: Operator | None) -> Operator:
-    """B_λ as products."""
-    return sectors.sector_hessian(problem, theta, irrep, nominal, MEMORY_GB)
-
-
 def resolve(
     problem: Problem, theta: Tensor, *, decay: float = 0.0, preconditioner: Tensor | None = None
 ) -> Iterator[Block]:
@@ -109,7 +102,7 @@ def resolve(
         BadInput: a sector of more than 4,000 dimensions, or a P that does not commute with G.
     """
     space = problem.space
-    nominal = None if problem.written else nominal_hessian(problem, space.embed(theta))
+    at = At(problem, theta, memory_gb=MEMORY_GB)
     for irrep, size in sectors.occurring(space):
         if irrep.is_trivial:
             continue
@@ -118,11 +111,8 @@ def resolve(
                 f"{problem.name}: sector {irrep.name} has {size:,} dimensions, more than the {SIZE_LIMIT:,} that are "
                 "diagonalised; take multipliers from stability.sectors by of_sector"
             )
-        product = operator(problem, theta, irrep, nominal)
-        if assembly.applies(problem, irrep):
-            matrix = assembly.sector_matrix(problem, theta, irrep, MEMORY_GB)
-        else:
-            matrix = assemble(product, theta)
+        product = at.block(irrep)
+        matrix = at.matrix(irrep, product)
         root = None if preconditioner is None else sector_root(space, irrep, size, preconditioner.sqrt())
         matrix = matrix + decay * torch.eye(size, dtype=matrix.dtype, device=matrix.device)
         if root is not None:

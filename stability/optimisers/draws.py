@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from stability.base import doors
 from stability.base.errors import BadInput
@@ -84,6 +85,12 @@ def scatter(problem: Problem, draws: Draws) -> float:
     if equal_weights(problem):
         return (total - draws.batch) / (draws.batch * max(total - 1, 1))
     return 1 / draws.batch
+
+
+def shares(problem: Problem, draws: Draws) -> Tensor:
+    """a_s with Σ_s a_s x_s x_sᵀ the scatter of a mean whose samples are turned one by one: w_s/B, of all w_s²."""
+    weight = problem.samples.weight
+    return weight * weight if draws.batch is None else weight / draws.batch
 
 
 def draw(problem: Problem, draws: Draws, rng: np.random.Generator) -> Samples:

@@ -22,7 +22,7 @@ from torch import Tensor
 from stability.base.errors import BadInput
 from stability.curvature.automatic import group_average, linearise
 from stability.eigen.operator import assemble
-from stability.optimisers.draws import Draws, fitting, scatter
+from stability.optimisers.draws import Draws, fitting, scatter, shares
 from stability.optimisers.multipliers import companion, kick
 from stability.optimisers.noise import gains, sample_gradients
 from stability.optimisers.updates import Update
@@ -72,7 +72,7 @@ class Feedback:
         if self.draws.elements is None:
             return f * each
         if self.draws.per == "sample":
-            share = w * w if self.draws.batch is None else w / self.draws.batch
+            share = shares(self.problem, self.draws)
             moved = self._average(mixed(self.nominal, y, share)) - mixed(self.averaged, y, share)
             return moved / self.draws.elements + f * each
         whole = torch.tensordot(w, self.nominal, 1)
@@ -167,7 +167,7 @@ def feedback(
     nominal, averaged = (root[:, None] * h * root for h in (nominal, averaged))
     whole = torch.tensordot(problem.samples.weight, averaged, 1)
     whole = whole + torch.diag((problem.weight_decay + update.coupled) * root * root)
-    across = torch.linalg.qr(_complement(problem), mode="reduced").Q
+    across = _complement(problem)
     values, vectors = torch.linalg.eigh(across.mT @ whole @ across)
     basis = across @ vectors
     gradients = sample_gradients(problem, at) * root
@@ -175,8 +175,7 @@ def feedback(
     if draws.elements is None:
         outer = torch.zeros_like(whole)
     elif draws.per == "sample":
-        share = weight * weight if draws.batch is None else weight / draws.batch
-        outer = (gradients.mT * share) @ gradients / draws.elements
+        outer = (gradients.mT * shares(problem, draws)) @ gradients / draws.elements
     else:
         mean = weight @ gradients
         alone = torch.outer(mean, mean)
@@ -194,7 +193,7 @@ def sample_hessian(problem: Problem, at: Tensor, one: Samples) -> Tensor:
 
 
 def _complement(problem: Problem) -> Tensor:
-    """Columns that span E⊥, (dim L, dim L − dim E)."""
+    """Orthonormal columns that span E⊥, (dim L, dim L − dim E)."""
     space = problem.space
     on_e = space.embed(torch.eye(space.dim_equivariant, dtype=torch.float64)).mT
     whole = torch.linalg.qr(on_e, mode="complete").Q

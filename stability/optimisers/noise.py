@@ -24,7 +24,7 @@ from torch.func import grad
 
 from stability.groups import Irrep
 from stability.optimisers.blocks import Block, parts
-from stability.optimisers.draws import Draws, scatter
+from stability.optimisers.draws import Draws, scatter, shares
 from stability.optimisers.multipliers import companion, kick
 from stability.optimisers.updates import Update
 from stability.problem.problem import Problem
@@ -34,28 +34,36 @@ from stability.problem.space import Samples
 PAIRS = 1 << 17
 
 
-def sample_gradients(problem: Problem, at: Tensor) -> Tensor:
-    """P_{E⊥}∇ℓ_s(A), one row a sample, of the losses by themselves: weight one each."""
+def loss_gradients(problem: Problem, at: Tensor) -> Tensor:
+    """∇ℓ_s(A), one row a sample, of the losses by themselves: weight one each."""
     slope, rows = grad(problem.loss), []
     for one in problem.samples.chunks(1):
         rows.append(slope(at, Samples(one.x, one.y, torch.ones_like(one.weight))))
-    return problem.space.transverse_part(torch.stack(rows))
+    return torch.stack(rows)
+
+
+def sample_gradients(problem: Problem, at: Tensor) -> Tensor:
+    """P_{E⊥}∇ℓ_s(A), one row a sample."""
+    return problem.space.transverse_part(loss_gradients(problem, at))
 
 
 def covariance(problem: Problem, irrep: Irrep, gradients: Tensor, draws: Draws) -> Tensor:
     """C, the block of E[n nᵀ] in coordinates of a sector, (size, size)."""
-    seen = parts(problem.space, irrep, gradients)  # (n, d, size)
+    return covariance_of(problem, parts(problem.space, irrep, gradients), draws)
+
+
+def covariance_of(problem: Problem, seen: Tensor, draws: Draws) -> Tensor:
+    """The same from what the gradients have in the sector, (n, d, size)."""
     if draws.elements is None:
         return seen.new_zeros(seen.shape[-1], seen.shape[-1])
-    weight = problem.samples.weight
+    weight, dim = problem.samples.weight, seen.shape[1]
 
     def gram(u: Tensor, w: Tensor) -> Tensor:
         rows = u.flatten(0, 1)
-        return (rows.mT * w.repeat_interleave(irrep.dim)) @ rows / irrep.dim
+        return (rows.mT * w.repeat_interleave(dim)) @ rows / dim
 
     if draws.per == "sample":
-        share = weight * weight if draws.batch is None else weight / draws.batch
-        return gram(seen, share) / draws.elements
+        return gram(seen, shares(problem, draws)) / draws.elements
     mean = torch.tensordot(weight, seen, 1)[None]
     alone, f = gram(mean, weight.new_ones(1)), scatter(problem, draws)
     return (alone + f * (gram(seen, weight) - alone)) / draws.elements

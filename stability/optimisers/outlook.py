@@ -303,11 +303,6 @@ def judged(multipliers: Sequence[Multiplier], far: Sequence[float], radius: floa
     return "keeps", "every multiplier shrinks"
 
 
-def of_start(at: Tensor, deviation: Tensor, share: float | None) -> Tensor | float:
-    """The deviation itself, or a random one of the length asked for, squared."""
-    return deviation if share is None else (share * float(at.norm())) ** 2
-
-
 def largest(place: Scene, made: Setting, start: float, steps: int) -> float:
     """The largest √E‖A_{E⊥}‖²/‖A‖ on the way, at powers of two and at the end, for a rule without preconditioner."""
     total: list[float] = []

@@ -12,15 +12,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from torch import Tensor
-from torch.func import grad
 
 from stability.base.errors import BadInput
 from stability.eigen.spectrum import rounding
 from stability.optimisers.blocks import Block, parts, resolve, sector_root
-from stability.optimisers.draws import Draws, scatter
+from stability.optimisers.draws import Draws, scatter, shares
+from stability.optimisers.noise import covariance_of, loss_gradients
 from stability.optimisers.updates import Update
 from stability.problem.problem import Problem
-from stability.problem.space import Samples
 
 # Group elements of which squares are averaged; of more, so many are drawn.
 MOST_ELEMENTS = 2000
@@ -59,30 +58,14 @@ def scene(problem: Problem, theta: Tensor) -> Scene:
     """The point of E with coordinates θ; see :func:`stability.optimisers.blocks.resolve` for what is refused."""
     at = problem.space.embed(theta)
     blocks = tuple(resolve(problem, theta))
-    slope = grad(problem.loss)
-    alone = [Samples(s.x, s.y, torch.ones_like(s.weight)) for s in problem.samples.chunks(1)]
-    gradients = torch.stack([slope(at, s) for s in alone])
+    gradients = loss_gradients(problem, at)
     across = problem.space.transverse_part(gradients)
     return Scene(problem, at, blocks, tuple(parts(problem.space, b.irrep, across) for b in blocks), gradients)
 
 
 def noise_of(place: Scene, draws: Draws) -> Iterator[Tensor]:
-    """C of every sector, as :func:`stability.optimisers.noise.covariance` has it."""
-    weight, f = place.problem.samples.weight, scatter(place.problem, draws)
-    for block, seen in zip(place.blocks, place.single, strict=True):
-        size, d = seen.shape[-1], block.irrep.dim
-        if draws.elements is None:
-            yield seen.new_zeros(size, size)
-            continue
-        rows = seen.flatten(0, 1)
-        if draws.per == "sample":
-            share = weight * weight if draws.batch is None else weight / draws.batch
-            yield (rows.mT * share.repeat_interleave(d)) @ rows / d / draws.elements
-            continue
-        mean = torch.tensordot(weight, seen, 1)
-        alone = mean.mT @ mean / d
-        each = (rows.mT * weight.repeat_interleave(d)) @ rows / d
-        yield (alone + f * (each - alone)) / draws.elements
+    """C of every sector, see :func:`stability.optimisers.noise.covariance`."""
+    return (covariance_of(place.problem, seen, draws) for seen in place.single)
 
 
 def dressed(place: Scene, update: Update, gamma: float = 0.0, weights: Tensor | None = None) -> list[Block]:
@@ -147,7 +130,7 @@ def second_moment(place: Scene, update: Update, draws: Draws) -> Tensor:
     if draws.elements is None:
         return orbit_mean(place, settled.square() + spread)
     if draws.per == "sample":
-        share = weight * weight if draws.batch is None else weight / draws.batch
+        share = shares(problem, draws)
         turned = share @ orbit_mean(place, place.gradients.square()) - share @ on_e.square()
     else:
         # The mean of a batch, and its scatter: both turned by the elements of the batch, beyond what E keeps of them.

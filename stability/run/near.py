@@ -194,8 +194,8 @@ def nominal_point(given: Given, at: At, report: PointReport, curvature: Curved) 
         return NominalPoint()
     weights = at.dense.weights
     problem, seed, spectrum = at.problem, given.settings.seed, solution.spectrum
-    operator = nominal_hessian(problem, weights)
-    back = certificates.flipped(problem.samples)
+    operator = at.dense.nominal
+    taken, back = operator.products, certificates.flipped(problem.samples)
 
     def gradient(a: Tensor, samples: Samples = problem.samples) -> Tensor:
         return grad(lambda b: problem.loss(b, samples) + problem.penalty(b))(a)
@@ -221,7 +221,7 @@ def nominal_point(given: Given, at: At, report: PointReport, curvature: Curved) 
         rows.append(inverse.displacements(found, seed))
     make = _nominal(at)
     moved = make(way.end)
-    given.ledger.hvps += operator.products
+    given.ledger.hvps += operator.products - taken
     with stage("what the way to the stationary point of R changes"):
         doubt = max(_change(given, moved, make, way.end, row) for row in torch.cat(rows))
         shift_all = _change(given, operator, make, weights, way.end - weights) + doubt

@@ -113,7 +113,7 @@ def solve_sector(
     if at.dense is not None:
         operator.scale = sectors.curvature_scale(problem, theta, settings.seed)
     name = run_file(irrep.name)
-    solution = solve.sector(problem, theta, irrep, operator, size, name, floor, settings, checkpoint, block)
+    solution = solve.sector(at, irrep, operator, size, name, floor, settings, checkpoint, block)
     compared = None
     if at.dense is not None or number % settings.limits.check_every == 1:
         compared = sectors.compare(problem, theta, irrep, operator, settings.seed)

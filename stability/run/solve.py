@@ -11,7 +11,7 @@ from torch import Tensor
 
 from stability.base.progress import stage
 from stability.base.storage import Checkpoint
-from stability.curvature import assembly
+from stability.curvature.at import At
 from stability.curvature.sector import sector_hessian
 from stability.eigen import krylov
 from stability.eigen.dense import dense_spectrum
@@ -31,10 +31,9 @@ def densest(settings: Settings, limit: int) -> int:
     return int(min(limit, (settings.memory_gb * 1e9 / (6 * 8)) ** 0.5))
 
 
-def solved(given: Given, operator: Operator, name: str, limit: int | None = None) -> Solution:
-    """The spectrum of an operator: whole up to ``limit`` (by default that of E), both ends by Lanczos beyond."""
-    limit = given.limits.dense_e if limit is None else limit
-    if operator.dim <= densest(given.settings, limit):
+def solved(given: Given, operator: Operator, name: str) -> Solution:
+    """The spectrum of an operator: whole up to the limit for E, both ends by Lanczos beyond."""
+    if operator.dim <= densest(given.settings, given.limits.dense_e):
         with stage(f"spectrum {name}"):
             return dense_spectrum(assemble(operator, given.like), operator, given.settings.eigenvalues)
     return ends(given, operator, operator, operator.dim, name)
@@ -68,8 +67,7 @@ def missing(given: Given, n: int, why: str) -> Solution:
 
 
 def sector(
-    problem: Problem,
-    theta: Tensor,
+    at: At,
     irrep: Irrep,
     operator: Operator,
     size: int,
@@ -82,7 +80,7 @@ def sector(
     """The spectrum of B_λ: whole where it fits, else its ends by Lanczos until the sign is settled.
 
     Args:
-        problem, theta: the point.
+        at: the problem at its point.
         irrep, size: λ and dim_R M_λ.
         operator: B_λ.
         name: of a Krylov run's file.
@@ -92,13 +90,9 @@ def sector(
         block: who makes B_λ in single precision; by default this process.
     """
     if size > densest(settings, settings.limits.dense):
-        return sector_ends(problem, theta, irrep, operator, size, name, settings, checkpoint, block)
+        return sector_ends(at.problem, at.theta, irrep, operator, size, name, settings, checkpoint, block)
     began = time.perf_counter()
-    matrix = (
-        assembly.sector_matrix(problem, theta, irrep, settings.memory_gb)
-        if assembly.applies(problem, irrep)
-        else assemble(operator, theta)
-    )
+    matrix = at.matrix(irrep, operator)
     # A residual costs d nominal products, so irreps of large dimension report fewer.
     count = max(1, min(settings.eigenvalues, settings.limits.residual_products // irrep.dim))
     solution = dense_spectrum(matrix, operator, count, floor=floor)

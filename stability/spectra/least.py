@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from stability.base.storage import Checkpoint
-from stability.curvature.automatic import nominal_hessian
-from stability.curvature.pooled import hessian_on_e
+from stability.curvature.at import At
 from stability.eigen import krylov
 from stability.eigen.dense import dense_spectrum
 from stability.eigen.operator import assemble
@@ -52,15 +51,10 @@ def lowest(
     problem: Problem, theta: Tensor, irreps: Sequence[tuple[Irrep, int]], seed: int = 0, memory_gb: float = 4.0
 ) -> tuple[Eigenvalue, ...]:
     """λ_min of B_λ for every irrep, with its residual; dense up to 400 dimensions, Lanczos beyond."""
-    nominal = None
-    if not problem.written:
-        nominal = nominal_hessian(problem, problem.space.embed(theta))
+    at = At(problem, theta, memory_gb=memory_gb)
     found, nothing = [], Checkpoint(None, {}, False)
     for irrep, size in irreps:
-        if irrep.is_trivial:
-            operator = hessian_on_e(problem, theta)
-        else:
-            operator = sectors.sector_hessian(problem, theta, irrep, nominal, memory_gb)
+        operator = at.on_e if irrep.is_trivial else at.block(irrep)
         if size <= DENSE:
             spectrum = dense_spectrum(assemble(operator, theta), operator, 1).spectrum
         else:

@@ -20,7 +20,7 @@ from stability.base.errors import BadInput, StaleLinearisation, Unproved
 from stability.base.record import Record
 from stability.curvature.products import Terms, fresh, grain
 from stability.curvature.sector import lift, lower, sector_hessian, sizes
-from stability.eigen.operator import ROUNDING, Operator, rounding_of
+from stability.eigen.operator import Operator, is_rounding, tolerance_of
 from stability.eigen.spectrum import Density, Eigenvalue, Spectrum
 from stability.groups import Group, Irrep, Representation, constituents, irreps, listed
 from stability.groups.counting import haar, trace
@@ -305,13 +305,10 @@ def compare(problem: Problem, theta: Tensor, irrep: Irrep, operator: Operator, s
     off = float((operator(s) - lowered).norm())
     scale = max(float(moved.norm()) / irrep.dim**0.5, operator.scale * float(s.norm()))
     mismatch = off / max(float(lowered.norm()), scale, 1e-300)
-    if mismatch > agreement(s):
-        # Of a saturated risk a product is what cancels between slopes that are one but for rounding.
-        terms = Terms(problem.loss, at, lambda: problem.samples.chunks(CHUNK))
-        if off <= ROUNDING * torch.finfo(s.dtype).eps * grain(terms) * float(s.norm()):
-            return mismatch, off
-        if off <= 10 * rounding_of(operator, s):
-            return mismatch, off
+    # Of a saturated risk a product is what cancels between slopes that are one but for rounding.
+    terms = Terms(problem.loss, at, lambda: problem.samples.chunks(CHUNK))
+    if mismatch > tolerance_of(s) and is_rounding(off, s[None], [operator], lambda: grain(terms)):
+        return mismatch, off
     return _refused_if(mismatch, operator.name, s), off
 
 
@@ -324,13 +321,8 @@ def _second_derivative(problem: Problem, at: Tensor, v: Tensor) -> Tensor:
     return jvp(slope, (at,), (v,))[1]
 
 
-def agreement(s: Tensor) -> float:
-    """Relative difference of two routes to a product that rounding explains anywhere."""
-    return 1e-9 if s.dtype == torch.float64 else 1e-3
-
-
 def _refused_if(mismatch: float, name: str, s: Tensor) -> float:
-    if not mismatch <= agreement(s):
+    if not mismatch <= tolerance_of(s):
         raise StaleLinearisation(
             f"{name}: products on the dense partners differ by {mismatch:.2e} (relative); "
             "the automatic derivative of this loss cannot be trusted, rewrite it without in-place steps"

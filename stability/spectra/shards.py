@@ -18,12 +18,13 @@ from torch import Tensor
 
 from stability.base.cluster import Pool, digest, remember
 from stability.base.errors import BadInput
+from stability.curvature.at import At
 from stability.curvature.automatic import equivariant_hessian, nominal_hessian
 from stability.eigen.operator import Operator
 from stability.groups import Irrep
 from stability.problem.problem import Problem, single
 from stability.problem.space import Samples
-from stability.spectra.sectors import by_name, sector_hessian
+from stability.spectra.sectors import by_name
 from stability.tasks.recipe import Recipe, Source, problem_of
 
 # Bytes of vectors that travel at once.
@@ -50,11 +51,9 @@ def _operator(problem: Problem, at: Tensor, irrep: str | None, index: int, count
     if irrep is None:
         return nominal_hessian(part, at)
     found = by_name(problem.group, irrep)
-    if problem.written:
-        return sector_hessian(part, at, found)
-    if found.is_trivial:
+    if found.is_trivial and not problem.written:
         return equivariant_hessian(part, at)
-    return sector_hessian(part, at, found, nominal_hessian(part, problem.space.embed(at)))
+    return At(part, at).block(found)
 
 
 def shard_product(source: Source, at: bytes, irrep: str | None, index: int, count: int, v: bytes | None) -> bytes:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stability.base.errors import StaleLinearisation
@@ -154,11 +154,14 @@ def test_the_probabilistic_lower_bound_holds_over_many_starts():
 
 
 @given(st.lists(st.floats(-10, 10), min_size=1, max_size=30))
-def test_clusters_partition_ascending_values(values):
+@example([0.0, 0.06, 0.12])  # a chain of close neighbours is cut
+@example([4.706920435167572e-99, -0.1])  # 0.1 apart, but beyond −0.1 + 0.1
+def test_clusters_partition_ascending_values_and_are_cut_only_where_they_would_become_too_wide(values):
     ordered = np.sort(np.array(values))
     spans = clusters(ordered, 0.1)
     assert [i for a, b in spans for i in range(a, b)] == list(range(len(ordered)))
-    assert all(ordered[b] - ordered[b - 1] > 0.1 for _, b in spans[:-1])
+    assert all(ordered[b - 1] <= ordered[a] + 0.1 for a, b in spans)
+    assert all(ordered[b] > ordered[a] + 0.1 for a, b in spans[:-1])
 
 
 def test_rounding_of_a_product_is_told_from_a_map_that_is_not_symmetric():

@@ -409,7 +409,14 @@ def test_ctrl_c_leaves_a_valid_partial_result_and_resume_ends_with_the_same_numb
     task = user_task(tmp_path, body)
     command = [sys.executable, "-m", "stability.spectrum", "--task", task, "--out", str(tmp_path / "run")]
     environment = {**os.environ, "PYTHONPATH": str(Path(spectrum.__file__).parents[1])}
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env=environment,
+        # A shell lets what it starts in the background ignore Ctrl-C, and so does all that comes of it, this suite too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     state = tmp_path / "run" / "state" / "points.safetensors"
     for _ in range(12_000):
         if state.is_file() or process.poll() is not None:

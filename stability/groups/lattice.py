@@ -123,7 +123,11 @@ class _Shifts(Lattice):
 
 @dataclass(frozen=True)
 class _Rolled:
-    """g ↦ where each pixel goes when an image is rolled by g."""
+    """g ↦ where each pixel goes when an image is rolled by g.
+
+    Attributes:
+        sides: of the grid, one an axis.
+    """
 
     sides: tuple[int, ...]
 

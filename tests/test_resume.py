@@ -154,7 +154,7 @@ def test_the_point_given_by_a_file_is_part_of_what_is_resumed(project, monkeypat
     with monkeypatch.context() as patched:
         patched.setattr(spectrum, "Checkpoint", Stop)
         assert run(*arguments) == 130
-    save_file({"x": torch.ones(4, dtype=torch.float64)}, weights)
+    save_file({"x": torch.ones(3, dtype=torch.float64)}, weights)
     assert run(*arguments, "--resume") == 2
     assert "at was a point of digest" in capsys.readouterr().err
 
@@ -359,7 +359,7 @@ def test_a_run_interrupted_after_any_write_gives_the_same_numbers_to_the_last_bi
     limits = Limits(dense=5, dense_e=5, inverse_e=5) if path == "lanczos" else Limits()
     problem, settings = (
         regression("C_5", weight_decay=0.1),
-        Settings(points=2, saddles=1, eigenvalues=2, escape_iterations=0, limits=limits),
+        Settings(points=1, saddles=1, eigenvalues=2, escape_iterations=0, limits=limits),
     )
     reference = plain(json.loads(analyse(problem, settings).to_json()))
     assert plain(json.loads(analyse(problem, settings).to_json())) == reference

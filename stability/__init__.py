@@ -21,6 +21,9 @@ Its *stages*, each usable alone; ``point`` may be θ, weights, a state_dict, a m
 ``analyse(problem, point)``  all of it
 ===========================  ====================================================================================
 
+*Before training*: ``forecast(problem, point, optimiser)`` says how far from E the optimiser's steps will lead, and
+``prescribe(problem, point, optimiser, keep=…)`` what keeps it near.
+
 *Trained networks*: ``load_weights(path)``, ``diagnose(problem, weights)``, and a training trajectory recorded by
 ``Recorder`` and judged by ``follow(problem, recorder)``. Results are frozen dataclasses: ``print`` them;
 ``.to_frame()`` gives pandas (``frame`` takes several), ``.to_json()`` and ``.from_json()`` round-trip. Groups and
@@ -43,6 +46,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from stability import api, groups, moved  # noqa: F401 - old paths, and packages that share a stage's name
 from stability.api.diagnosis import Diagnosis, diagnose
+from stability.api.prospects import forecast, prescribe
 from stability.api.stages import (
     analyse,
     check,
@@ -71,6 +75,8 @@ from stability.networks.modules import from_module
 from stability.networks.network import mlp
 from stability.networks.nonlinearities import Chain, Gated, Identity, LayerNorm, Norm, Pointwise
 from stability.networks.supervised import supervised
+from stability.optimisers.outlook import Forecast
+from stability.optimisers.prescribe import Prescription
 from stability.points.stationary import StationaryPoint
 from stability.problem.problem import Problem
 from stability.problem.space import Samples
@@ -90,6 +96,7 @@ __all__ = [
     "Classifier",
     "Diagnosis",
     "Eigenvalue",
+    "Forecast",
     "Gated",
     "Identity",
     "LayerNorm",
@@ -98,6 +105,7 @@ __all__ = [
     "Operator",
     "Outcome",
     "Pointwise",
+    "Prescription",
     "Problem",
     "Recorder",
     "Samples",
@@ -115,6 +123,7 @@ __all__ = [
     "diagnose",
     "find_points",
     "follow",
+    "forecast",
     "frame",
     "from_module",
     "from_network",
@@ -124,6 +133,7 @@ __all__ = [
     "load_weights",
     "logistic",
     "mlp",
+    "prescribe",
     "project",
     "report",
     "sectors",

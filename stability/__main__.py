@@ -1,7 +1,6 @@
 """``python -m stability``: the command ``stability``."""
 
-from stability.cli.command import main
-from stability.spectrum.command import leave
+from stability.cli import leave, main
 
 if __name__ == "__main__":
     leave(main())

@@ -8,9 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from stability import report
 from stability.eigen.spectrum import Eigenvalue
-from stability.report import explore
+from stability.report import explore, render
 from stability.spectra.sectors import Sector
 from tests.chromium import Chromium, executable
 from tests.test_report import ANALYSIS, POINT
@@ -49,7 +48,7 @@ def browser(tmp_path_factory):
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
-    report.render(SEVERAL, folder)
+    render(SEVERAL, folder)
     return folder / "report.html"
 
 

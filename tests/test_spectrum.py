@@ -411,10 +411,10 @@ def test_ctrl_c_leaves_a_valid_partial_result_and_resume_ends_with_the_same_numb
     environment = {**os.environ, "PYTHONPATH": str(Path(spectrum.__file__).parents[1])}
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment)
     state = tmp_path / "run" / "state" / "points.safetensors"
-    for _ in range(1200):
+    for _ in range(12_000):
         if state.is_file() or process.poll() is not None:
             break
-        time.sleep(0.1)
+        time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=120)
     assert process.returncode == 130, error.decode()

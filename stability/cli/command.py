@@ -27,10 +27,8 @@ from stability.api.trajectory import follow
 from stability.base.errors import BadInput
 from stability.base.record import Record
 from stability.base.storage import write
-from stability.problem.problem import Problem
 from stability.report import __main__ as rendering
 from stability.spectrum import command as whole
-from stability.tasks import load
 from stability.version import __version__
 
 SHELLS = ("bash", "zsh", "tcsh")
@@ -100,12 +98,6 @@ def posing() -> argparse.ArgumentParser:
     return p
 
 
-def posed(options: argparse.Namespace) -> Problem:
-    """The problem that the options name."""
-    whole.check_problem(options)
-    return load(options.task, whole.asked(options))
-
-
 def spectra(options: argparse.Namespace, rest: Sequence[str]) -> int:
     """The main job; its files are those of ``python -m stability.spectrum``, by which they are reproduced."""
     del options.do
@@ -120,7 +112,7 @@ def shown(found: Record, options: argparse.Namespace) -> int:
 
 def diagnosed(options: argparse.Namespace, rest: Sequence[str]) -> int:
     """What ``stability.diagnose`` measures."""
-    problem = posed(options)
+    problem = whole.posed(options)
     found = diagnose(
         problem, options.weights, names=options.sectors, seed=options.seed, eigenvalues=options.eigenvalues
     )
@@ -129,7 +121,7 @@ def diagnosed(options: argparse.Namespace, rest: Sequence[str]) -> int:
 
 def checked(options: argparse.Namespace, rest: Sequence[str]) -> int:
     """A line an assumption; one that fails is bad input."""
-    violations = api.check(posed(options), options.seed)
+    violations = api.check(whole.posed(options), options.seed)
     width = max(map(len, violations), default=0)
     for name, violation in violations.items():
         print(f"{name:<{width}}  {violation:.1e}")
@@ -141,7 +133,7 @@ def followed(options: argparse.Namespace, rest: Sequence[str]) -> int:
     """What ``stability.follow`` finds."""
     from stability.report.figures import png  # matplotlib loads for seconds
 
-    found = follow(posed(options), options.folder, names=options.sectors, every=options.every, seed=options.seed)
+    found = follow(whole.posed(options), options.folder, names=options.sectors, every=options.every, seed=options.seed)
     if options.figure is not None:
         write(options.figure, png(found.figure()))
     return shown(found, options)

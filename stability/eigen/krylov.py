@@ -126,7 +126,7 @@ def _restored(
     alphas = only(tensors["alphas"], (count,), full, "alphas")
     betas = only(tensors["betas"], (count,), full, "betas")
     rows = count if float(betas[-1]) == 0.0 else count + 1
-    # A copy in torch's own memory: a file's buffer may begin 8 bytes off, and then products end in another last digit.
+    # A copy in torch's own memory: a file's buffer may begin between cache lines, where products round otherwise.
     basis = only(tensors["basis"][:rows], (rows, len(start)), start, "the basis").clone()
     return LanczosState(basis, alphas.tolist(), betas.tolist()), float(metadata["seconds"])
 

@@ -126,7 +126,7 @@ class _Rolled:
     """g ↦ where each pixel goes when an image is rolled by g.
 
     Attributes:
-        sides: of the grid, one an axis.
+        sides: of the image.
     """
 
     sides: tuple[int, ...]

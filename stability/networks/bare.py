@@ -184,7 +184,8 @@ def _summed(
     transform: Callable[[Element, Samples], Samples] | None,
 ) -> tuple[Callable, Callable, Samples, Callable]:
     """A risk that is a sum over samples: loss, action on data, samples checked, how its assumptions are measured."""
-    assert transform is not None, "asked for with samples at the door"
+    if transform is None:
+        raise ValueError(f"{name}: the door asks for transform= with samples")
 
     def whole(parameters: Tensor, data: Samples) -> Tensor:
         return risk(unpack(space, parameters), data)

@@ -161,6 +161,12 @@ def asked(options: argparse.Namespace) -> TaskOptions:
     )
 
 
+def posed(options: argparse.Namespace) -> Problem:
+    """The problem that the options of PROBLEM name."""
+    check_problem(options)
+    return load(options.task, asked(options))
+
+
 def run(options: argparse.Namespace, command: str) -> int:
     """Load, analyse, write; the exit status."""
     check_options(options)

@@ -103,12 +103,13 @@ def _tensor(value: Any) -> Tensor | None:
 def flattened(held: Any, before: str = "", above: tuple[int, ...] = ()) -> dict[str, Tensor]:
     """Every tensor that is held, by the way to it: "state_dict.conv.weight"; wrappers' names inside are left out."""
     found: dict[str, Tensor] = {}
+    above = (*above, id(held))
     for name, value in _children(held):
         tensor = _tensor(value)
         if tensor is not None:
             found[INSIDE.sub("", before + name)] = tensor
         elif id(value) not in above:
-            found |= flattened(value, f"{before}{name}.", (*above, id(value)))
+            found |= flattened(value, f"{before}{name}.", above)
     return found
 
 
@@ -119,13 +120,13 @@ def _states(held: Any, before: str = "", above: tuple[int, ...] = ()) -> dict[st
     own = getattr(held, "__dict__", {}).get("_modules")
     if isinstance(own, Mapping):
         return {before: flattened(held)}
-    found = {}
+    found, above = {}, (*above, id(held))
     leaves = {name: tensor for name, value in _children(held) if (tensor := _tensor(value)) is not None}
     if leaves and isinstance(held, Mapping):
         found[before] = {INSIDE.sub("", name): tensor for name, tensor in leaves.items()}
     for name, value in _children(held):
         if name not in leaves and not BESIDE.match(name) and id(value) not in above:
-            found |= _states(value, f"{before}.{name}" if before else name, (*above, id(value)))
+            found |= _states(value, f"{before}.{name}" if before else name, above)
     return found
 
 

@@ -25,6 +25,7 @@ from torch import nn
 
 import stability
 from stability.base.checkpoints import load_weights
+from stability.base.states import flattened, peeled
 from stability.groups import Cyclic, PermutationRepresentation, trivial
 
 SWAP = PermutationRepresentation(Cyclic(2), 4, lambda g: [0, 1, 2, 3] if g == 0 else [1, 0, 3, 2], "swap")
@@ -459,7 +460,14 @@ def test_a_wrapped_module_is_the_problem_of_what_it_wraps(wrap, problem):
     one = trivial(Cyclic(2))
     spec = {"0": (SWAP, SWAP), "1": SWAP, "3": (SWAP, 3 * one)}
     plain = stability.from_module(TRAINED, nn.CrossEntropyLoss(), (X, Y), spec)
+    assert peeled(wrap(TRAINED)).state_dict().keys() == STATE.keys()
     taken = stability.from_module(wrap(TRAINED), nn.CrossEntropyLoss(), (X, Y), spec)
     assert [layer.name for layer in taken.space.layers] == [layer.name for layer in plain.space.layers]
     assert float(taken.risk(taken.model.given)) == float(plain.risk(plain.model.given))
     assert is_trained(taken, wrap(TRAINED))
+
+
+def test_a_checkpoint_that_holds_itself_is_walked_once():
+    held = {"model": dict(STATE)}
+    held["again"] = [held]
+    assert set(flattened(held)) == {f"model.{name}" for name in STATE}

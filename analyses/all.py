@@ -55,6 +55,7 @@ CHAPTERS = (
     "stability_map",
     "restricted",
     "replays.published_data",
+    "replays.after_projection",
 )
 SIZES = ("small", "medium", "paper")
 # Longer tables are folded away.

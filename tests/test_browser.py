@@ -188,14 +188,15 @@ OVERFLOWING = """[...document.querySelectorAll('body *')].filter(e => {
 }).map(e => e.tagName + ' ' + e.className)"""
 # Blocks that follow each other on the page and share some of it.
 OVERLAPPING = """(() => {
-  const found = [], boxes = [...document.querySelectorAll('h1, h2, .headline, .alert, .card, .todo li, figure, .scroll, dl, .remark')]
-    .filter(e => e.getClientRects().length);
+  const found = [], kinds = 'h1, h2, .headline, .alert, .card, .todo li, figure, .scroll, dl, .remark';
+  const named = (e) => e.className + '/' + e.tagName;
+  const boxes = [...document.querySelectorAll(kinds)].filter(e => e.getClientRects().length);
   const rects = boxes.map(e => e.getBoundingClientRect());
   for (let i = 0; i < boxes.length; i++) for (let j = i + 1; j < boxes.length; j++) {
     if (boxes[i].contains(boxes[j]) || boxes[j].contains(boxes[i])) continue;
     const w = Math.min(rects[i].right, rects[j].right) - Math.max(rects[i].left, rects[j].left);
     const h = Math.min(rects[i].bottom, rects[j].bottom) - Math.max(rects[i].top, rects[j].top);
-    if (w > 1 && h > 1) found.push(boxes[i].className + '/' + boxes[i].tagName + ' ' + boxes[j].className + '/' + boxes[j].tagName);
+    if (w > 1 && h > 1) found.push(named(boxes[i]) + ' ' + named(boxes[j]));
   }
   return found;
 })()"""

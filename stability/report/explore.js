@@ -179,7 +179,8 @@
     collect();
     tell(-1);
   }
-  svg.addEventListener("mousedown", (e) => { box = { a: at(e), b: at(e) }; e.preventDefault(); svg.focus(); });
+  svg.addEventListener("mousedown", (e) => { box = { a: at(e), b: at(e) }; e.preventDefault();
+    svg.focus({ preventScroll: true }); });
   svg.addEventListener("mousemove", (e) => {
     if (box) { box.b = at(e); draw(); } else { const i = nearest(at(e)); if (i !== current) tell(i); }
   });

@@ -128,3 +128,22 @@ def test_no_module_can_be_called():
 
     for name in ("report", "sectors", "spectrum", "verdict"):
         assert type(getattr(stability, name)).__name__ == "function"
+
+
+TESTS = Path(__file__).parent
+# Modules that no file of tests is named after yet, though files named after a room or a subject test them: may only
+# shrink. stability/<room>/<module>.py is tested by tests/test_<room>_<module>.py, a module at the top by test_<module>.
+UNMIRRORED = set((TESTS / "golden" / "unmirrored.list").read_text().split())
+
+
+def mirror(file: Path) -> str:
+    """The file of tests that is named after a module."""
+    return f"test_{'_'.join(file.relative_to(ROOT).with_suffix('').parts)}.py"
+
+
+def test_every_module_has_a_file_of_tests_of_its_name_or_is_listed():
+    modules = {named(f): mirror(f) for f in FILES if not f.name.startswith("__")}
+    without = {name for name, tests in modules.items() if not (TESTS / tests).is_file()}
+    new = [f"{name}: write tests/{modules[name]}" for name in sorted(without - UNMIRRORED)]
+    assert not new, "\n".join(new)
+    assert without == UNMIRRORED, f"{sorted(UNMIRRORED - without)} have their tests or are gone: take them off the list"

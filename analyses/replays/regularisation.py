@@ -231,7 +231,7 @@ def forecast(along: Sequence[Sequence[Piece]], power: int, marks: Sequence[int])
     for mark in marks:
         squared = 0.0
         for piece in along[len(along) // 2]:
-            squared += piece.copies * SIGMA**2 * piece.random.of(lambda h: kept(update, mark)(h + gamma))
+            squared += piece.copies * SIGMA**2 * piece.random.shifted(gamma).of(kept(update, mark))
         for number, here in enumerate(along):
             begin, end = (round(total * i / len(along)) for i in (number, number + 1))
             if (last := min(end, mark)) > begin:
@@ -241,7 +241,7 @@ def forecast(along: Sequence[Sequence[Piece]], power: int, marks: Sequence[int])
 
 
 def _pushed(piece: Piece, update: Update, gamma: float, steps: int, rest: int) -> float:
-    return piece.noise.of(lambda h: stirred(update, steps, rest)(h + gamma))
+    return piece.noise.shifted(gamma).of(stirred(update, steps, rest))
 
 
 def predict(seed: int, epochs: int) -> list[dict]:
@@ -334,8 +334,8 @@ def draw(rows: Sequence[dict]) -> Figure:
 
 
 CAPTION = (
-    "Distance to E of augmented training with a penalty γ/2‖A_{E⊥}‖²: thin lines are runs, thick ones the forecast made "
-    "from the weights at the start."
+    "Distance to E of augmented training with a penalty γ/2‖A_{E⊥}‖²: thin lines are runs, thick ones the forecast "
+    "made from the weights at the start."
 )
 
 

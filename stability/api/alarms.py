@@ -154,9 +154,8 @@ def alarms(
     """
     found = []
     bound, seen = keep * norm, event.curvature
-    if commutation is not None and not commutation.commutes:
-        if commutation.speed * horizon > bound:
-            found.append(Alarm(event.step, "does not commute", str(commutation)))
+    if commutation is not None and not commutation.commutes and commutation.speed * horizon > bound:
+        found.append(Alarm(event.step, "does not commute", str(commutation)))
     if seen is not None and not seen.doubt:
         found += _growing(event.step, seen, horizon)
     if event.felt is not None and event.felt_error is not None:

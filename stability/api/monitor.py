@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from stability.api.alarms import Alarm, Curvature, Event, SectorDistance, alarms
 from stability.api.diagnosis import layer_distances
 from stability.api.seen import Gradients, curvature
-from stability.api.sinks import sink
+from stability.api.sinks import Sink, sink
 from stability.api.stages import fitted, locate, state_of
 from stability.base import doors
 from stability.base.errors import BadInput
@@ -132,7 +132,9 @@ class Monitor:
         check_assumptions(problem, self.seed)
         self.problem, self.optimiser = problem, optimiser
         self.network = network or (lambda module: module)
-        self.sinks = [sink(one) for one in (log if isinstance(log, list | tuple) else [log])]
+        self.sinks: list[Sink] = []
+        for one in log if isinstance(log, list | tuple) else [log]:
+            self.add_log(one)
         self.on_alarm = on_alarm
         self.irreps = _chosen(problem, names)
         self.events: list[Event] = []
@@ -188,6 +190,15 @@ class Monitor:
             pass
         return self.events[-1]
 
+    def add_log(self, target: Any) -> None:
+        """One more place that numbers go to, see :func:`stability.api.sinks.sink`."""
+        self.sinks.append(sink(target))
+
+    @property
+    def step(self) -> int:
+        """The last that was counted."""
+        return self._step
+
     def scale(self) -> float:
         """Flow time of one step as the optimiser stands, τ(1 − d)/(1 − β); zero where it has none."""
         rule = self.rule()
@@ -199,11 +210,12 @@ class Monitor:
             return self.optimiser
         rates = [group.get("lr") for group in self.optimiser.param_groups]
         if rates != self._rates:  # a schedule changes nothing else
-            self._rates = rates
+            self._rates, self._rule = rates, None
+            if not any(rates):  # where a schedule begins or ends
+                return None
             try:
                 self._rule = read(self.optimiser)
             except BadInput as error:
-                self._rule = None
                 self._note(str(error))
         return self._rule
 
@@ -250,13 +262,14 @@ class Monitor:
         yield "forcing"
         on_e = place.problem.space.embed(place.theta)
         push = place.problem.space.transverse_part(nominal(place.problem)(on_e, np.random.default_rng(self.seed)))
-        event = replace(event, forcing=float(push.norm()), **self._gradients.told())
+        told = self._gradients.told()
+        event = replace(event, forcing=float(push.norm()), noise=told.noise, felt=told.felt, felt_error=told.felt_error)
         noise, self._gradients = self._gradients.sample(), Gradients(push)
+        if self.every is None:  # what is known by now: the spectrum may take many steps
+            self._publish(event, place)
         if place.rule is not None and (self._commutation is None or self._commutation[0].rule != place.rule.rule):
             yield "commutation"
             self._commutation = place.rule, commutation(place.problem, place.rule, place.theta, seed=self.seed)
-        if self.every is None:  # what is known by now: the spectrum may take many steps
-            self._publish(event, place)
         if self.irreps:
             yield from self._spectrum(place, noise)
             event = replace(event, curvature=self._curvature)
@@ -396,7 +409,7 @@ HEADS = ("step", "‖A_E⊥‖", "equiv. error", "forcing", "felt", "noise", "λ
 
 def table(events: Sequence[Event]) -> list[str]:
     """One line a look, the names of its columns first."""
-    rows = [HEADS]
+    rows: list[tuple[str, ...]] = [HEADS]
     for e in events:
         c = e.curvature
         ends_of = (None,) * 4 if c is None else (c.lowest, c.irrep, c.highest, c.threshold)

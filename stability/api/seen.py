@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,6 +18,20 @@ from stability.optimisers.multipliers import growth, stable_range
 from stability.optimisers.updates import Update
 
 FEWEST = 3
+
+
+class Told(NamedTuple):
+    """What gradients say; None of what too few of them were seen for.
+
+    Attributes:
+        noise: root of their variance on E⊥.
+        felt: the share of the forcing that they hold.
+        felt_error: its standard error.
+    """
+
+    noise: float | None = None
+    felt: float | None = None
+    felt_error: float | None = None
 
 
 class Gradients:
@@ -46,22 +61,21 @@ class Gradients:
         self.squares += float(gradient @ gradient)
         self.along.append(0.0 if self.forcing is None else float(gradient @ self.forcing / self.forcing.square().sum()))
 
-    def told(self) -> dict[str, float | None]:
-        """``noise``, ``felt`` and ``felt_error`` of an event; None of fewer than three gradients."""
+    def told(self) -> Told:
+        """Of three gradients at least."""
         count = len(self.along)
         if self.total is None or count < FEWEST:
-            return {"noise": None, "felt": None, "felt_error": None}
+            return Told()
         mean = float(self.total.square().sum()) / count
-        variance = max(self.squares - mean, 0.0) / (count - 1)
-        found: dict[str, float | None] = {"noise": math.sqrt(variance), "felt": None, "felt_error": None}
-        if self.forcing is not None:
-            along = torch.tensor(self.along, dtype=torch.float64)
-            found |= {"felt": float(along.mean()), "felt_error": float(along.std()) / math.sqrt(count)}
-        return found
+        noise = math.sqrt(max(self.squares - mean, 0.0) / (count - 1))
+        if self.forcing is None:
+            return Told(noise)
+        along = torch.tensor(self.along, dtype=torch.float64)
+        return Told(noise, float(along.mean()), float(along.std()) / math.sqrt(count))
 
     def sample(self) -> Tensor | None:
         """The last one without the mean, as long as the root mean square; None of fewer than three."""
-        noise = self.told()["noise"]
+        noise = self.told().noise
         if self.total is None or self.last is None or not noise:
             return None
         apart = self.last - self.total / len(self.along)

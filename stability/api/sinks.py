@@ -33,10 +33,10 @@ def sink(target: Any) -> Sink:
     Raises:
         BadInput: an object that takes no numbers.
     """
-    if callable(getattr(target, "add_scalar", None)):
-        return lambda metrics, step: _each(target.add_scalar, named(metrics), step)
     if callable(getattr(target, "log_metrics", None)):
         return lambda metrics, step: target.log_metrics(named(metrics), step=step)
+    if callable(getattr(target, "add_scalar", None)):
+        return lambda metrics, step: _each(target.add_scalar, named(metrics), step)
     if callable(getattr(target, "log", None)):
         return lambda metrics, step: target.log(named(metrics), step=step)
     if callable(target):

@@ -47,6 +47,10 @@ class Quadrature:
         """Σ_i w_i f(h_i)."""
         return float(self.weights @ f(self.nodes))
 
+    def shifted(self, gamma: float) -> Quadrature:
+        """Of H + γ."""
+        return Quadrature(self.nodes + gamma, self.weights)
+
 
 def quadrature(product: Product, starts: Tensor, steps: int) -> Quadrature:
     """Of a symmetric map, from the rows of ``starts``, (m, n), by so many products each."""

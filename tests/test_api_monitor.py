@@ -4,91 +4,18 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from functools import cache
 
 import pytest
 import torch
 from brute import bad
 from torch import Tensor, nn
+from watched import data, everything, network, problem, reasons, sgd, trained
 
 import stability
 from stability.api.alarms import Event
-from stability.api.callbacks import lightning, transformers
 from stability.api.monitor import Monitor
 from stability.groups import Cyclic, Dihedral, MatrixRepresentation, trivial
-from stability.problem.problem import Problem
 from stability.tasks import TaskOptions, load
-
-RATE = 0.3
-
-
-def network(kink: bool = False) -> nn.Sequential:
-    torch.manual_seed(0)
-    pool = [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
-    bend = nn.ReLU() if kink else nn.Tanh()
-    return nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), bend, *pool, nn.Linear(3, 2)).double()
-
-
-@cache
-def data() -> tuple[Tensor, Tensor]:
-    x = torch.randn(40, 1, 5, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    rough = x.diff(dim=2).square().mean((1, 2, 3)) + x.diff(dim=3).square().mean((1, 2, 3))
-    return x, (rough > rough.median()).long()
-
-
-def problem(module: nn.Module, weight_decay: float = 0.0) -> Problem:
-    one = trivial(Dihedral(4))
-    channels = {"0": (one, 3 * one), "4": (3 * one, 2 * one)}
-    return stability.from_module(module, nn.CrossEntropyLoss(), data(), channels, weight_decay=weight_decay)
-
-
-def moved(x: Tensor, k: int) -> Tensor:
-    x = x.rot90(k % 4, (2, 3))
-    return x.flip(3) if k >= 4 else x
-
-
-def trained(
-    make: Callable[[list], torch.optim.Optimizer],
-    elements: Callable[[int], range | list[int]],
-    steps: int,
-    *,
-    weight_decay: float = 0.0,
-    kink: bool = False,
-    push: float = 1e-6,
-    **options: object,
-) -> Monitor:
-    """A network started ``push`` from E and trained on data moved by chosen elements."""
-    model = network(kink)
-    case = problem(model, weight_decay)
-    model.load_state_dict(stability.project(case, model))
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for p in model.parameters():
-            p += push * torch.randn(p.shape, generator=generator, dtype=p.dtype)
-    optimiser = make(list(model.parameters()))
-    monitor = Monitor(case, optimiser, **{"every": 20, "on_alarm": None, **options})
-    x, y = data()
-    for step in range(steps):
-        chosen = elements(step)
-        loss = sum(nn.functional.cross_entropy(model(moved(x, k)), y) for k in chosen) / len(chosen)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        monitor(model)
-    return monitor
-
-
-def sgd(rate: float = RATE, **options: float) -> Callable[[list], torch.optim.Optimizer]:
-    return lambda parameters: torch.optim.SGD(parameters, lr=rate, **options)
-
-
-def everything(step: int) -> range:
-    return range(8)
-
-
-def reasons(monitor: Monitor) -> set[str]:
-    return {alarm.reason for alarm in monitor.raised}
 
 
 class Pair(nn.Module):
@@ -215,122 +142,8 @@ def test_what_a_monitor_is_given_is_refused_in_one_line():
     model = network()
     with bad("names"):
         Monitor(problem(model), names="no such")
-    with bad("SummaryWriter"):
-        Monitor(problem(model), log=3)
     with bad("no tensor"):
         Monitor(problem(model), every=1)(nn.Linear(2, 2))
-
-
-def test_numbers_reach_tensorboard(tmp_path):
-    pytest.importorskip("tensorboard")
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-    from torch.utils.tensorboard import SummaryWriter
-
-    with SummaryWriter(tmp_path) as writer:
-        found = trained(sgd(), everything, 41, log=writer)
-    read = EventAccumulator(str(tmp_path))
-    read.Reload()
-    written = [(e.step, e.value) for e in read.Scalars("stability/distance")]
-    assert written == [(e.step, pytest.approx(e.distance, rel=1e-6)) for e in found.events]
-    assert "stability/lowest" in read.Tags()["scalars"]
-
-
-def test_numbers_reach_weights_and_biases_offline(tmp_path, monkeypatch):
-    wandb = pytest.importorskip("wandb")
-    monkeypatch.setenv("WANDB_SILENT", "true")
-    run = wandb.init(mode="offline", dir=tmp_path, project="stability")
-    found = trained(sgd(), everything, 21, log=run)
-    kept = run.summary["stability/distance"], run.summary["_step"]
-    run.finish()
-    # A step's row is shut when the next one comes: of the looks at 1 and 20 the first is whole.
-    assert kept == (pytest.approx(found.events[0].distance), 1)
-    assert list(tmp_path.rglob("*.wandb"))
-
-
-def test_numbers_reach_mlflow(tmp_path, monkeypatch):
-    mlflow = pytest.importorskip("mlflow")
-    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
-    mlflow.set_tracking_uri(tmp_path.as_uri())
-    mlflow.set_experiment("watched")
-    with mlflow.start_run() as run:
-        found = trained(sgd(), everything, 21, log=mlflow)
-    history = mlflow.MlflowClient().get_metric_history(run.info.run_id, "stability/distance")
-    assert [(m.step, m.value) for m in history] == [(e.step, pytest.approx(e.distance)) for e in found.events]
-
-
-def test_lightning_calls_the_monitor_and_its_logger_gets_the_numbers(tmp_path):
-    library = pytest.importorskip("lightning.pytorch")
-    logged: list[tuple[int, dict]] = []
-
-    class Logger(library.loggers.logger.DummyLogger):
-        def log_metrics(self, metrics: dict, step: int | None = None) -> None:
-            logged.append((step, metrics))
-
-    class Task(library.LightningModule):
-        def __init__(self) -> None:
-            super().__init__()
-            self.network = network()
-
-        def training_step(self, batch: list[Tensor], index: int) -> Tensor:
-            return nn.functional.cross_entropy(self.network(batch[0]), batch[1])
-
-        def configure_optimizers(self) -> torch.optim.Optimizer:
-            return torch.optim.SGD(self.parameters(), lr=RATE)
-
-    task = Task()
-    monitor = Monitor(problem(task.network), every=5, network=lambda task: task.network, on_alarm=None)
-    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(*data()), batch_size=8)
-    trainer = library.Trainer(
-        max_steps=20, accelerator="cpu", logger=Logger(), callbacks=[lightning(monitor)], enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, default_root_dir=tmp_path, log_every_n_steps=1000,
-    )  # fmt: skip
-    trainer.fit(task, loader)
-    assert [e.step for e in monitor.events] == [1, 5, 10, 15, 20]
-    assert monitor.events[-1].felt > 0.3, "without augmentation; the gradient of the step is seen"
-    ours = [step for step, metrics in logged if "stability/distance" in metrics]
-    assert ours == [e.step for e in monitor.events]
-
-
-def test_the_trainer_of_hugging_face_calls_the_monitor(tmp_path):
-    library = pytest.importorskip("transformers")
-    pytest.importorskip("accelerate")
-
-    class Task(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.network = network()
-
-        def forward(self, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
-            logits = self.network(x)
-            return {"loss": nn.functional.cross_entropy(logits, labels), "logits": logits}
-
-    task, (x, y) = Task(), data()
-    monitor = Monitor(problem(task.network), every=5, network=lambda task: task.network, on_alarm=None)
-    arguments = library.TrainingArguments(
-        output_dir=str(tmp_path), max_steps=20, per_device_train_batch_size=8, learning_rate=0.01, report_to=[],
-        save_strategy="no", logging_strategy="no", use_cpu=True, disable_tqdm=True, weight_decay=0.0,
-    )  # fmt: skip
-    rows = [{"x": a, "labels": b} for a, b in zip(x, y, strict=True)]
-    trainer = library.Trainer(task, arguments, train_dataset=rows, callbacks=[transformers(monitor)])
-    trainer.train()
-    assert [e.step for e in monitor.events] == [1, 5, 10, 15, 20]
-    looks = [e.curvature for e in monitor.events]
-    assert looks[1].threshold == pytest.approx(38 / (0.01 * 16 / 20), rel=1e-6), "Adam's, at the rate of that step"
-    assert looks[1].growth is not None and not monitor.notes
-    assert monitor.events[-1].noise is not None
-
-
-def test_a_callback_of_a_library_that_is_not_there_says_how_to_get_it(monkeypatch):
-    monkeypatch.setattr("stability.api.callbacks.import_module", _missing)
-    monitor = Monitor(problem(network()))
-    with bad("lightning is not installed"):
-        lightning(monitor)
-    with bad("transformers is not installed"):
-        transformers(monitor)
-
-
-def _missing(name: str) -> None:
-    raise ImportError(name)
 
 
 def test_an_event_becomes_json_and_comes_back():

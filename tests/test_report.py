@@ -16,7 +16,8 @@ from matplotlib.collections import PathCollection
 from stability.effects.hidden import HiddenLayer
 from stability.eigen.spectrum import Density, Eigenvalue, Spectrum
 from stability.report import words
-from stability.report.figures import FIGURES, png
+from stability.report.figures import FIGURES
+from stability.report.figures.figure import png
 from stability.report.render import page, render
 from stability.report.style import linear_threshold
 from stability.report.tables import table, tables

@@ -141,9 +141,7 @@ def _states(problem: Problem, at: Tensor, x: Tensor) -> list[_State]:
         for event in model.watch(at, x)[0]:
             if event.side == "out" and event.layer is not None:
                 target, act = event.layer.target, partial(model.act, event=event)
-                found.append(
-                    _State(event.layer.name, event.value, act, _copies(target.channels), target.channels_last)
-                )
+                found.append(_State(event.layer.name, event.value, act, _copies(target.channels), target.channels_last))
     elif problem.layered is not None:
         network = problem.layered.network
         for i, (layer, weight) in enumerate(zip(network.space.layers, network.space.split(at), strict=True)):

@@ -17,7 +17,8 @@ from stability.effects.hidden import HiddenLayer
 from stability.eigen.spectrum import Density, Eigenvalue, Spectrum
 from stability.points.describe import AsGiven
 from stability.report import advice, screen, words
-from stability.report.figures import FIGURES, png
+from stability.report.figures import FIGURES
+from stability.report.figures.figure import png
 from stability.report.render import page, render
 from stability.report.style import linear_threshold
 from stability.report.tables import table, tables

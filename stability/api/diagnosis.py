@@ -124,8 +124,8 @@ class Diagnosis(Record):
             lines += [f"                {self.doubt}"] if self.doubt else []
         elif self.sectors:
             lines.append("λ_min on E⊥     none: E⊥ = {0}, or no sector of it was asked for")
-        hanging = {"initial_indent": f"{'next':<16}", "subsequent_indent": " " * 16}
-        return "\n".join([*lines, *textwrap.wrap(self.next, WIDTH, **hanging)])
+        lines += textwrap.wrap(self.next, WIDTH, initial_indent=f"{'next':<16}", subsequent_indent=" " * 16)
+        return "\n".join(lines)
 
     def _sides(self) -> list[tuple[str, str, str]]:
         """(what, as given, projected onto E) of what differs between the two networks."""

@@ -58,7 +58,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         help="point (search stationary points), init, trained, or FILE, a stored point or state_dict",
     ),
     "--seed": dict(type=int, default=0, help="of data, starts and probes"),
-    "--activation": dict(help="tanh, gelu, softplus, sigmoid, leaky_relu, relu, …"),
+    "--activation": dict(help="tanh, gelu, silu, softplus, sigmoid, leaky_relu, relu, …"),
     "--weight-decay": dict(type=float, help="μ in μ/2‖A‖²"),
     "--points": dict(type=int, default=2, help="random starts of the search"),
     "--saddles": dict(type=int, default=0, help="starts searched for saddles of R on E too"),

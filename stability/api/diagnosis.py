@@ -81,7 +81,8 @@ class Diagnosis(Record):
         irrep: its sector.
         sign: "negative" where a sector outside E has a quotient below zero by more than its error, "positive" where all
             of them are known to be positive, else "undecided"; None where sectors were not asked for.
-        doubt: why it is undecided where ΠA lies on a kink, by the rule of :func:`stability.analyse`; else empty.
+        doubt: why it is undecided where ΠA lies on a kink, by the rule of :func:`stability.analyse`, or why there is
+            nothing to decide; else empty.
         hidden: how hidden layers move where A is off E and Φ_A is equivariant all the same.
     """
 
@@ -123,7 +124,7 @@ class Diagnosis(Record):
             lines.append(f"λ_min on E⊥     {self.lowest:.4g} ± {self.residual:.1e} in sector {self.irrep}: {what}")
             lines += [f"                {self.doubt}"] if self.doubt else []
         elif self.sectors:
-            lines.append("λ_min on E⊥     none: E⊥ = {0}, or no sector of it was asked for")
+            lines.append(f"λ_min on E⊥     none: {self.doubt or 'no sector of it was asked for'}")
         lines += textwrap.wrap(self.next, WIDTH, initial_indent=f"{'next':<16}", subsequent_indent=" " * 16)
         return "\n".join(lines)
 
@@ -210,6 +211,8 @@ def diagnose(
     settings = Settings(sectors=names, eigenvalues=eigenvalues)
     blocks, doubt = ((), "") if names == "none" else judged_sectors(problem, theta, settings)
     lowest, sign = _off_e(blocks)
+    if space.dim == space.dim_equivariant:
+        doubt = "E⊥ = {0}, so nothing can break; representations that move inputs or hidden units make a question of it"
     norm = float(at.norm())
     share = distance / norm if norm else 0.0
     error = equivariance_error(problem, theta, at, seed)

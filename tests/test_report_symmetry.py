@@ -125,3 +125,11 @@ def test_what_was_not_measured_for_no_reason_given_is_not_given_one():
     a = replace(ANALYSIS, identities={"prop1": None, "lemma1": None, "reasons": {"lemma1": "|G| is too large"}})
     rows = dict(next(t for t in tables(a) if t.title == "Identities").rows)
     assert sorted(rows.values()) == ["not measured", "not measured: |G| is too large"]
+
+
+def test_subgroups_of_turns_and_flips_are_named_by_them():
+    named = {v.name: symmetry.kept(breaking(Dihedral(4), v.name)) for v in irreps(Dihedral(4)) if v.dim == 1}
+    ways = {"turns by 90° (4 of 8)", "turns by 180° and the flips f, r²f (4 of 8)"}
+    assert {*named.values()} > ways | {"turns by 180° and the flips rf, r³f (4 of 8)"}
+    name = next(k for k, v in named.items() if v == "turns by 90° (4 of 8)")
+    assert symmetry.pattern(breaking(Dihedral(4), name), name) == "flips change its sign, turns do not"

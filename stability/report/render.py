@@ -14,8 +14,8 @@ from stability.base.errors import BadInput
 from stability.base.storage import write
 from stability.report import advice, explore, screen, words
 from stability.report.rows import as_csv
-from stability.report.tables import tables
-from stability.results import Analysis
+from stability.report.tables import tables  # which sets what print shows, before what notebooks do
+from stability.results import Analysis, notebooks_show
 
 # Of one figure's numbers that a page carries; larger ones are in paper/ alone.
 CSV_BYTES = 150_000
@@ -85,6 +85,19 @@ def environment() -> Environment:
     )
     found.filters["pretty"] = pretty
     return found
+
+
+@notebooks_show
+def first_screen(analysis: Analysis) -> str:
+    """What a notebook shows: headline, cards, what to do, and the spectrum where one was found; no script, no page."""
+    from stability.report import figures
+
+    spectrum = figures.FIGURES["spectrum"]
+    image = (
+        base64.b64encode(figures.png(spectrum.draw(analysis), dpi=80)).decode() if spectrum.applies(analysis) else ""
+    )
+    found = environment().get_template("screen.html.j2")
+    return found.render(a=analysis, words=words, screen=screen, advice=advice, image=image)
 
 
 def page(analysis: Analysis, pictures: Mapping[str, str], narrow: Mapping[str, str] | None = None) -> str:

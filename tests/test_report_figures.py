@@ -207,7 +207,7 @@ def test_one_sample_is_shown_as_the_group_moves_it_with_what_is_said_of_it():
         np.testing.assert_array_equal(axes.images[0].get_array(), np.array(image))
     before, after = (words.number(float(np.exp(-x))) for x in (0.5, 2.0))
     assert [axes.get_title().split("\n")[1] for axes in canvas.axes][1] == f"{before} → {after}"
-    assert f"from {after} to {words.number(float(np.exp(-0.1)))}" in FIGURES["orbit"].caption(FULL)
+    assert f"goes from {after} to {words.number(float(np.exp(-0.1)))}" in FIGURES["orbit"].caption(FULL)
     assert len(table("orbit")) == 8
     without = replace(FULL, pictures=replace(PICTURES, breaking=replace(PICTURES.breaking, images=(), shown=())))
     assert not FIGURES["orbit"].applies(without)

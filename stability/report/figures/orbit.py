@@ -48,11 +48,11 @@ def paint(_: Analysis, found: Breaking) -> Canvas:
 
 def say(_: Analysis, found: Breaking) -> str:
     """What an equivariant network says of the images, and what this one comes to say."""
-    first, *_, last = sorted(after for _, _, after in values(found))
+    after = [there for _g, _before, there in values(found)]
     return (
         f"Training sample {found.sample} as the group moves it (the first channel, where there are several). An "
         f"equivariant network says the same of all of them; after the instability has been followed the "
-        f"{breaking.what(found)} goes from {number(first)} to {number(last)}, from one of these images to another."
+        f"{breaking.what(found)} goes from {number(min(after))} to {number(max(after))}, from one image to another."
     )
 
 

@@ -208,11 +208,8 @@ def diagnose(
             risk["aug"] = float(problem.augmented_risk(at))
     else:
         gradient |= {"aug_E": None, "aug_perp": None}
-    settings = Settings(sectors=names, eigenvalues=eigenvalues)
-    blocks, doubt = ((), "") if names == "none" else judged_sectors(problem, theta, settings)
+    blocks, doubt = _blocks(problem, theta, Settings(sectors=names, eigenvalues=eigenvalues))
     lowest, sign = _off_e(blocks)
-    if space.dim == space.dim_equivariant:
-        doubt = "E⊥ = {0}, so nothing can break; representations that move inputs or hidden units make a question of it"
     norm = float(at.norm())
     share = distance / norm if norm else 0.0
     error = equivariance_error(problem, theta, at, seed)
@@ -237,6 +234,14 @@ def diagnose(
         doubt=doubt,
         hidden=hidden_layers(problem, at, share) if why else (),
     )
+
+
+def _blocks(problem: Problem, theta: Tensor, settings: Settings) -> tuple[tuple[Sector, ...], str]:
+    """The sectors asked for, and why their signs are withheld or there are none outside E."""
+    blocks, doubt = ((), "") if settings.sectors == "none" else judged_sectors(problem, theta, settings)
+    if problem.space.dim == problem.space.dim_equivariant:
+        doubt = "E⊥ = {0}, so nothing can break; representations that move inputs or hidden units make a question of it"
+    return blocks, doubt
 
 
 def _given(problem: Problem) -> Tensor:

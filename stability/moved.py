@@ -76,6 +76,7 @@ NAMES: dict[str, dict[str, tuple[str, ...]]] = {
         "run.sector": ("SolvedSector", "sector_job", "solve_sector"), "run.find": ("search_job",),
     },
     "base.cluster": {"tasks.recipe": ("Recipe", "problem_of")},
+    "tasks.data": {"tasks.data.dataset": ("require_whole",)},
     "networks.bare": {"problem.tensors": ("Parameter", "pack", "shape_of", "spread", "unpack")},
     "networks.modules": {"networks.gathering": ("gather",), "problem.held": ("holding",)},
     "groups.group": {

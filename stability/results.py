@@ -11,6 +11,7 @@ from typing import Any
 from stability.base.errors import BadInput
 from stability.base.record import Record, build, plain, to_json
 from stability.base.schema import NUMBER, PLAIN, Validator, check, checksum, optional, parse, schema, validator
+from stability.effects.hidden import ON_E, HiddenLayer, still_equivariant
 from stability.effects.modes import Mode
 from stability.effects.pictures import Pictures
 from stability.eigen.spectrum import Spectrum
@@ -111,6 +112,9 @@ class Escape(Record):
         off_equivariance: ‖A_E⊥‖ at the end.
         travelled: ‖A − A⁰‖ at the end.
         iterations: of L-BFGS.
+        norm_end: ‖A‖ at the end; None in runs that did not keep it.
+        equivariance_error: of the function at the end, relative; None without a model and in runs that did not keep it.
+        hidden: how hidden layers move where weights have left E and the function has not.
     """
 
     risk_start: float
@@ -121,6 +125,26 @@ class Escape(Record):
     off_equivariance: float
     travelled: float
     iterations: int
+    norm_end: float | None = None
+    equivariance_error: float | None = None
+    hidden: tuple[HiddenLayer, ...] = ()
+
+    @property
+    def share(self) -> float | None:
+        """‖A_E⊥‖/‖A‖ at the end."""
+        return self.off_equivariance / self.norm_end if self.norm_end else None
+
+    @property
+    def equivariant(self) -> bool | None:
+        """Whether the function at the end is equivariant; None where that was not measured."""
+        if self.equivariance_error is None or self.share is None:
+            return None
+        return self.back or still_equivariant(self.equivariance_error, self.share)
+
+    @property
+    def back(self) -> bool:
+        """Whether the weights end on E again."""
+        return self.share is not None and self.share <= ON_E
 
 
 @dataclass(frozen=True)

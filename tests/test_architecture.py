@@ -128,3 +128,37 @@ def test_no_module_can_be_called():
 
     for name in ("report", "sectors", "spectrum", "verdict"):
         assert type(getattr(stability, name)).__name__ == "function"
+
+
+TESTS = Path(__file__).parent
+# Modules without tests of their own yet: may only shrink.
+UNTESTED = set((TESTS / "golden" / "untested.list").read_text().split())
+
+
+def taken(tree: ast.Module) -> set[str]:
+    """Every module that a file of tests imports, or imports from, by its whole name."""
+    found = {f"{n.module}.{a.name}" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) for a in n.names}
+    found |= {str(n.module) for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
+    return found | {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
+
+
+TAKEN = {file.stem: taken(ast.parse(file.read_text())) for file in TESTS.glob("test_*.py")}
+
+
+def is_tested(file: Path) -> bool:
+    """Whether tests of a module are where one looks for them: in the file of its name, or in one of its room.
+
+    That is tests/test_<room>_<module>.py, or any test_<room>.py and test_<room>_<subject>.py that imports the module by
+    its own name, which ruff lets no file do that makes no use of it.
+    """
+    parts = file.relative_to(ROOT).with_suffix("").parts
+    module, own = ".".join(("stability", *parts)), "_".join(("test", *parts))
+    room = f"test_{parts[0]}"
+    return any(t == own or (f"{t}_".startswith(f"{room}_") and module in names) for t, names in TAKEN.items())
+
+
+def test_every_module_has_tests_in_a_file_of_its_name_or_of_its_room():
+    without = {named(f) for f in FILES if not f.name.startswith("__") and not is_tested(f)}
+    new = [f"{name}: write tests/test_{name[:-3].replace('/', '_')}.py" for name in sorted(without - UNTESTED)]
+    assert not new, "\n".join(new)
+    assert without == UNTESTED, f"{sorted(UNTESTED - without)} have their tests or are gone: take them off the list"

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import stability
-from stability.cli import main, parser
+from stability.cli.command import main, parser
 from stability.report import __main__ as rendering
 from stability.spectrum import command as spectrum
 from stability.tasks import TaskOptions, load

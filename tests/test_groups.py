@@ -34,31 +34,13 @@ from hypothesis import strategies as st
 from scipy.linalg import block_diag
 from scipy.stats import chisquare
 
-from stability.groups import (
-    Cyclic,
-    Dihedral,
-    DirectProduct,
-    Group,
-    MatrixGroup,
-    MatrixRepresentation,
-    OrbitBasis,
-    PermutationGroup,
-    PermutationRepresentation,
-    SemidirectProduct,
-    Symmetric,
-    Trivial,
-    defining,
-    from_generators,
-    hom,
-    images,
-    intertwiners,
-    permutation,
-    regular,
-    rotations,
-    roto_translations,
-    torus,
-    trivial,
-)
+from stability.groups import intertwiners
+from stability.groups.closures import MatrixGroup, PermutationGroup
+from stability.groups.group import Cyclic, Dihedral, Group, Symmetric, Trivial
+from stability.groups.intertwiners import OrbitBasis
+from stability.groups.products import DirectProduct, SemidirectProduct, roto_translations, torus
+from stability.groups.representation import MatrixRepresentation, PermutationRepresentation, hom, trivial
+from stability.groups.standard import defining, from_generators, images, permutation, regular, rotations
 
 ALL: dict[str, tuple[Group, int]] = {name: (GROUPS[name], ORDERS[name]) for name in NAMES} | {
     "trivial": (Trivial(), 1),

@@ -28,7 +28,7 @@ from brute import (
 )
 
 from stability.groups import Irrep, Symmetric, permutation, trivial, trivial_irrep
-from stability.layers import Layer
+from stability.layers.layer import Layer
 from stability.problem.space import ParameterSpace
 
 

@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 from matplotlib.collections import PathCollection
 
+from stability.effects.hidden import HiddenLayer
 from stability.eigen.spectrum import Density, Eigenvalue, Spectrum
 from stability.report import words
-from stability.report.figures import FIGURES, png
+from stability.report.figures import FIGURES
+from stability.report.figures.figure import png
 from stability.report.render import page, render
 from stability.report.style import linear_threshold
 from stability.report.tables import table, tables
@@ -361,6 +363,31 @@ def test_an_unstable_point_is_told_with_count_curvature_and_what_to_do():
         "R^aug 0.250 → 0.200 (changed by -0.0500), train accuracy 0.830 → 0.900"
         in advice["Where the instability leads"]
     )
+
+
+TWISTED = HiddenLayer("A_0", 32, 0.5, 2, 1e-9, exchanged=2)
+ENDS = {
+    "kept": (dict(equivariance_error=3e-8, hidden=(TWISTED,)), "the weights leave E; the function stays equivariant."),
+    "lost": (dict(equivariance_error=0.1), "the weights leave E and the function is no longer equivariant."),
+    "back": (dict(equivariance_error=1e-9, off_equivariance=1e-9), "the weights return to E."),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_what_becomes_of_the_function_is_said_in_the_headline_on_a_card_and_where_the_instability_leads(end):
+    changes, sentence = ENDS[end]
+    analysis = replace(ANALYSIS, escape=replace(ANALYSIS.escape, norm_end=50.8, **changes))
+    assert words.headline(analysis).endswith(f"-7.58e-3. Followed to its end, {sentence}")
+    (card,) = (c for c in words.cards(analysis) if c.label == "Weights off E where the instability ends")
+    assert card.value == ("0 %" if end == "back" else "10 %")
+    assert card.note in dict(words.advice(analysis))["Where the instability leads"]
+    assert ("in A_0 the group also exchanges 2 of 2 channels" in card.note) == (end == "kept")
+    assert ("not equivariant (equivariance error 0.10)" in card.note) == (end == "lost")
+
+
+def test_a_run_that_did_not_keep_the_end_says_nothing_of_the_function_there():
+    assert ANALYSIS.escape.equivariant is None
+    assert "Followed" not in words.headline(ANALYSIS) and len(words.cards(ANALYSIS)) == 3
 
 
 def test_a_stable_point_needs_nothing_modulo_the_flat_directions_that_no_decay_lifts():

@@ -10,7 +10,8 @@ import pytest
 from stability.effects.breaking import Kernel
 from stability.eigen.spectrum import Eigenvalue
 from stability.report import figures
-from stability.report.figures import FIGURES, png
+from stability.report.figures import FIGURES
+from stability.report.figures.figure import png
 from stability.report.render import page
 from stability.report.rows import as_csv
 from stability.results import Analysis

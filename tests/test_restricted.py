@@ -21,20 +21,9 @@ from stability.networks.network import mlp
 from stability.networks.nonlinearities import Identity, Norm, Pointwise
 from stability.networks.supervised import supervised
 from stability.problem.space import ParameterSpace, Samples
-from stability.restricted import (
-    Admissible,
-    Parametrisation,
-    blocks,
-    compatibility,
-    identity_offset,
-    kernels,
-    moved_gradient,
-    parametrised,
-    restrict,
-    sharing,
-    spanned,
-    support,
-)
+from stability.restricted.admissible import Admissible, Parametrisation, compatibility, identity_offset, parametrised
+from stability.restricted.parts import kernels, sharing, spanned, support
+from stability.restricted.problem import blocks, moved_gradient, restrict
 from stability.spectra import sectors
 
 CROSS = torch.tensor([[0, 1, 0], [1, 1, 1], [0, 1, 0]])

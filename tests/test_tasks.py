@@ -11,7 +11,8 @@ from stability.curvature.automatic import augmented_hessian_from_data
 from stability.eigen.operator import assemble
 from stability.run.analysis import analyse
 from stability.run.settings import Settings
-from stability.tasks import TASKS, TaskOptions, load
+from stability.tasks import TASKS, load
+from stability.tasks.options import TaskOptions
 
 # Fewer samples than the small size has, so that brute force over the group fits into the tests.
 SAMPLES = {"trans": 60, "perm": 60, "rot": 40}

@@ -28,8 +28,9 @@ from torch import Tensor, nn
 
 from stability import report as reports
 from stability.base import doors
-from stability.base.checkpoints import load_weights, matching
+from stability.base.checkpoints import selected
 from stability.base.errors import BadInput
+from stability.base.states import Inert, matching, module_state
 from stability.base.storage import prepare_folder
 from stability.curvature.at import At
 from stability.curvature.automatic import (
@@ -54,7 +55,7 @@ from stability.problem.assumptions import check_assumptions
 from stability.problem.held import all_names, held_tensors, holding, untied
 from stability.problem.problem import Problem, some_equivariant
 from stability.problem.space import Samples
-from stability.problem.tensors import Tensors, pack, unpack
+from stability.problem.tensors import Tensors, pack, shape_of, unpack
 from stability.results import Analysis, Verdicts
 from stability.run import checks, resolve, solve
 from stability.run.analysis import analyse as run
@@ -122,10 +123,7 @@ def from_network(
 
 def state_of(module: nn.Module) -> Tensors:
     """Parameters and buffers, tied ones under all their names."""
-    return {
-        **dict(module.named_parameters(remove_duplicate=False)),
-        **dict(module.named_buffers(remove_duplicate=False)),
-    }
+    return module_state(module)
 
 
 def fitted(problem: Problem, point: Point) -> tuple[Problem, Point]:
@@ -136,15 +134,16 @@ def fitted(problem: Problem, point: Point) -> tuple[Problem, Point]:
     """
     _problem(problem)
     if isinstance(point, str | os.PathLike):
-        point = load_weights(point)
+        point = selected(point)
     if isinstance(point, nn.Module):
         point = state_of(point)
     if isinstance(point, Outcome | StationaryPoint):
         return holding(problem, point.held), point
-    if not isinstance(point, Mapping):
+    if not isinstance(point, Mapping | Inert):
         return problem, point
-    layers = {layer.name for layer in problem.space.layers}
-    state = untied(problem, matching(point, layers | set(held_tensors(problem))))
+    layers = {layer.name: shape_of(layer) for layer in problem.space.layers}
+    held = {name: tuple(value.shape) for name, value in held_tensors(problem).items()}
+    state = untied(problem, matching(point, held | layers))
     here = holding(problem, state, complete=True)
     if "theta" in state and "theta" not in layers:  # coordinates, as large points are stored
         return here, doors.dense(f"{problem.name}: theta", state["theta"])

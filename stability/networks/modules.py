@@ -23,6 +23,7 @@ from torch.nn import functional
 
 from stability.base import doors
 from stability.base.errors import BadInput
+from stability.base.states import peeled
 from stability.groups import Element, Lattice, Representation, TensorProduct, square_lattice, trivial
 from stability.layers import Layer
 from stability.networks import admission
@@ -69,7 +70,7 @@ def from_module(
 
     Args:
         module: any network Φ that maps a batch of inputs to a batch of predictions. It is copied and left alone; the
-            copy evaluates (dropout off, batch norm by its running statistics).
+            copy evaluates (dropout off, batch norm by its running statistics). Compiled ones are unwrapped.
         loss: (predictions, targets) ↦ one number a sample, or their mean; ``nn.CrossEntropyLoss()`` and the like do.
         data: a data loader, a dataset, a pair of tensors or :class:`Samples`; all of it is the training set.
         representations: by the names of ``module.named_modules()`` or ``named_parameters()``:
@@ -85,8 +86,7 @@ def from_module(
         decides: whether the score is an accuracy; by default when the targets are classes.
         samples: how many to take at most.
         dtype: of the computation; signs want float64.
-        name: what reports print.
-        facts: lines of a report's first screen.
+        name, facts: what reports print, and lines of their first screen.
 
     Returns:
         a problem whose start with seed 0 is the module's own weights, projected onto E. Its layers carry the names of
@@ -97,7 +97,8 @@ def from_module(
             network that mixes samples, or one that cannot be differentiated twice.
     """
     admission.arguments(module, weight_decay, decides, name, dict(input=input, output=output, target=target), lattice)
-    facts, name = doors.facts(facts), name or type(module).__name__
+    module, facts = peeled(module), doors.facts(facts)
+    name = name or type(module).__name__
     declaration = _declaration(name, module, representations, lattice, doors.computing(dtype))
     raw = collect(data, samples)
     seen = _seen(declaration, raw, target, dtype)

@@ -129,7 +129,7 @@ def scores(problem: Problem, theta: Tensor | None, at: Tensor | None) -> dict:
     return metrics
 
 
-def equivariance_error(problem: Problem, theta: Tensor, at: Tensor | None, seed: int) -> float | None:
+def equivariance_error(problem: Problem, theta: Tensor | None, at: Tensor | None, seed: int) -> float | None:
     """max |Φ(ρ_X(g)x) − ρ_Y(g)Φ(x)| over generators and a Haar sample, relative to max |Φ(x)|."""
     model, group = problem.model, problem.group
     if model is None:

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from stability.effects.hidden import reason
 from stability.eigen.spectrum import Eigenvalue, Spectrum
 from stability.points.describe import PointReport
 from stability.report import symmetry
@@ -194,6 +195,9 @@ def cards(analysis: Analysis) -> list[Card]:
     perp = part(analysis, "aug", "E_perp")
     if perp and perp.lowest[0].irrep:
         found.append(_symmetry(analysis, perp, perp.lowest[0].irrep))
+    if (e := analysis.escape) and e.equivariant is not None:
+        share = "0 %" if e.back else f"{number(100 * (e.share or 0.0), 2)} %"
+        found.append(Card("Weights off E where the instability ends", share, function_after(e)))
     return found + ([_score(analysis.point.metrics)] if analysis.point and _scored(analysis.point.metrics) else [])
 
 
@@ -290,7 +294,8 @@ def headline(analysis: Analysis) -> str:
         "unstable": f"unstable for augmented training: {descent(analysis)}",
         "undecided": "undecided for augmented training",
     }[v.aug.status]
-    return f"{first}, {'and' if v.eqv.status == v.aug.status else 'but'} {second}."
+    end = _followed(analysis.escape) if v.aug.status == "unstable" else ""
+    return f"{first}, {'and' if v.eqv.status == v.aug.status else 'but'} {second}.{end}"
 
 
 def why(analysis: Analysis) -> list[tuple[str, str, str, str]]:
@@ -389,8 +394,34 @@ def escape(e: Escape) -> str:
             changes.append(f"{which} {name} {number(before)} → {number(after)}")
     return (
         f"after a push of {number(e.push)} along the steepest direction and {e.iterations} L-BFGS iterations on "
-        f"R^aug: {', '.join(changes)}. The end lies {number(e.off_equivariance)} away from E."
+        f"R^aug: {', '.join(changes)}. {_ending(e)}"
     )
+
+
+def _ending(e: Escape) -> str:
+    text = f"The end lies {number(e.off_equivariance)} away from E"
+    return f"{text}; {function_after(e)}." if e.equivariant is not None else f"{text}."
+
+
+def function_after(e: Escape) -> str:
+    """Whether the function is equivariant where the instability ends, and why it is although its weights left E."""
+    if e.equivariant is None or e.back:
+        return "the weights return to E" if e.back else ""
+    error = f"equivariance error {number(e.equivariance_error, 2)}"
+    if not e.equivariant:
+        return f"the function there is not equivariant ({error})"
+    text, why = f"the function there is still equivariant ({error})", reason(e.hidden, e.share or 0.0)
+    return f"{text}: {why}" if why else text
+
+
+def _followed(e: Escape | None) -> str:
+    """The end of the instability as a sentence of the headline."""
+    if e is None or e.equivariant is None:
+        return ""
+    if e.back:
+        return " Followed to its end, the weights return to E."
+    function = "stays equivariant" if e.equivariant else "is no longer equivariant"
+    return f" Followed to its end, the weights leave E{'; the' if e.equivariant else ' and the'} function {function}."
 
 
 def _left_over(analysis: Analysis) -> str:

@@ -9,7 +9,8 @@ from torch import Tensor
 from stability.base.progress import stage
 from stability.curvature.at import At
 from stability.effects import pictures
-from stability.points.describe import PointReport, scores
+from stability.effects.hidden import hidden_layers
+from stability.points.describe import PointReport, equivariance_error, scores
 from stability.points.stationary import StationaryPoint
 from stability.points.training import minimise_augmented
 from stability.results import Escape, Verdicts
@@ -39,18 +40,21 @@ def escaped(given: Given, at: At, report: PointReport, verdict: Verdicts, curvat
         start = dense.weights + push * lowest.lowest_vector
         end, risk, iterations = minimise_augmented(problem, start, given.settings.escape_iterations)
     given.ledger.outcome.directions["escape.end"] = end
-    given.ledger.keep(
-        escape=Escape(
-            risk_start=report.risk["aug"] or 0.0,
-            risk_end=risk,
-            metrics_start=report.metrics,
-            metrics_end=scores(problem, None, end),
-            push=push,
-            off_equivariance=float(problem.space.transverse_part(end).norm()),
-            travelled=float((end - dense.weights).norm()),
-            iterations=iterations,
-        )
+    found = Escape(
+        risk_start=report.risk["aug"] or 0.0,
+        risk_end=risk,
+        metrics_start=report.metrics,
+        metrics_end=scores(problem, None, end),
+        push=push,
+        off_equivariance=float(problem.space.transverse_part(end).norm()),
+        travelled=float((end - dense.weights).norm()),
+        iterations=iterations,
+        norm_end=float(end.norm()),
+        equivariance_error=equivariance_error(problem, None, end, given.settings.seed),
     )
+    if found.equivariant and found.share:  # weights off E and a function that is equivariant all the same: why?
+        found = replace(found, hidden=hidden_layers(problem, end, found.share))
+    given.ledger.keep(escape=found)
     return end
 
 

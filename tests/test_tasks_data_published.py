@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from stability.base.errors import BadInput
-from stability.tasks import TaskOptions, load
+from stability.tasks import load
 from stability.tasks.data import published_graphs, published_shapes
 from stability.tasks.data.published import GRAPHS, SHAPES, average
+from stability.tasks.options import TaskOptions
 
 
 def graphs_of(count: int = 12, nodes: int = 5, seed: int = 0) -> dict[str, np.ndarray]:

@@ -10,18 +10,11 @@ import pytest
 pytest.importorskip("sage.all__sagemath_gap", reason="GAP is not installed")
 libgap = pytest.importorskip("sage.libs.gap.libgap").libgap
 
-from stability.groups import (  # noqa: E402
-    Cyclic,
-    Dihedral,
-    DirectProduct,
-    PermutationGroup,
-    Symmetric,
-    irreps,
-    quaternion_group,
-    roto_translations,
-    torus,
-)
+from stability.groups import irreps  # noqa: E402
+from stability.groups.closures import PermutationGroup, quaternion_group  # noqa: E402
+from stability.groups.group import Cyclic, Dihedral, Symmetric  # noqa: E402
 from stability.groups.irreps import character  # noqa: E402
+from stability.groups.products import DirectProduct, roto_translations, torus  # noqa: E402
 
 GROUPS = {
     "C_6": Cyclic(6),

@@ -21,34 +21,15 @@ from stability.curvature.automatic import (
 )
 from stability.curvature.linearised import network_hessian
 from stability.eigen.operator import assemble
-from stability.groups import (
-    O2,
-    SO2,
-    SO3,
-    Cyclic,
-    Dihedral,
-    DirectProduct,
-    LieGroup,
-    MatrixRepresentation,
-    PermutationGroup,
-    SemidirectProduct,
-    Symmetric,
-    constituents,
-    defining,
-    determinant,
-    from_generators,
-    harmonics,
-    intertwiners,
-    irreps,
-    permutation,
-    quaternion_group,
-    residual_symmetry,
-    sector_basis,
-    split,
-    through,
-    trivial,
-)
-from stability.groups.lie import rotation_generators
+from stability.groups import intertwiners, irreps
+from stability.groups.closures import PermutationGroup, quaternion_group
+from stability.groups.group import Cyclic, Dihedral, Symmetric
+from stability.groups.irreps import constituents, residual_symmetry, split
+from stability.groups.lie import O2, SO2, SO3, LieGroup, rotation_generators
+from stability.groups.products import DirectProduct, SemidirectProduct
+from stability.groups.representation import MatrixRepresentation, through, trivial
+from stability.groups.sectors import sector_basis
+from stability.groups.standard import defining, determinant, from_generators, harmonics, permutation
 from stability.networks.classifier import Classifier
 from stability.networks.losses import cross_entropy, squared
 from stability.networks.network import mlp

@@ -15,32 +15,18 @@ from brute import bad
 import stability
 from analyses.signs.symmetries import FINITE
 from stability.base.errors import Unproved
-from stability.groups import (
-    Cyclic,
-    Dihedral,
-    DirectProduct,
-    Group,
-    LieGroup,
-    MatrixGroup,
-    PermutationGroup,
-    Representation,
-    SemidirectProduct,
-    Symmetric,
-    defining,
-    from_generators,
-    intertwiners,
-    irreps,
-    permutation,
-    quaternion_group,
-    regular,
-    sector_basis,
-    split,
-    trivial,
-)
+from stability.groups import intertwiners, irreps
+from stability.groups.closures import MatrixGroup, PermutationGroup, quaternion_group
 from stability.groups.counting import haar, trace
 from stability.groups.finite import prove, real_irreps, table
-from stability.groups.irreps import Irrep
+from stability.groups.group import Cyclic, Dihedral, Group, Symmetric
+from stability.groups.irreps import Irrep, split
+from stability.groups.lie import LieGroup
 from stability.groups.orthogonal import fraction
+from stability.groups.products import DirectProduct, SemidirectProduct
+from stability.groups.representation import Representation, trivial
+from stability.groups.sectors import sector_basis
+from stability.groups.standard import defining, from_generators, permutation, regular
 from stability.layers import make_layer
 from stability.problem.space import ParameterSpace
 from stability.spectra import sectors

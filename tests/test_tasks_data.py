@@ -19,7 +19,8 @@ from scipy.spatial import Delaunay
 from scipy.stats import chisquare, kstest
 
 from stability.base.errors import BadInput
-from stability.tasks.data import Dataset, digits, graphs, shapes
+from stability.tasks.data import digits, graphs, shapes
+from stability.tasks.data.dataset import Dataset
 from stability.tasks.data.digits import area_average, overlaps
 from stability.tasks.data.graphs import connected, relabelled
 from stability.tasks.data.shapes import CORNERS, SUBSAMPLES, coverage, draw

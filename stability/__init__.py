@@ -25,7 +25,8 @@ Its *stages*, each usable alone; ``point`` may be θ, weights, a state_dict, a m
 ``prescribe(problem, point, optimiser, keep=…)`` what keeps it near.
 
 *Trained networks*: ``load_weights(path)``, ``diagnose(problem, weights)``, and a training trajectory recorded by
-``Recorder`` and judged by ``follow(problem, recorder)``. Results are frozen dataclasses: ``print`` them;
+``Recorder`` and judged by ``follow(problem, recorder)``, or watched while it goes on by a ``Monitor``, alone or as a
+callback (``stability.api.callbacks``). Results are frozen dataclasses: ``print`` them;
 ``.to_frame()`` gives pandas (``frame`` takes several), ``.to_json()`` and ``.from_json()`` round-trip. Groups and
 representations live in ``stability.groups``.
 
@@ -46,6 +47,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from stability import api, groups, moved  # noqa: F401 - old paths, and packages that share a stage's name
 from stability.api.diagnosis import Diagnosis, diagnose
+from stability.api.monitor import Monitor
 from stability.api.prospects import forecast, prescribe
 from stability.api.stages import (
     analyse,
@@ -101,6 +103,7 @@ __all__ = [
     "Identity",
     "LayerNorm",
     "Limits",
+    "Monitor",
     "Norm",
     "Operator",
     "Outcome",

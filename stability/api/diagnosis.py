@@ -163,7 +163,7 @@ def diagnose(
     return Diagnosis(
         distance=distance,
         share=distance / norm if norm else 0.0,
-        layers=_layers(problem, at, on_e),
+        layers=layer_distances(problem, at, on_e),
         equivariance_error=equivariance_error(problem, theta, at, seed),
         projected_error=equivariance_error(problem, theta, on_e, seed),
         risk=risk,
@@ -210,7 +210,8 @@ def _parts(problem: Problem, name: str, gradient: Tensor) -> dict[str, float | N
     return {f"{name}_E": on_e, f"{name}_perp": float(problem.space.transverse_part(gradient).norm())}
 
 
-def _layers(problem: Problem, at: Tensor, on_e: Tensor) -> tuple[LayerDistance, ...]:
+def layer_distances(problem: Problem, at: Tensor, on_e: Tensor) -> tuple[LayerDistance, ...]:
+    """‖A_i − Π A_i‖ tensor by tensor."""
     found = []
     pairs = zip(problem.space.layers, problem.space.split(at), problem.space.split(at - on_e), strict=True)
     for layer, weight, rest in pairs:

@@ -59,8 +59,8 @@ def test_signs_that_were_wrong_once_are_withheld(family, number):
     assert "wrong" not in judged.outcomes(judged.row(family, number))
 
 
-# A curvature of 1e-8 whose terms of order one cancel inside every sample; a start that is stationary, where the gradient is
-# the rounding of one ten times as large across E; gradients that are infinite at random points, or at all of them.
+# A curvature of 1e-8 whose terms of order one cancel inside every sample; a start that is stationary, with a gradient
+# that is the rounding of a larger one across E; gradients that are not finite at random points, or at all of them.
 @pytest.mark.parametrize(("family", "number"), [("finite", 3), ("at rest", 1), ("sharp", 16), ("sharp", 18)])
 def test_what_was_withheld_for_rounding_is_decided(family, number):
     assert set(judged.outcomes(judged.row(family, number))) == {"right"}

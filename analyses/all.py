@@ -54,7 +54,10 @@ CHAPTERS = (
     "augmentation",
     "stability_map",
     "restricted",
+    "optimisers",
+    "monitor",
     "replays.published_data",
+    "replays.regularisation",
 )
 SIZES = ("small", "medium", "paper")
 # Longer tables are folded away.

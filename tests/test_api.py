@@ -414,6 +414,25 @@ def test_a_diagnosis_measures_what_a_definition_says():
     assert found.equivariance_error == pytest.approx(float(error), rel=1e-5) and found.projected_error < 1e-12
     assert found.lowest < 0 and found.sign == "negative" and found.irrep == "q=1"
     assert found.layers[0].share == pytest.approx(found.share)
+    assert "as given    projected onto E" in str(found) and "load stability.project(problem, weights)" in found.next
+    assert "γ above" in found.next and not found.equivariant
+    on_e = stability.diagnose(problem, stability.project(problem, module), names="none")
+    assert "projected onto E" not in str(on_e) and on_e.equivariant and on_e.next == ""
+
+
+def test_weights_given_off_e_are_kept_beside_their_projection():
+    module, problem = swap_problem()
+    with torch.no_grad():
+        module.map.weight.copy_(torch.tensor([[0.9], [0.3]]))
+    found = stability.analyse(problem, module, escape_iterations=0).analysis
+    measured = stability.diagnose(problem, module, names="none")
+    assert found.point.given.equivariance_error == pytest.approx(measured.equivariance_error)
+    assert found.point.given.share == pytest.approx(measured.share)
+    assert found.point.given.metrics == measured.metrics and found.point.metrics == measured.projected_metrics
+    assert "another network" in str(found)
+    assert (
+        stability.analyse(problem, stability.project(problem, module), escape_iterations=0).analysis.point.given is None
+    )
 
 
 def test_a_recorded_run_leaves_e_at_the_rate_of_the_spectrum(tmp_path):
@@ -437,8 +456,9 @@ def test_a_recorded_run_leaves_e_at_the_rate_of_the_spectrum(tmp_path):
         assert moment.predicted == pytest.approx(1.0, abs=1e-6)
         assert moment.growth == pytest.approx(1.0, rel=2e-3)
     assert "E was unstable at 5 of 5 snapshots" in str(found)
-    above, below = found.figure().axes
-    assert "step" in below.get_xlabel() and above.get_yscale() == "log" and len(above.lines) == 3
+    *above, below = found.figure().axes
+    assert "step" in below.get_xlabel() and [len(axes.lines) for axes in above] == [1, 1, 1]
+    assert above[0].get_yscale() == "log" and above[0].lines[0].get_ydata()[-1] == found.moments[-1].distance
     assert len(Recorder(tmp_path / "run")) == 21
     with brute.bad("no snapshots"):
         follow(problem, Recorder())

@@ -10,6 +10,9 @@ import pytest
 from brute import bad
 
 from stability.results import SCHEMA, Analysis, Escape
+from stability.run.given import Outcome
+from tests.test_report import ANALYSIS as UNSTABLE
+from tests.test_report import UNFINISHED
 
 STORED = sorted((Path(__file__).parents[1] / "reports").glob("*/spectrum.json"))
 ANALYSIS = Analysis.read(STORED[0].read_text())
@@ -64,3 +67,13 @@ def test_an_escape_of_before_says_nothing_of_what_it_did_not_measure():
     assert (old.share, old.equivariant) == (None, None) and not old.back
     assert replace(old, norm_end=3.0).share == pytest.approx(0.1)
     assert replace(old, norm_end=3.0, off_equivariance=0.0, equivariance_error=1e-15).equivariant
+
+
+def test_an_analysis_is_one_line_in_a_shell_and_the_first_screen_of_its_report_in_a_notebook():
+    assert repr(UNSTABLE) == f"<Analysis of trans under Z_5²: L 41 = E 4 + E⊥ 37; {UNSTABLE.summary()}>"
+    outcome = Outcome(UNSTABLE)
+    assert repr(outcome) == f"<Outcome: {UNSTABLE!r}>"
+    shown = outcome._repr_html_()
+    assert "6 directions out of E descend" in shown and "γ above γ*" in shown and "data:image/png" in shown
+    assert "<script" not in shown and len(shown) < 200_000
+    assert "Partial result" in UNFINISHED._repr_html_()

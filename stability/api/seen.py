@@ -35,7 +35,7 @@ class Told(NamedTuple):
 
 
 class Gradients:
-    """The E⊥-parts of gradients, added up.
+    """The E⊥-parts of gradients; their scatter is that of one to the next, which a slow drift of the mean leaves alone.
 
     Args:
         forcing: (I − Π)∇R(ΠA) at the last look, (dim L); None before the first.
@@ -43,9 +43,9 @@ class Gradients:
 
     def __init__(self, forcing: Tensor | None = None) -> None:
         self.forcing = None if forcing is None or not float(forcing.norm()) > 0 else forcing
-        self.total: Tensor | None = None
         self.last: Tensor | None = None
-        self.squares, self.along, self.asked = 0.0, list[float](), 0
+        self.apart: Tensor | None = None
+        self.squares, self.along, self.asked = list[float](), list[float](), 0
 
     def __len__(self) -> int:
         """How often one was asked for, there or not."""
@@ -56,31 +56,29 @@ class Gradients:
         self.asked += 1
         if gradient is None:
             return
-        self.total = gradient.clone() if self.total is None else self.total + gradient
+        if self.last is not None:
+            self.apart = gradient - self.last
+            self.squares.append(float(self.apart.square().sum()) / 2)
         self.last = gradient
-        self.squares += float(gradient @ gradient)
         self.along.append(0.0 if self.forcing is None else float(gradient @ self.forcing / self.forcing.square().sum()))
 
     def told(self) -> Told:
         """Of three gradients at least."""
-        count = len(self.along)
-        if self.total is None or count < FEWEST:
+        if len(self.along) < FEWEST:
             return Told()
-        mean = float(self.total.square().sum()) / count
-        noise = math.sqrt(max(self.squares - mean, 0.0) / (count - 1))
+        noise = math.sqrt(sum(self.squares) / len(self.squares))
         if self.forcing is None:
             return Told(noise)
         along = torch.tensor(self.along, dtype=torch.float64)
-        return Told(noise, float(along.mean()), float(along.std()) / math.sqrt(count))
+        return Told(noise, float(along.mean()), float(along.std()) / math.sqrt(len(along)))
 
     def sample(self) -> Tensor | None:
-        """The last one without the mean, as long as the root mean square; None of fewer than three."""
+        """The last difference, as long as the root mean square of the noise; None of fewer than three gradients."""
         noise = self.told().noise
-        if self.total is None or self.last is None or not noise:
+        if self.apart is None or not noise:
             return None
-        apart = self.last - self.total / len(self.along)
-        length = float(apart.norm())
-        return apart * (noise / length) if length > 0 else None
+        length = float(self.apart.norm())
+        return self.apart * (noise / length) if length > 0 else None
 
 
 def curvature(step: int, found: Sequence[Ends], rule: Update | None, doubt: str) -> Curvature:

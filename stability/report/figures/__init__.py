@@ -28,9 +28,10 @@ from stability.report.figures import (
     training,
 )
 from stability.report.figures.figure import Figure, Omitted, pdf, png
+from stability.report.style import for_phone
 from stability.results import Analysis
 
-__all__ = ["FIGURES", "Figure", "Omitted", "applying", "omitted", "pdf", "png"]
+__all__ = ["FIGURES", "Figure", "Omitted", "applying", "for_phone", "omitted", "pdf", "png"]
 
 _MODULES = (
     *(spectrum, lowest, sectors, frequencies, mode, points, choices, density),

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from stability.effects.breaking import Breaking
 from stability.report.figures.figure import Figure, Omitted, rounding
 from stability.report.rows import Rows
-from stability.report.style import BLUE, LINES, RED, panels
+from stability.report.style import BLUE, LINES, RED, legend, panels
 from stability.report.words import number
 from stability.results import Analysis
 
@@ -54,7 +54,7 @@ def paint(analysis: Analysis, found: Breaking) -> Canvas:
         axes.xaxis.set_major_locator(MaxNLocator(5))
         if found.probability:
             axes.set_ylim(-0.03, 1.03)
-        axes.set_title(f"training sample {found.sample}, one line for each of {len(found.elements)} transforms")
+        axes.set_title(f"sample {found.sample}: a line for each of {len(found.elements)} transforms")
         if found.end is not None:
             _before_and_after(shown_in[1], found, pushed=bool(analysis.pictures and analysis.pictures.flow))
     return canvas
@@ -70,7 +70,7 @@ def _before_and_after(axes: Axes, found: Breaking, pushed: bool) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("transforms of the sample, sorted")
     axes.set_title("before and after")
-    axes.legend(loc="best", framealpha=1, fontsize=9)
+    legend(axes, 1)
 
 
 def say(analysis: Analysis, found: Breaking) -> str:

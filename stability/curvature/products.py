@@ -468,8 +468,7 @@ class Products:
         close = [change for change in changes if change <= DIFFERENCES[v.dtype] * float(expected.norm())]
         eps, size = torch.finfo(v.dtype).eps, float(terms.at.norm())
         floor = 64 * eps * float(terms.gradient(terms.at).norm()) * float(v.norm()) / size if size else 0.0
-        # What cancels inside a sample, in every order alike, does not when v is scaled.
-        close.append(rounding_of(partial(_one, REFERENCES[known], terms), v))
+        close.append(rounding_of(partial(_one, REFERENCES[known], terms), v))  # what cancels inside every sample
         return max(10 * max(close), floor, _rounding(terms) * float(v.norm()))
 
     def _confirm(self, v: Tensor, product: Tensor) -> None:

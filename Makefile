@@ -29,7 +29,7 @@ spectrum: install
 test: install
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --doctest-modules -m "not slow" stability tests
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --durations=25 --doctest-modules -m "not slow" stability tests
 
 # Side by side with other tools; --no-deps, for one of them would bring another torch.
 PEERS := pyhessian curvlinops-for-pytorch hessian-eigenthings einops einconv linear-operator jaxtyping wadler-lindig

@@ -54,7 +54,10 @@ CHAPTERS = (
     "augmentation",
     "stability_map",
     "restricted",
+    "optimisers",
+    "monitor",
     "replays.published_data",
+    "replays.regularisation",
     "replays.after_projection",
 )
 SIZES = ("small", "medium", "paper")

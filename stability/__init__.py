@@ -3,7 +3,8 @@
 A *problem* is a risk with a group action on its parameters:
 
 =====================  ==========================================================================================
-``from_module``        any torch.nn.Module, with representations for its linear and convolutional layers
+``from_module``        any torch.nn.Module, with representations for its layers, or with a group alone: then
+                       ``infer`` finds them
 ``from_risk``          any differentiable risk on a dict of tensors, with a representation for each
 ``from_network``       a multilayer perceptron over representations, made by ``mlp``
 =====================  ==========================================================================================
@@ -25,7 +26,8 @@ Its *stages*, each usable alone; ``point`` may be θ, weights, a state_dict, a m
 ``prescribe(problem, point, optimiser, keep=…)`` what keeps it near.
 
 *Trained networks*: ``load_weights(path)``, ``diagnose(problem, weights)``, and a training trajectory recorded by
-``Recorder`` and judged by ``follow(problem, recorder)``. Results are frozen dataclasses: ``print`` them;
+``Recorder`` and judged by ``follow(problem, recorder)``, or watched while it goes on by a ``Monitor``, alone or as a
+callback (``stability.api.callbacks``). Results are frozen dataclasses: ``print`` them;
 ``.to_frame()`` gives pandas (``frame`` takes several), ``.to_json()`` and ``.from_json()`` round-trip. Groups and
 representations live in ``stability.groups``.
 
@@ -46,6 +48,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from stability import api, groups, moved  # noqa: F401 - old paths, and packages that share a stage's name
 from stability.api.diagnosis import Diagnosis, diagnose
+from stability.api.monitor import Monitor
 from stability.api.prospects import forecast, prescribe
 from stability.api.stages import (
     analyse,
@@ -68,10 +71,11 @@ from stability.base.memory import keep_freed_memory
 from stability.base.record import frame
 from stability.eigen.operator import Operator
 from stability.eigen.spectrum import Eigenvalue, Spectrum
+from stability.inference.door import from_module
+from stability.inference.infer import Inference, infer
 from stability.networks.bare import from_risk
 from stability.networks.classifier import Classifier
 from stability.networks.losses import cross_entropy, logistic, squared
-from stability.networks.modules import from_module
 from stability.networks.network import mlp
 from stability.networks.nonlinearities import Chain, Gated, Identity, LayerNorm, Norm, Pointwise
 from stability.networks.supervised import supervised
@@ -99,8 +103,10 @@ __all__ = [
     "Forecast",
     "Gated",
     "Identity",
+    "Inference",
     "LayerNorm",
     "Limits",
+    "Monitor",
     "Norm",
     "Operator",
     "Outcome",
@@ -130,6 +136,7 @@ __all__ = [
     "from_risk",
     "groups",
     "hessian",
+    "infer",
     "load_weights",
     "logistic",
     "mlp",

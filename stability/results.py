@@ -267,6 +267,15 @@ class Analysis(Record):
             return "verdict: none"
         return "verdict: " + " ".join(f"{name}={one.status}" for name, one in self.verdict.named().items())
 
+    def __repr__(self) -> str:
+        """One line: which problem, how large, the verdicts."""
+        dims = f"L {self.dims['L']:,} = E {self.dims['E']:,} + E⊥ {self.dims['E_perp']:,}"
+        return f"<Analysis of {self.task} under {self.group['name']}: {dims}; {self.summary()}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the first screen of the report."""
+        return _SHOWN[1](self) if len(_SHOWN) > 1 else super()._repr_html_()
+
     def rows(self) -> list[dict[str, Any]]:
         """One line an eigenvalue, every spectrum of the run: risk, space, end, value, residual, multiplicity, irrep."""
         return [
@@ -277,16 +286,22 @@ class Analysis(Record):
         ]
 
     def __str__(self) -> str:
-        return "\n".join([*(show(self) for show in _SHOWN), self.summary()])
+        return "\n".join([*(show(self) for show in _SHOWN[:1]), self.summary()])
 
 
-# How an analysis is printed is the business of reports, which read it and are not known here.
+# How an analysis is printed, and then how a notebook shows it, is the business of reports, which are not known here.
 _SHOWN: list[Callable[[Analysis], str]] = []
 
 
 def shown_by(show: Callable[[Analysis], str]) -> Callable[[Analysis], str]:
     """A decorator: what ``print(analysis)`` shows above its verdicts."""
-    _SHOWN[:] = [show]
+    _SHOWN[:1] = [show]
+    return show
+
+
+def notebooks_show(show: Callable[[Analysis], str]) -> Callable[[Analysis], str]:
+    """A decorator: what a notebook shows of an analysis, as HTML; after :func:`shown_by`."""
+    _SHOWN[1:] = [show]
     return show
 
 

@@ -140,6 +140,7 @@ SIGMA: dict[str, Callable[[Tensor], Tensor]] = {
     "identity": lambda x: x,
     "tanh": lambda x: (x.exp() - (-x).exp()) / (x.exp() + (-x).exp()),
     "gelu": lambda x: x / 2 * (1 + torch.erf(x / math.sqrt(2))),
+    "silu": lambda x: x / (1 + (-x).exp()),
     "softplus": lambda x: torch.log(1 + x.exp()),
     "sigmoid": lambda x: 1 / (1 + (-x).exp()),
     "quadratic": lambda x: x + x**2,

@@ -57,12 +57,21 @@ class Chromium:
                 return answer["result"]
             self.events.append(answer)
 
-    def open(self, path: Path, width: int = 1280, height: int = 900, scripts: bool = True, media: str = "") -> None:
+    def open(
+        self,
+        path: Path,
+        width: int = 1280,
+        height: int = 900,
+        scripts: bool = True,
+        media: str = "",
+        scheme: str = "light",
+    ) -> None:
         """Load a file and wait for it."""
         self.events.clear()
         self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         self.send("Emulation.setScriptExecutionDisabled", value=not scripts)
-        self.send("Emulation.setEmulatedMedia", media=media)
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        self.send("Emulation.setEmulatedMedia", media=media, features=features)
         self.send("Page.navigate", url=path.resolve().as_uri())
         while not any(e.get("method") == "Page.loadEventFired" for e in self.events):
             self.events.append(json.loads(self.socket.recv()))

@@ -18,6 +18,10 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import nn
 
 import stability
+from stability.api import stages
+from stability.api.diagnosis import diagnose
+from stability.api.prospects import forecast, prescribe
+from stability.api.trajectory import Recorder, follow
 from stability.base.checkpoints import load_weights
 from stability.base.record import Record
 from stability.base.storage import write_tensors
@@ -234,14 +238,14 @@ def test_a_group_whose_irreps_are_out_of_reach_is_averaged_over_instead():
 
 def test_every_stage_gives_what_the_whole_analysis_gives():
     problem = load("counterexample", TaskOptions())
-    (point,) = stability.find_points(problem, starts=1)
+    (point,) = stages.find_points(problem, starts=1)
     whole = stability.analyse(problem, point).analysis
     assert [s.irrep for s in stability.sectors(problem, point)] == [s.irrep for s in whole.sectors]
     for risk, space in (("aug", "E_perp"), ("aug", "E"), ("eqv", "E"), ("nominal", "L")):
         alone, together = stability.spectrum(problem, point, risk, space), whole.spectra[risk][space]
         assert [e.value for e in alone.lowest] == pytest.approx([e.value for e in together.lowest], abs=1e-14)
         assert (alone.negative_count, alone.dim) == (together.negative_count, together.dim)
-    assert stability.verdict(problem, point).aug.status == whole.verdict.aug.status == "unstable"
+    assert stages.verdict(problem, point).aug.status == whole.verdict.aug.status == "unstable"
     assert stability.verdict(whole) is whole.verdict
 
 
@@ -267,6 +271,17 @@ def test_spectra_off_e_are_those_of_the_projection_on_e_and_of_the_weights_on_al
     found = stability.spectrum(problem, weights, "aug", "L")
     assert [e.value for e in found.lowest] == pytest.approx(torch.linalg.eigvalsh(dense).tolist(), abs=1e-12)
     assert stability.spectrum(problem, module, "nominal", "E_perp").smallest.value == pytest.approx(-1, abs=1e-12)
+
+
+def test_forecasts_and_prescriptions_take_a_point_in_every_form_and_agree():
+    module, problem = swap_problem()
+    rule = torch.optim.SGD(module.parameters(), lr=0.1)
+    forms = [problem.initial(0), module, module.state_dict()]
+    ahead = [forecast(problem, form, rule, steps=20, start=1e-6) for form in forms]
+    assert ahead[0].distance[-1] == pytest.approx(1e-6 * 1.1**20, rel=1e-6)  # λ = −1 on E⊥
+    assert all(found.distance == pytest.approx(ahead[0].distance, rel=1e-6) for found in ahead[1:])
+    mends = [prescribe(problem, form, rule, start=1e-5, steps=100) for form in forms]
+    assert all(str(found) == str(mends[0]) for found in mends[1:])
 
 
 def test_a_point_may_come_in_every_form(tmp_path):
@@ -315,7 +330,7 @@ def test_every_operator_is_a_scipy_linear_operator():
 def test_results_print_round_trip_and_become_frames(tmp_path):
     module, problem = swap_problem()
     outcome = stability.analyse(problem, points=1)
-    record = stability.Recorder()
+    record = Recorder()
     record(module, 0, time=0.0)
     record(module, 1, time=0.1)
     results = [
@@ -328,9 +343,9 @@ def test_results_print_round_trip_and_become_frames(tmp_path):
         outcome.analysis.spectra["aug"]["E_perp"],
         outcome.analysis.spectra["aug"]["E_perp"].lowest[0],
         stability.find_points(problem, starts=1)[0],
-        stability.diagnose(problem, module),
-        stability.follow(problem, record),
-        stability.follow(problem, record).moments[1],
+        diagnose(problem, module),
+        follow(problem, record),
+        follow(problem, record).moments[1],
     ]
     for result in results:
         assert isinstance(result, Record) and is_dataclass(result) and result.__dataclass_params__.frozen
@@ -385,7 +400,7 @@ def test_a_diagnosis_measures_what_a_definition_says():
     module, problem = swap_problem()
     with torch.no_grad():
         module.map.weight.copy_(torch.tensor([[0.9], [0.3]]))
-    found = stability.diagnose(problem, module)
+    found = diagnose(problem, module)
     a = torch.tensor([0.9, 0.3], dtype=torch.float64)
     gradient = torch.autograd.functional.jacobian(problem.augmented_risk, a)
     split = torch.tensor([[1.0, 1.0], [1.0, -1.0]]).double() / 2**0.5 @ gradient
@@ -399,6 +414,25 @@ def test_a_diagnosis_measures_what_a_definition_says():
     assert found.equivariance_error == pytest.approx(float(error), rel=1e-5) and found.projected_error < 1e-12
     assert found.lowest < 0 and found.sign == "negative" and found.irrep == "q=1"
     assert found.layers[0].share == pytest.approx(found.share)
+    assert "as given    projected onto E" in str(found) and "load stability.project(problem, weights)" in found.next
+    assert "γ above" in found.next and not found.equivariant
+    on_e = stability.diagnose(problem, stability.project(problem, module), names="none")
+    assert "projected onto E" not in str(on_e) and on_e.equivariant and on_e.next == ""
+
+
+def test_weights_given_off_e_are_kept_beside_their_projection():
+    module, problem = swap_problem()
+    with torch.no_grad():
+        module.map.weight.copy_(torch.tensor([[0.9], [0.3]]))
+    found = stability.analyse(problem, module, escape_iterations=0).analysis
+    measured = stability.diagnose(problem, module, names="none")
+    assert found.point.given.equivariance_error == pytest.approx(measured.equivariance_error)
+    assert found.point.given.share == pytest.approx(measured.share)
+    assert found.point.given.metrics == measured.metrics and found.point.metrics == measured.projected_metrics
+    assert "another network" in str(found)
+    assert (
+        stability.analyse(problem, stability.project(problem, module), escape_iterations=0).analysis.point.given is None
+    )
 
 
 def test_a_recorded_run_leaves_e_at_the_rate_of_the_spectrum(tmp_path):
@@ -408,7 +442,7 @@ def test_a_recorded_run_leaves_e_at_the_rate_of_the_spectrum(tmp_path):
     with torch.no_grad():
         module.map.weight.add_(1e-6 * torch.tensor([[1.0], [-1.0]]))
     x, y = problem.samples.x, problem.samples.y
-    record, rate = stability.Recorder(tmp_path / "run", every=100), 1e-3
+    record, rate = Recorder(tmp_path / "run", every=100), 1e-3
     optimiser = torch.optim.SGD(module.parameters(), lr=rate)
     for step in range(2001):
         record(module, step, time=step * rate)
@@ -416,17 +450,18 @@ def test_a_recorded_run_leaves_e_at_the_rate_of_the_spectrum(tmp_path):
         loss = sum(0.25 * (module(m(x)).sum(-1) - y.sum(-1)).square().sum() for m in (lambda z: z,))
         loss.backward()
         optimiser.step()
-    found = stability.follow(problem, tmp_path / "run", every=5)
+    found = follow(problem, tmp_path / "run", every=5)
     assert [m.step for m in found.moments] == [0, 500, 1000, 1500, 2000]
     for moment in found.moments[1:]:
         assert moment.predicted == pytest.approx(1.0, abs=1e-6)
         assert moment.growth == pytest.approx(1.0, rel=2e-3)
     assert "E was unstable at 5 of 5 snapshots" in str(found)
-    above, below = found.figure().axes
-    assert "step" in below.get_xlabel() and above.get_yscale() == "log" and len(above.lines) == 3
-    assert len(stability.Recorder(tmp_path / "run")) == 21
+    *above, below = found.figure().axes
+    assert "step" in below.get_xlabel() and [len(axes.lines) for axes in above] == [1, 1, 1]
+    assert above[0].get_yscale() == "log" and above[0].lines[0].get_ydata()[-1] == found.moments[-1].distance
+    assert len(Recorder(tmp_path / "run")) == 21
     with brute.bad("no snapshots"):
-        stability.follow(problem, stability.Recorder())
+        follow(problem, Recorder())
 
 
 # -- the command --------------------------------------------------------------------------------------------------

@@ -182,7 +182,7 @@ def test_what_is_no_point_is_refused_by_every_stage(stage, point):
 X, Y = data()
 SPARSE, META = torch.eye(12)[:, :3].to_sparse(), torch.zeros(12, 3, device="meta")
 BAD_DATA = [
-    ((X,), "pair"), ((X, Y, Y, Y), "pair"), ({"x": X, "y": Y}, "pair"), (X, "pair"),
+    ((X,), "pair"), ((X, Y, Y, Y), "pair"), ({"x": X, "z": Y}, "0 are targets"), (X, "pair"),
     ("data.csv", "pair"),
     (3, "pair"), ((X, Y[:5]), "12 inputs and 5 targets"), ((X[:0], Y[:0]), "0 inputs"), ((X * math.nan, Y), "36 input"),
     ((X, Y.double() * math.inf), "target values are not finite"), ((X + 1j, Y), "complex"), ((X, Y + 1j), "complex"),
@@ -191,12 +191,13 @@ BAD_DATA = [
     ((X, Y, torch.ones(3)), "weights"), ((X, Y, torch.full((12,), math.nan)), "not finite"),
     ((torch.quantize_per_tensor(X.float(), 0.1, 0, torch.qint8), Y), "quantised"),
     ((torch.full((12, 3), 2**53 + 1), Y), "exactly"), ((np.array([["a"] * 3] * 12), Y), "give numbers"),
-    ([((X, X), Y)], "one tensor"), ([{"x": X, "y": Y}], "pair"), ([(X, Y, Y)], "pair"),
+    ([((X, X), Y)], "cannot take inputs"), ([{"z": X, "y": Y, "x": X}], "cannot take inputs"),
+    ([(X, Y, Y)], "cannot take inputs"), ([{"y": Y}], "give inputs beside it"), ([(X, {"a": Y, "b": Y})], "targets"),
     ([(X[0], Y[0]), (X[0, :2], Y[1])], "shapes"),
-    ([(X, {"labels": Y})], "one tensor"), ((X, Y.double()), "y.long()"), ((X, Y + 1), "out of bounds"),
+    ((X, Y.double()), "y.long()"), ((X, Y + 1), "out of bounds"),
     ((X, -Y - 1), "out of bounds"),
     ((X, torch.cat([Y[:-1], torch.tensor([7])])), "out of bounds"),
-    ((X, torch.cat([Y[:-1], torch.tensor([-100])])), "ignore_index"),
+    ((X, torch.full_like(Y, -100)), "ignore_index"),
     (DataLoader(TensorDataset(X, Y), batch_size=5, drop_last=True), "drops 2 of 12"),
     (DataLoader(TensorDataset(X), batch_size=5), "pair"),
     ((X[:, :2], Y), "cannot take inputs"), ((X.int(), Y, "w"), "pair"),
@@ -313,13 +314,14 @@ def test_a_gaussian_likelihood_is_refused_as_a_module_and_taken_as_a_function():
     assert float(problem.risk(problem.model.given)) == pytest.approx(float(expected), rel=1e-12)
 
 
-def test_the_way_out_that_class_weights_are_given_works():
+def test_class_weights_are_weights_of_samples():
     classes = torch.tensor([1.0, 3.0])
-    refused(lambda: module_problem(loss=nn.CrossEntropyLoss(weight=classes)), "data=(x, y, weights)")
-    problem = module_problem(samples=(X, Y, classes[Y]), weight_decay=0.0)
+    weighing = nn.CrossEntropyLoss(weight=classes)
     with torch.no_grad():
         expected = nn.functional.cross_entropy(network().double()(X), Y, weight=classes.double())
-    assert float(problem.risk(problem.model.given)) == pytest.approx(float(expected), rel=1e-12)
+    for problem in (module_problem(samples=(X, Y, classes[Y]), weight_decay=0.0), module_problem(loss=weighing)):
+        risk = float(problem.risk(problem.model.given)) - float(problem.penalty(problem.model.given))
+        assert risk == pytest.approx(float(expected), rel=1e-12)
 
 
 # -- weights ----------------------------------------------------------------------------------------------------------
@@ -575,8 +577,8 @@ class Odd(nn.Module):
         (lambda p, x, m: p[torch.argsort(p[:, 0])], "other samples"),
         (lambda p, x, m: p.float(), "casts inside"),
         (lambda p, x, m: p + 1j, "complex"),
-        (lambda p, x, m: (p, p), "tuple of 2"),
-        (lambda p, x, m: {"logits": p}, "dict of 1"),
+        (lambda p, x, m: (p, p), "output has 4 numbers"),
+        (lambda p, x, m: {}, "dict of 0"),
         (lambda p, x, m: p.sum(), "a row for each sample"),
         (lambda p, x, m: p.long(), "casts inside"),
         (lambda p, x, m: p / 0, "not finite"),

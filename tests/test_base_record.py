@@ -61,3 +61,14 @@ def test_what_may_be_missing_is_named_where_it_is():
     assert known("λ", 0.0) == 0.0 and build(float | None, None) is None and plain((1, None)) == [1, None]
     with pytest.raises(ValueError, match="λ is not known here"):
         known("λ", None)
+
+
+def test_a_record_is_shown_short_in_a_shell_and_by_its_text_in_a_notebook():
+    @dataclass(frozen=True)
+    class Long(Record):
+        name: str
+        values: tuple[float, ...]
+
+    found = Long("<x>", tuple(map(float, range(1000))))
+    assert repr(found).endswith("Long(name='<x>', values=(0.0, 1.0, 2.0, ...))")
+    assert found._repr_html_() == "<pre>Long: name &lt;x&gt;</pre>"

@@ -179,21 +179,92 @@ def test_without_scripts_everything_that_matters_is_there_and_no_control_is_dead
     assert "unstable for augmented training" in browser.js("document.body.innerText")
 
 
-@pytest.mark.parametrize("width", [340, 600, 1280])
-def test_the_page_never_scrolls_sideways(browser, page, width):
-    browser.open(page, width=width, height=700)
+WIDTHS = (340, 768, 1280)
+# Leaves of text that reach beyond the window although no box of their own scrolls them.
+OVERFLOWING = """[...document.querySelectorAll('body *')].filter(e => {
+  if (!e.getClientRects().length || e.closest('.scroll, picture, pre, svg')) return false;
+  const r = e.getBoundingClientRect();
+  return r.width > 1 && (r.right > innerWidth + 1 || r.left < -1);
+}).map(e => e.tagName + ' ' + e.className)"""
+# Blocks that follow each other on the page and share some of it.
+OVERLAPPING = """(() => {
+  const found = [], kinds = 'h1, h2, .headline, .alert, .card, .todo li, figure, .scroll, dl, .remark';
+  const named = (e) => e.className + '/' + e.tagName;
+  const boxes = [...document.querySelectorAll(kinds)].filter(e => e.getClientRects().length);
+  const rects = boxes.map(e => e.getBoundingClientRect());
+  for (let i = 0; i < boxes.length; i++) for (let j = i + 1; j < boxes.length; j++) {
+    if (boxes[i].contains(boxes[j]) || boxes[j].contains(boxes[i])) continue;
+    const w = Math.min(rects[i].right, rects[j].right) - Math.max(rects[i].left, rects[j].left);
+    const h = Math.min(rects[i].bottom, rects[j].bottom) - Math.max(rects[i].top, rects[j].top);
+    if (w > 1 && h > 1) found.push(named(boxes[i]) + ' ' + named(boxes[j]));
+  }
+  return found;
+})()"""
+# Ratio of luminances of every piece of text and what lies beneath it (WCAG 2.1, 1.4.3), where it is too small.
+PALE = """(() => {
+  const numbers = (c) => c.match(/[\\d.]+/g).map(Number);
+  const light = ([r, g, b]) => { const f = (v) => (v /= 255) <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4;
+    return .2126 * f(r) + .7152 * f(g) + .0722 * f(b); };
+  const beneath = (e) => { for (; e; e = e.parentElement) { const c = numbers(getComputedStyle(e).backgroundColor);
+    if (c.length < 4 || c[3] > 0) return c; } return [255, 255, 255]; };
+  return [...document.querySelectorAll('body *')].filter(e => e.getClientRects().length && !e.closest('svg, script')
+      && [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim())).map(e => {
+    const [a, b] = [light(numbers(getComputedStyle(e).color)), light(beneath(e))].sort((x, y) => y - x);
+    return [(a + .05) / (b + .05), e.tagName + '.' + e.className];
+  }).filter(x => x[0] < 4.5).map(x => x[1] + ' ' + x[0].toFixed(2));
+})()"""
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_overflows_or_overlaps_and_all_text_stands_out_at_every_width_in_both_colour_schemes(
+    browser, page, width, scheme
+):
+    browser.open(page, width=width, height=700, scheme=scheme)
     assert browser.js("document.documentElement.scrollWidth") <= width
+    assert browser.js(OVERFLOWING) == []
+    assert browser.js(OVERLAPPING) == []
+    assert browser.js(PALE) == []
+    background = browser.js("getComputedStyle(document.body).backgroundColor")
+    assert (background == "rgb(255, 255, 255)") == (scheme == "light")
 
 
-def test_on_paper_the_table_is_whole_and_the_controls_are_gone(browser, page):
-    browser.open(page, media="print")
+def test_an_orange_of_too_little_contrast_and_a_box_that_overflows_are_noticed(browser, page):
+    browser.open(page)
+    browser.js("document.querySelector('.status.unstable').style.background = '#d55e00'")
+    browser.js("document.querySelector('.card').style.marginRight = '-30rem'")
+    browser.js("document.querySelector('.card').style.width = '120rem'")
+    assert [x for x in browser.js(PALE) if x.startswith("SPAN.status unstable")]
+    assert browser.js(OVERFLOWING) and browser.js(OVERLAPPING)
+
+
+def test_a_phone_sees_what_breaks_the_symmetry_first_and_reads_the_plot(browser, page):
+    browser.open(page, width=390, height=844)
+    shown = browser.js("document.querySelector('#spectrum img').currentSrc.length")
+    browser.open(page, width=1280)
+    assert shown != browser.js("document.querySelector('#spectrum img').currentSrc.length")
+    browser.open(page, width=390, height=844)
+    assert browser.js("document.querySelector('#spectrum img').getBoundingClientRect().width") <= 390
+    size = browser.js("document.querySelector('#plot text').getBoundingClientRect().height")
+    assert size >= 10
+
+
+def test_on_paper_there_are_no_controls_and_no_pages_of_raw_rows_and_nothing_is_cut(browser, page):
+    browser.open(page, width=720, media="print")
     assert browser.js("getComputedStyle(document.getElementById('controls')).display") == "none"
     assert browser.js("getComputedStyle(document.querySelector('.tall')).maxHeight") == "none"
+    visible = "[...document.querySelectorAll('#eigenvalues tbody tr')].filter(r => r.getClientRects().length).length"
+    assert browser.js(visible) == min(30, len(explore.rows(SEVERAL)))
+    assert browser.js("document.documentElement.scrollWidth") <= 720
+    cut = "[...document.querySelectorAll('pre, .scroll')].filter(e => e.scrollWidth > e.clientWidth + 1).length"
+    assert browser.js(cut) == 0
+    assert browser.js(PALE) == []
     assert len(browser.send("Page.printToPDF")["data"]) > 10_000
 
 
-def test_the_answer_fits_the_first_screen(browser, page):
+def test_the_answer_and_what_to_do_fit_the_first_screen_beside_the_picture(browser, page):
     browser.open(page, width=1280, height=800)
     bottom = browser.js("document.querySelector('.cards').getBoundingClientRect().bottom")
-    zero = browser.js("document.querySelector('#spectrum img').getBoundingClientRect().top")
-    assert bottom < 500 and zero < 520
+    todo = browser.js("document.querySelector('.todo').getBoundingClientRect().bottom")
+    picture = browser.js("document.querySelector('#spectrum img').getBoundingClientRect().top")
+    assert bottom < 560 and todo < 800 and picture < 560

@@ -35,7 +35,7 @@ def test_every_form_gives_the_same_samples(form):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_the_first_samples_are_the_first_in_every_form(form):
-    x, y, _ = collect(FORMS[form], 5)
+    x, y, *_ = collect(FORMS[form], 5)
     assert torch.equal(x, X[:5]) and torch.equal(y, Y[:5])
 
 
@@ -58,8 +58,8 @@ def test_narrow_numbers_are_widened_exactly_and_labels_stay_integers():
         ((X, Y, torch.ones(3)), "weights have shape \\(3,\\)"),
         ((X, Y, -torch.ones(7)), "give weights ≥ 0"),
         ((X / 0, Y), "21 input values are not finite"),
-        (({"a": X}, Y), "each batch must be a pair|take it apart|takes it apart"),
-        ([{"x": X, "y": Y}], "wrap the loader so that it is"),
+        (({"a": X}, Y), "inputs are a dict of a; give one tensor, joined by torch.cat"),
+        ([{"x": X, "y": Y}], "inputs are a dict of x; give one tensor"),
         ([(X[0], Y[0]), (X[0, :2], Y[0])], "inputs of samples have shapes \\(2,\\), \\(3,\\)"),
         (DataLoader(TensorDataset(X, Y), batch_size=3, drop_last=True), "drops 1 of 7 samples"),
         (X, "give a pair"),

@@ -493,7 +493,6 @@ def wrong(spec=None, module=None, loss=None, samples=None, **options):
         ({"samples": []}, "no batch"),
         ({"loss": nn.MSELoss()}, "loss: it cannot take predictions"),
         ({"loss": nn.MSELoss(), "samples": (torch.randn(3, 1, 4, 4), torch.randn(3))}, "with the rest of the batch"),
-        ({"loss": nn.CrossEntropyLoss(weight=torch.ones(3))}, "class weights"),
         ({"loss": lambda p, y: p.var()}, "differs from the mean over samples"),
         ({"input": regular(Dihedral(4))}, "input has 16 numbers, but regular has dimension 8"),
     ],
@@ -561,23 +560,6 @@ def test_losses_that_average_and_losses_that_do_not_give_one_risk(loss):
 
 def ignoring(label: int) -> nn.Module:
     return nn.CrossEntropyLoss(ignore_index=label)
-
-
-@pytest.mark.parametrize(
-    ("loss", "message"),
-    [
-        (nn.CrossEntropyLoss(reduction="sum"), "reduction='sum' adds the samples up"),
-        (nn.CrossEntropyLoss(weight=torch.ones(3)), "class weights"),
-        (ignoring(1), "targets are ignore_index=1"),
-    ],
-)
-def test_a_loss_whose_risk_is_no_mean_over_samples_is_refused_not_replaced(loss, message):
-    module, _ = convolutional(weight_decay=0.0)
-    group = Dihedral(4)
-    one, field = trivial(group), corners(group)
-    spec = {"first": (one, field), "second": (field, field), "head": (field, 3 * one)}
-    with pytest.raises(BadInput, match=message):
-        stability.from_module(module, loss, data((1, 4, 4)), spec)
 
 
 def test_an_index_to_ignore_that_no_target_has_changes_nothing():

@@ -37,13 +37,26 @@ def test_the_mean_of_the_losses_is_the_loss_and_each_depends_on_its_own_sample(n
     torch.testing.assert_close(found, alone, rtol=1e-12, atol=1e-12)
 
 
+# Sums, and means that torch divides by something else than the number of samples: R is the loss of all of them at once.
+WHOLE = {
+    "a sum over the batch": (lambda p, y: (p - y).square().sum(), TARGETS, "adds samples up"),
+    "reduction='sum'": (nn.MSELoss(reduction="sum"), TARGETS, "adds samples up"),
+    "class weights": (nn.CrossEntropyLoss(weight=torch.arange(1.0, 5.0).double()), LABELS, "class weights"),
+    "ignored labels": (nn.CrossEntropyLoss(ignore_index=2), LABELS, "2 targets to ignore"),
+}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_the_mean_of_the_losses_of_all_samples_is_the_loss_of_all_at_once(name):
+    loss, y, said = WHOLE[name]
+    found = per_sample(loss, P, y)
+    assert said in found.told
+    torch.testing.assert_close(found(P, y).mean(), loss(P, y), rtol=1e-12, atol=1e-12)
+
+
 REFUSED = {
-    "a sum over the batch": (lambda p, y: (p - y).square().sum(), TARGETS, "differs from the mean over samples"),
     "a maximum": (lambda p, y: (p - y).abs().max(), TARGETS, "differs from the mean over samples"),
     "a root of a mean": (lambda p, y: (p - y).square().mean().sqrt(), TARGETS, "differs from the mean over samples"),
-    "reduction='sum'": (nn.MSELoss(reduction="sum"), TARGETS, "use reduction='mean'"),
-    "class weights": (nn.CrossEntropyLoss(weight=torch.ones(4).double()), LABELS, "weight the samples by"),
-    "ignored labels": (nn.CrossEntropyLoss(ignore_index=2), LABELS, "2 targets are ignore_index=2"),
     "centred by the batch": (lambda p, y: (p - p.mean(0) - y).square().sum(-1), TARGETS, "with the rest of the batch"),
     "broadcast targets": (nn.MSELoss(), TARGETS[:, 0], "reshape the targets|of shape"),
     "labels as floats": (nn.CrossEntropyLoss(), LABELS.double(), "as y.long\\(\\) makes them"),

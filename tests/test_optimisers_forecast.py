@@ -17,6 +17,8 @@ from stability.optimisers import updates
 from stability.optimisers.blocks import component
 from stability.optimisers.draws import Draws, draw
 from stability.optimisers.noise import covariance, sample_gradients
+from stability.optimisers.outlook import Forecast
+from stability.optimisers.prescribe import Prescription
 from stability.optimisers.scene import noise_of, scene, second_moment
 from stability.optimisers.steps import advance, rest
 from stability.points.stationary import gradient_scale, minimise
@@ -61,7 +63,7 @@ def test_a_forecast_of_the_counterexample_is_the_one_by_hand():
     later = stability.forecast(case, at, updates.sgd(0.1), steps=200, start=1e-6)
     assert later.state == "leaves"
     assert 1e-6 * 1.1**later.leaves_after > 0.1
-    assert stability.Forecast.from_json(later.to_json()) == later
+    assert Forecast.from_json(later.to_json()) == later
     assert len(later.to_frame()) == len(later.times)
     assert "doubles in 7.27 steps" in str(later)
 
@@ -156,7 +158,7 @@ def test_a_prescribed_penalty_holds_and_half_of_it_does_not():
         reached[share] = math.sqrt(float(far.mean())) / norm
     assert reached[1.0] < 1.1 * 3e-2 < reached[0.5]
     assert penalty.distance <= 3e-2
-    assert stability.Prescription.from_json(found.to_json()) == found
+    assert Prescription.from_json(found.to_json()) == found
     assert found.cheapest in {r.name for r in found.remedies}
 
 

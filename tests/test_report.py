@@ -15,7 +15,8 @@ from matplotlib.collections import PathCollection
 
 from stability.effects.hidden import HiddenLayer
 from stability.eigen.spectrum import Density, Eigenvalue, Spectrum
-from stability.report import words
+from stability.points.describe import AsGiven
+from stability.report import advice, screen, words
 from stability.report.figures import FIGURES
 from stability.report.figures.figure import png
 from stability.report.render import page, render
@@ -230,7 +231,7 @@ class Page(HTMLParser):
 def html_of(analysis: Analysis) -> str:
     """The page with stand-ins for the pictures that would be drawn."""
     present = ["spectrum", "lowest"] if analysis.spectra else []
-    present += ["points"] if analysis.points else []
+    present += ["points"] if len(analysis.points) > 1 else []
     return page(analysis, dict.fromkeys(present + (["escape"] if analysis.escape else []), "AAAA"))
 
 
@@ -292,14 +293,16 @@ def test_the_first_screen_answers_what_with_which_numbers_and_then_why_and_what_
     body = text[text.index("is an equivariant network stable") :]
     order = ["25 elements", "but unstable", "on E, the equivariant directions", "stable, none below zero"]
     order += ["the directions that break the symmetry", "unstable, 6 below zero", "on test data", "0.620"]
-    order += ["0.830 on training data, 0.120 for a constant", "The setting", "Why", "What to do", "For papers"]
+    order += ["0.830 on training data, 0.120 for a constant", "What to do", "What holds it", "The setting", "Why"]
+    order += ["For papers"]
     places = [body.index(piece) for piece in order]
     assert places == sorted(places)
 
 
 def test_a_card_claims_no_sign_that_a_krylov_run_cannot_prove():
-    (_, off, *_) = words.cards(replace(STABLE, spectra={**STABLE.spectra, "aug": {"E": EQV, "E_perp": RITZ}}))
-    assert off.tone == "" and words.cards(STABLE)[1].tone == "positive" and words.cards(ANALYSIS)[1].tone == "negative"
+    (_, off, *_) = screen.cards(replace(STABLE, spectra={**STABLE.spectra, "aug": {"E": EQV, "E_perp": RITZ}}))
+    assert off.tone == "" and screen.cards(STABLE)[1].tone == "positive"
+    assert screen.cards(ANALYSIS)[1].tone == "negative"
 
 
 def test_the_page_holds_the_numbers_of_every_table():
@@ -308,6 +311,32 @@ def test_the_page_holds_the_numbers_of_every_table():
         assert piece in text
     assert ANALYSIS.options["command"] in text  # as typed, to be copied
     assert [t.title for t in tables(UNFINISHED)] == ["Dimensions by layer", "The run"]
+
+
+GIVEN = AsGiven(0.5, 0.14, 0.09, {**POINT.metrics, "train": 0.9, "test": 0.63})
+
+
+def test_weights_off_e_are_shown_beside_their_projection_before_anything_else():
+    p = replace(POINT, kind="file", distance_to_E=0.5, given=GIVEN)
+    analysis = replace(ANALYSIS, point=p, points=(p,))
+    (alert,) = screen.alerts(analysis)
+    assert "0.500 away from E, 14 % of their norm" in alert and "another network" in alert
+    assert "accuracy on test data 0.630 as given, 0.620 projected" in alert
+    assert "equivariance error 0.090 as given, 4.0e-15 projected" in alert
+    (card,) = (c for c in screen.cards(analysis) if "projected onto E" in c.label)
+    assert card.value == "0.630 → 0.620"
+    assert "stability.project(problem, weights)" in dict(advice.what_to_do(analysis))["To judge the weights given"]
+    assert screen.sides(POINT) == []
+
+
+def test_no_gain_is_said_loudly_and_a_gain_is_not():
+    scored = {**POINT.metrics, "test_samples": 1000}
+    for after, loud in ((0.63, True), (0.9, False), (0.2, True)):
+        end = replace(ANALYSIS.escape, metrics_start=scored, metrics_end={**scored, "test": after})
+        html = html_of(replace(ANALYSIS, escape=end))
+        assert ('class="loud"' in html) == loud
+        assert ("nothing measurable" in Page(html).words) == loud
+    assert 'class="loud"' not in html_of(STABLE)
 
 
 def test_a_search_that_failed_is_announced_before_anything_else():
@@ -320,14 +349,14 @@ def test_a_search_that_failed_is_announced_before_anything_else():
 @pytest.mark.parametrize("kind", ["init", "trained", "file"])
 def test_a_point_that_was_given_is_not_called_a_failed_search(kind):
     given = replace(POINT, kind=kind, converged=False, distance_to_E=0.5)
-    alerts = " ".join(words.alerts(replace(ANALYSIS, point=given)))
+    alerts = " ".join(screen.alerts(replace(ANALYSIS, point=given)))
     assert f"taken as given ({kind})" in alerts and "No point reached" not in alerts and "0.500 away from E" in alerts
 
 
 def test_a_network_no_better_than_a_constant_is_announced():
     useless = replace(POINT, metrics={**POINT.metrics, "loss_train": 2.3})
-    assert any("constant predictor" in text for text in words.alerts(replace(ANALYSIS, point=useless)))
-    assert words.alerts(ANALYSIS) == []
+    assert any("constant predictor" in text for text in screen.alerts(replace(ANALYSIS, point=useless)))
+    assert screen.alerts(ANALYSIS) == []
 
 
 # ----------------------------------------------------------------------------------------------- the words
@@ -345,8 +374,8 @@ def test_every_combination_of_verdicts_has_a_headline_that_names_it(eqv, aug, ac
         assert SAYS["eqv"][eqv] in sentence and SAYS["aug"][aug] in sentence
     named = [status for _, status, _, _ in words.why(analysis)]
     assert sorted(named) == sorted(s.replace("_", " ") for s in (eqv, aug, across, "not_stationary"))
-    assert words.advice(analysis)
-    assert "None" not in str(words.advice(analysis))
+    assert advice.what_to_do(analysis)
+    assert "None" not in str(advice.what_to_do(analysis))
 
 
 def test_an_unstable_point_is_told_with_count_curvature_and_what_to_do():
@@ -354,14 +383,13 @@ def test_an_unstable_point_is_told_with_count_curvature_and_what_to_do():
         "A strict minimum among equivariant networks, but unstable for augmented training: "
         "6 directions out of E descend, the steepest with curvature -7.58e-3."
     )
-    advice = dict(words.advice(ANALYSIS))
-    assert "γ above γ* = 7.58e-3" in advice["What holds it"]
-    assert "1/7.58e-3 = 132 units of flow time" in advice["How fast it falls"]
-    assert "17,415 steps" in advice["How fast it falls"]
-    assert "0.0233 on E and 7.58e-3 on E⊥; E⊥ gives way first" in advice["How large a step may be"]
+    todo = dict(advice.what_to_do(ANALYSIS))
+    assert "γ above γ* = 7.58e-3" in todo["What holds it"]
+    assert "1/7.58e-3 = 132 of learning rate × steps" in todo["How fast it falls"]
+    assert "17,415 steps" in todo["How fast it falls"]
+    assert "0.0233 on E and 7.58e-3 on E⊥; E⊥ gives way first" in todo["How large a step may be"]
     assert (
-        "R^aug 0.250 → 0.200 (changed by -0.0500), train accuracy 0.830 → 0.900"
-        in advice["Where the instability leads"]
+        "R^aug 0.250 → 0.200 (changed by -0.0500), train accuracy 0.830 → 0.900" in todo["Where the instability leads"]
     )
 
 
@@ -378,23 +406,23 @@ def test_what_becomes_of_the_function_is_said_in_the_headline_on_a_card_and_wher
     changes, sentence = ENDS[end]
     analysis = replace(ANALYSIS, escape=replace(ANALYSIS.escape, norm_end=50.8, **changes))
     assert words.headline(analysis).endswith(f"-7.58e-3. Followed to its end, {sentence}")
-    (card,) = (c for c in words.cards(analysis) if c.label == "Weights off E where the instability ends")
+    (card,) = (c for c in screen.cards(analysis) if c.label == "Weights off E where the instability ends")
     assert card.value == ("0 %" if end == "back" else "10 %")
-    assert card.note in dict(words.advice(analysis))["Where the instability leads"]
+    assert card.note in dict(advice.what_to_do(analysis))["Where the instability leads"]
     assert ("in A_0 the group also exchanges 2 of 2 channels" in card.note) == (end == "kept")
     assert ("not equivariant (equivariance error 0.10)" in card.note) == (end == "lost")
 
 
 def test_a_run_that_did_not_keep_the_end_says_nothing_of_the_function_there():
     assert ANALYSIS.escape.equivariant is None
-    assert "Followed" not in words.headline(ANALYSIS) and len(words.cards(ANALYSIS)) == 3
+    assert "Followed" not in words.headline(ANALYSIS) and len(screen.cards(ANALYSIS)) == 3
 
 
 def test_a_stable_point_needs_nothing_modulo_the_flat_directions_that_no_decay_lifts():
-    assert "Nothing is needed" in dict(words.advice(STABLE))
+    assert "Nothing is needed" in dict(advice.what_to_do(STABLE))
     assert "modulo" not in words.headline(STABLE)
     assert "modulo" in words.headline(replace(STABLE, weight_decay=0.0))
-    assert "modulo" in dict(words.advice(replace(STABLE, weight_decay=0.0)))["Nothing is needed"]
+    assert "modulo" in dict(advice.what_to_do(replace(STABLE, weight_decay=0.0)))["Nothing is needed"]
 
 
 def test_a_descent_inside_e_is_not_blamed_on_augmentation():
@@ -406,11 +434,11 @@ def test_a_descent_inside_e_is_not_blamed_on_augmentation():
         verdict=replace(STABLE.verdict, eqv=inside, aug=inside),
     )
     assert "one direction inside E descends, with curvature -1.00" in words.headline(analysis)
-    assert "no penalty on E⊥" in dict(words.advice(analysis))["Leave the point"]
+    assert "no penalty on E⊥" in dict(advice.what_to_do(analysis))["Leave the point"]
 
 
 def test_a_penalty_from_ritz_values_is_called_a_bound():
-    held = dict(words.advice(PARTIAL["Ritz values only"]))["What holds it"]
+    held = dict(advice.what_to_do(PARTIAL["Ritz values only"]))["What holds it"]
     assert "from below only" in held and "γ above 0.500 is enough with probability 0.999998" in held
     assert "at least one direction out of E descends" in words.headline(PARTIAL["Ritz values only"])
 
@@ -483,7 +511,8 @@ def test_every_analysis_renders_to_files_that_agree(name, tmp_path):
     (tmp_path / "escape.png").write_bytes(b"of an earlier run")
     render(analysis, tmp_path)
     names = {"report.html"} | ({"spectrum.png", "lowest.png"} if analysis.spectra else set())
-    names |= {f"{k}.png" for k in ("points", "escape") if getattr(analysis, k)}
+    names |= {"escape.png"} if analysis.escape else set()
+    names |= {"points.png"} if len(analysis.points) > 1 else set()
     known = [x for x in (analysis.spectra or {}).get("aug", {}).values() if x.density]
     names |= {"density.png"} if known else set()
     assert {f.name for f in tmp_path.iterdir()} == names | {"paper"}

@@ -21,8 +21,27 @@ from stability.effects.slices import Plane, Slice
 from stability.eigen.spectrum import Eigenvalue
 from stability.report import explore, figures, paper, words
 from stability.report.__main__ import main
-from stability.report.figures import FIGURES
-from stability.report.figures import density as density_figure
+from stability.report.figures import (
+    FIGURES,
+    breaking,
+    choices,
+    density,
+    escape,
+    flow,
+    frequencies,
+    kernel,
+    lowest,
+    mode,
+    orbit,
+    plane,
+    points,
+    sectors,
+    slices,
+    spectrum,
+    steps,
+    training,
+)
+from stability.report.figures.figure import Omitted
 from stability.report.many import compare as side
 from stability.report.many import gallery
 from stability.report.render import render
@@ -59,7 +78,9 @@ PICTURES = Pictures(
     flow=RUN,
     steps=(BELOW, replace(BELOW, step=0.11, off_equivariance=(1e-3, 1.2e-3, 1.4e-3))),
     kernel=Kernel("A_0", 0, 1, ("e", "g"), GRID, (GRID, ((0.5, 0.6), (0.7, -0.8)))),
-    breaking=Breaking(3, GRID, ("e", "g"), (0.0, 1.0), ((0.5, 0.5), (0.4, 0.7)), (0.1, 2.0), True),
+    breaking=Breaking(
+        3, GRID, ("e", "g"), (0.0, 1.0), ((0.5, 0.5), (0.4, 0.7)), (0.1, 2.0), True, None, (0, 1), (GRID, GRID)
+    ),
     omitted={"density E": "<b>why</b>"},
 )
 FULL = replace(
@@ -75,6 +96,13 @@ FULL = replace(
     group={"name": "Z_3²", "order": 9, "moduli": [3, 3]},
 )  # fmt: skip
 NAMES = sorted(FIGURES)
+MODULES = (
+    *(breaking, choices, density, escape, flow, frequencies, kernel, lowest),
+    *(mode, orbit, plane, points, sectors, slices, spectrum, steps, training),
+)
+# A run that stopped before it found anything.
+NOTHING = replace(FULL, **dict.fromkeys(("spectra", "pictures", "training", "point", "mode", "escape", "verdict")),
+                  points=(), sectors=())  # fmt: skip
 
 
 def lines(axes, gid: str) -> list:
@@ -83,6 +111,26 @@ def lines(axes, gid: str) -> list:
 
 def table(name: str, analysis: Analysis = FULL) -> list[dict]:
     return list(csv.DictReader(io.StringIO(as_csv(FIGURES[name].rows(analysis)))))
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.FIGURE.name)
+def test_a_figure_is_its_file_finds_what_it_draws_after_a_journey_through_json_and_nothing_in_an_empty_run(module):
+    figure = module.FIGURE
+    assert FIGURES[figure.name] is figure and module.__name__.endswith(f".{figure.name}")
+    found = figure.look(FULL)
+    assert found is not None and not isinstance(found, Omitted)
+    again = Analysis.from_json(FULL.to_json())
+    assert figure.rows(again) == figure.rows(FULL) and figure.caption(again) == figure.caption(FULL)
+    assert not figure.applies(NOTHING) and isinstance(figure.look(NOTHING), Omitted | None)
+
+
+def test_every_file_of_a_figure_is_registered():
+    folder = Path(figures.__file__).parent
+    assert (
+        {f.stem for f in folder.glob("*.py")} - {"__init__", "figure"}
+        == set(FIGURES)
+        == {module.FIGURE.name for module in MODULES}
+    )
 
 
 def test_a_run_with_everything_has_every_figure_with_title_caption_and_words():
@@ -153,6 +201,18 @@ def test_kernels_and_predictions_are_drawn_as_stored():
     np.testing.assert_allclose(lines(second, "end")[0].get_ydata(), np.sort(np.exp([-0.1, -2.0])))
 
 
+def test_one_sample_is_shown_as_the_group_moves_it_with_what_is_said_of_it():
+    canvas = FIGURES["orbit"].draw(FULL)
+    for axes, image in zip(canvas.axes, PICTURES.breaking.images, strict=True):
+        np.testing.assert_array_equal(axes.images[0].get_array(), np.array(image))
+    before, after = (words.number(float(np.exp(-x))) for x in (0.5, 2.0))
+    assert [axes.get_title().split("\n")[1] for axes in canvas.axes][1] == f"{before} → {after}"
+    assert f"goes from {after} to {words.number(float(np.exp(-0.1)))}" in FIGURES["orbit"].caption(FULL)
+    assert len(table("orbit")) == 8
+    without = replace(FULL, pictures=replace(PICTURES, breaking=replace(PICTURES.breaking, images=(), shown=())))
+    assert not FIGURES["orbit"].applies(without)
+
+
 def test_training_and_choices_are_drawn_as_stored_with_zero_marked():
     axes = FIGURES["training"].draw(FULL).axes[0]
     np.testing.assert_array_equal(lines(axes, "E_perp")[0].get_ydata(), [-0.5, -1.0])
@@ -180,12 +240,12 @@ def test_densities_are_drawn_as_stored_with_their_errors():
 
 def test_a_run_without_a_stored_density_is_counted_from_its_whole_spectrum():
     for where in ("E", "E_perp"):
-        shares = density_figure.shares_of(ANALYSIS, where, ANALYSIS.spectra["aug"][where])
+        shares = density.shares_of(ANALYSIS, where, ANALYSIS.spectra["aug"][where])
         assert sum(shares.share) == pytest.approx(1) and not shares.probes
     negative = sum(s for s, right in zip(shares.share, shares.edges[1:], strict=True) if right <= 0)
     assert negative == pytest.approx(PERP.negative_count / PERP.dim)
     krylov = replace(ANALYSIS, spectra={"aug": {"E": lanczos([-1.0, 2.0], 40, None)}})
-    shares = density_figure.shares_of(krylov, "E", krylov.spectra["aug"]["E"])
+    shares = density.shares_of(krylov, "E", krylov.spectra["aug"]["E"])
     assert shares.probes == 1 and max(shares.error) == pytest.approx((2 * 0.25 / 42) ** 0.5)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from matplotlib.text import Text
 
-from stability.report import figures, words
+from stability.report import advice, figures, screen, words
 from stability.report.figures import FIGURES
 from stability.report.rows import Rows, as_csv
 from stability.report.tables import tables
@@ -39,9 +39,9 @@ def counted(rows: Rows) -> str:
 
 def said(analysis: Analysis) -> str:
     """A report as text: the first screen, every caption with its alternative text, digests of numbers and tables."""
-    lines = [*words.alerts(analysis), words.headline(analysis), words.subtitle(analysis)]
-    lines += [f"{c.label}: {c.value} [{c.tone}] {c.note}" for c in words.cards(analysis)]
-    lines += [" | ".join(row) for row in (*words.setting(analysis), *words.why(analysis), *words.advice(analysis))]
+    lines = [*screen.alerts(analysis), words.headline(analysis), words.subtitle(analysis)]
+    lines += [f"{c.label}: {c.value} [{c.tone}] {c.note}" for c in screen.cards(analysis)]
+    lines += [" | ".join(row) for row in (*advice.what_to_do(analysis), *words.setting(analysis), *words.why(analysis))]
     for figure in figures.applying(analysis):
         caption, alt = figure.caption(analysis), figure.alt(analysis)
         lines += ["", f"== {figure.name}: {figure.title}", caption]

@@ -9,7 +9,7 @@ import pytest
 
 from stability.eigen.spectrum import Eigenvalue
 from stability.groups import Cyclic, Dihedral, DirectProduct, irreps, residual_symmetry
-from stability.report import symmetry, words
+from stability.report import screen, symmetry, words
 from stability.report.tables import table, tables
 from stability.spectra.sectors import Sector
 from tests.test_report import ANALYSIS, PERP, POINT
@@ -94,13 +94,13 @@ def test_turns_are_named_by_their_angle_and_a_cyclic_group_that_may_do_anything_
     assert symmetry.pattern(other, "q=2") == "the generator of the group mixes it with its partner"
     flips = breaking(torus(2), "q=(0,1)", layers=())
     assert symmetry.kept(flips) == "the subgroup of (1,0) (2 of 4)"
-    assert "wave" not in " ".join(c.note for c in (*words.cards(flips), *words.cards(other)))
+    assert "wave" not in " ".join(c.note for c in (*screen.cards(flips), *screen.cards(other)))
 
 
 def test_an_irrep_without_a_speaking_name_is_told_by_its_dimension():
     dihedral = next(v.name for v in irreps(Dihedral(4)) if v.dim == 2)
     a = breaking(Dihedral(4), dihedral)
-    (card,) = [c for c in words.cards(a) if c.value == dihedral]
+    (card,) = [c for c in screen.cards(a) if c.value == dihedral]
     assert "an irrep of dimension 2 of the group" in card.note and "wave" not in card.note
 
 
@@ -125,3 +125,11 @@ def test_what_was_not_measured_for_no_reason_given_is_not_given_one():
     a = replace(ANALYSIS, identities={"prop1": None, "lemma1": None, "reasons": {"lemma1": "|G| is too large"}})
     rows = dict(next(t for t in tables(a) if t.title == "Identities").rows)
     assert sorted(rows.values()) == ["not measured", "not measured: |G| is too large"]
+
+
+def test_subgroups_of_turns_and_flips_are_named_by_them():
+    named = {v.name: symmetry.kept(breaking(Dihedral(4), v.name)) for v in irreps(Dihedral(4)) if v.dim == 1}
+    ways = {"turns by 90° (4 of 8)", "turns by 180° and the flips f, r²f (4 of 8)"}
+    assert {*named.values()} > ways | {"turns by 180° and the flips rf, r³f (4 of 8)"}
+    name = next(k for k, v in named.items() if v == "turns by 90° (4 of 8)")
+    assert symmetry.pattern(breaking(Dihedral(4), name), name) == "flips change its sign, turns do not"

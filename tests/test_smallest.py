@@ -35,7 +35,7 @@ from stability.networks.nonlinearities import Identity, Pointwise
 from stability.networks.supervised import supervised
 from stability.problem.problem import Problem
 from stability.problem.space import ParameterSpace, Samples
-from stability.report import words
+from stability.report import screen, words
 from stability.report.__main__ import main as render_again
 from stability.report.many.compare import write_comparison
 from stability.report.tables import table
@@ -173,7 +173,7 @@ def test_where_nothing_moves_E_is_vacuously_stable_and_the_report_says_so_first(
     assert found.verdict.transverse.status == "stable"
     assert "E⊥ = {0}" in found.verdict.transverse.evidence
     assert found.verdict.aug.status == found.verdict.eqv.status
-    assert words.alerts(found)[0].startswith("E⊥ = {0}") and "Representations that move" in words.alerts(found)[0]
+    assert screen.alerts(found)[0].startswith("E⊥ = {0}") and "Representations that move" in screen.alerts(found)[0]
     assert str(outcome).startswith("E⊥ = {0}")
     if name in DRAWN:
         page = stability.report(outcome, tmp_path).read_text()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,10 +12,17 @@ import torch
 from stability.base.errors import BadInput
 from stability.curvature.automatic import augmented_hessian_from_data
 from stability.eigen.operator import assemble
+from stability.problem.identity import identity
 from stability.run.analysis import analyse
 from stability.run.settings import Settings
 from stability.tasks import TASKS, load
+from stability.tasks.counterexample import counterexample
 from stability.tasks.options import TaskOptions
+from stability.tasks.perm import alternating, perm
+from stability.tasks.recipe import Recipe, problem_of
+from stability.tasks.rot import rot
+from stability.tasks.trans import trans
+from stability.verdicts import flat
 
 # Fewer samples than the small size has, so that brute force over the group fits into the tests.
 SAMPLES = {"trans": 60, "perm": 60, "rot": 40}
@@ -113,8 +123,6 @@ def test_paper_size_dimensions_are_the_papers_without_building_L(task, expected)
 
 
 def test_perm_graphs_span_46_of_100_dimensions_at_the_papers_size():
-    from stability.verdicts import flat
-
     problem = load("perm", TaskOptions(size="paper", samples=200))
     unseen = tuple(f for f in problem.flat if "unseen" in f.name)
     on_e, on_perp = flat.count(unseen, problem.space)
@@ -131,7 +139,7 @@ def test_perm_graphs_span_46_of_100_dimensions_at_the_papers_size():
     ],
 )
 def test_the_counterexamples_have_their_exact_eigenvalues(name, on_e, on_perp, verdicts):
-    outcome = analyse(load(name, TaskOptions()))
+    outcome = analyse(counterexample(name, TaskOptions()))
     spectra = outcome.analysis.spectra
     assert outcome.theta.item() == pytest.approx(0.5 * 2**0.5, abs=1e-12)  # A* = (½, ½)
     assert spectra["eqv"]["E"].lowest[0].value == pytest.approx(on_e, abs=1e-12)
@@ -206,3 +214,26 @@ def test_the_default_run_is_a_strict_minimum_on_E_that_many_directions_leave():
     # Which of the minima is reached depends on rounding, so on the machine; all that were seen have 20 to 50.
     assert perp.negative_count >= 10 and perp.lowest[0].value < -1e-3
     assert analysis.escape.risk_end < analysis.escape.risk_start - 0.01
+
+
+@pytest.mark.parametrize("task", [trans, perm, rot])
+def test_a_task_gives_the_same_data_for_a_seed_and_other_data_for_another(task):
+    first, again, other = (task(TaskOptions(samples=12, seed=seed)).samples for seed in (3, 3, 4))
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True)) and not torch.equal(first.x, other.x)
+    assert TASKS[task.__name__] is task
+
+
+def test_the_alternating_group_is_half_of_the_symmetric_one():
+    members = list(alternating(5).elements())
+    assert len(members) == 60
+    assert all(round(np.linalg.det(np.eye(5)[list(g)])) == 1 for g in members)
+
+
+def test_a_recipe_builds_the_problem_it_was_made_of_and_refuses_another():
+    options = TaskOptions(samples=12, seed=3)
+    built = problem_of(Recipe.of("perm", options))
+    assert torch.equal(built.samples.x, perm(options).samples.x) and built.name == "perm"
+    known = json.dumps(identity(perm(options), "perm"))
+    assert problem_of(replace(Recipe.of("perm", options), known=known)).name == "perm"
+    with pytest.raises(BadInput, match="a worker built another problem than this process has .*the data have changed"):
+        problem_of(replace(Recipe.of("perm", TaskOptions(samples=12, seed=4)), known=known))

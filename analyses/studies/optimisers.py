@@ -114,7 +114,7 @@ def places(seeds: int) -> list[Place]:
     return [*(Place(name, "C_2", 0) for name in BY_HAND), *found]
 
 
-def problem_of(place: Place) -> Problem:
+def problem_of(place: Place, weight_decay: float = 1e-2) -> Problem:
     """Random inputs, classes or equivariant maps, in 1·ρ → 2·ρ → 3·1 or ρ."""
     if place.task in BY_HAND:
         return load(place.task, TaskOptions())
@@ -129,7 +129,7 @@ def problem_of(place: Place) -> Problem:
     else:
         network = mlp([1 * rho, 2 * rho, 1 * rho], [Pointwise("tanh"), Identity()])
         model, target = Classifier(network, squared, target=1 * rho, decides=False), y
-    return supervised(place.label, model, Samples(x, target, weight), weight_decay=1e-2)
+    return supervised(place.label, model, Samples(x, target, weight), weight_decay=weight_decay)
 
 
 def found_scene(place: Place) -> Scene:

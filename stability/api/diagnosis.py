@@ -17,6 +17,7 @@ With A the weights and Π = Π_E, on data that may be augmented or not,
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,12 +31,15 @@ from stability.base import doors
 from stability.base.errors import BadInput
 from stability.base.limits import Limits
 from stability.base.record import Record
+from stability.effects.hidden import ON_E, HiddenLayer, hidden_layers, reason, still_equivariant
 from stability.eigen.spectrum import Eigenvalue
 from stability.points import training
 from stability.points.describe import equivariance_error, scores
 from stability.problem.problem import Problem
 from stability.run.settings import Settings
 from stability.spectra.sectors import Sector
+
+WIDTH = 116
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,9 @@ class Diagnosis(Record):
         irrep: its sector.
         sign: "negative" where a sector outside E has a quotient below zero by more than its error, "positive" where all
             of them are known to be positive, else "undecided"; None where sectors were not asked for.
-        doubt: why it is undecided where ΠA lies on a kink, by the rule of :func:`stability.analyse`; else empty.
+        doubt: why it is undecided where ΠA lies on a kink, by the rule of :func:`stability.analyse`, or why there is
+            nothing to decide; else empty.
+        hidden: how hidden layers move where A is off E and Φ_A is equivariant all the same.
     """
 
     distance: float
@@ -97,16 +103,15 @@ class Diagnosis(Record):
     irrep: str | None = None
     sign: str | None = None
     doubt: str = ""
+    hidden: tuple[HiddenLayer, ...] = ()
 
     def __str__(self) -> str:
-        lines = [f"distance to E   {self.distance:.4g}, {100 * self.share:.2g} % of the weights' norm"]
         worst = sorted(self.layers, key=lambda layer: -layer.distance)[:3]
-        lines.append("  most in       " + ", ".join(f"{one.name} {one.distance:.3g}" for one in worst))
-        if self.equivariance_error is not None:
-            error = f"{self.equivariance_error:.3g}, at the projection {self.projected_error:.1e}"
-            lines.append(f"equivariance    error {error} (relative)")
-        aug = "" if self.risk["aug"] is None else f", R^aug {self.risk['aug']:.6g}"
-        lines.append(f"risk            R {self.risk['nominal']:.6g}{aug}; at the projection {self.projected_risk:.6g}")
+        lines = [
+            f"distance to E   {self.distance:.4g}, {100 * self.share:.2g} % of the weights' norm",
+            "  most in       " + ", ".join(f"{one.name} {one.distance:.3g}" for one in worst),
+            *_beside(self._sides(), self.share > ON_E),
+        ]
         names = {"nominal_E": "∇R on E", "nominal_perp": "on E⊥", "aug_E": "∇R^aug on E", "aug_perp": "on E⊥"}
         norms = [f"{names[k]} {v:.3g}" for k, v in self.gradient.items() if v is not None]
         lines.append("gradients       " + ", ".join(norms))
@@ -117,11 +122,58 @@ class Diagnosis(Record):
                 "positive": "augmented training returns to E",
             }.get(self.sign or "", "whether augmented training leaves E is undecided")
             lines.append(f"λ_min on E⊥     {self.lowest:.4g} ± {self.residual:.1e} in sector {self.irrep}: {what}")
-            if self.doubt:
-                lines.append(f"                {self.doubt}")
+            lines += [f"                {self.doubt}"] if self.doubt else []
         elif self.sectors:
-            lines.append("λ_min on E⊥     none: E⊥ = {0}, or no sector of it was asked for")
+            lines.append(f"λ_min on E⊥     none: {self.doubt or 'no sector of it was asked for'}")
+        lines += textwrap.wrap(self.next, WIDTH, initial_indent=f"{'next':<16}", subsequent_indent=" " * 16)
         return "\n".join(lines)
+
+    def _sides(self) -> list[tuple[str, str, str]]:
+        """(what, as given, projected onto E) of what differs between the two networks."""
+        found = []
+        if self.equivariance_error is not None and self.projected_error is not None:
+            found.append(("equiv. error", f"{self.equivariance_error:.3g}", f"{self.projected_error:.1e}"))
+        name = self.metrics.get("name")
+        for which in ("train", "test"):
+            pair = self.metrics.get(which), self.projected_metrics.get(which)
+            if name and name != "loss" and None not in pair:
+                found.append((f"{name}, {which}", f"{pair[0]:.3g}", f"{pair[1]:.3g}"))
+        for risk, value in (("R", self.risk["nominal"]), ("R^aug", self.risk["aug"])):
+            found += [] if value is None else [(risk, f"{value:.6g}", f"{self.projected_risk:.6g}")]
+        return found
+
+    @property
+    def equivariant(self) -> bool | None:
+        """Whether Φ_A is equivariant, on E or off it; None without a model."""
+        if self.equivariance_error is None:
+            return None
+        return self.share <= ON_E or still_equivariant(self.equivariance_error, self.share)
+
+    @property
+    def next(self) -> str:
+        """What to do, in a sentence."""
+        steps = []
+        if self.share > ON_E and self.equivariant:
+            why = reason(self.hidden, self.share)
+            steps.append(f"the function is equivariant although its weights are off E{f' ({why})' if why else ''}")
+        elif self.share > ON_E:
+            steps.append("E is judged at the projection, another network: load stability.project(problem, weights)")
+        if self.sign == "negative" and self.lowest is not None:
+            steps.append(
+                f"γ/2 ‖A − ΠA‖² with γ above {-self.lowest:.2g} holds E; stability.prescribe says what else would"
+            )
+        elif self.sign == "positive":
+            steps.append("nothing has to hold E; stability.forecast says how far drawn augmentation leads from it")
+        elif self.sign == "undecided" and not self.doubt:
+            steps.append("stability.analyse(problem) searches a stationary point, of which more is known")
+        return "; ".join(steps)
+
+
+def _beside(rows: Sequence[tuple[str, str, str]], both: bool) -> list[str]:
+    """Rows under their heads, the projection left out where the weights lie on E."""
+    wide = max([15, *(len(row[0]) for row in rows)]) + 1
+    table = [("", "as given", "projected onto E"), *rows] if both else [row[:2] for row in rows]
+    return [f"{row[0]:<{wide}}{'  '.join(f'{cell:<10}' for cell in row[1:])}".rstrip() for row in table]
 
 
 def diagnose(
@@ -156,15 +208,17 @@ def diagnose(
             risk["aug"] = float(problem.augmented_risk(at))
     else:
         gradient |= {"aug_E": None, "aug_perp": None}
-    settings = Settings(sectors=names, eigenvalues=eigenvalues)
-    blocks, doubt = ((), "") if names == "none" else judged_sectors(problem, theta, settings)
+    blocks, doubt = _blocks(problem, theta, Settings(sectors=names, eigenvalues=eigenvalues))
     lowest, sign = _off_e(blocks)
     norm = float(at.norm())
+    share = distance / norm if norm else 0.0
+    error = equivariance_error(problem, theta, at, seed)
+    why = share > ON_E and error is not None and still_equivariant(error, share)
     return Diagnosis(
         distance=distance,
-        share=distance / norm if norm else 0.0,
-        layers=_layers(problem, at, on_e),
-        equivariance_error=equivariance_error(problem, theta, at, seed),
+        share=share,
+        layers=layer_distances(problem, at, on_e),
+        equivariance_error=error,
         projected_error=equivariance_error(problem, theta, on_e, seed),
         risk=risk,
         projected_risk=_risk(problem, on_e),
@@ -178,7 +232,16 @@ def diagnose(
         irrep=lowest.irrep if lowest else None,
         sign=sign,
         doubt=doubt,
+        hidden=hidden_layers(problem, at, share) if why else (),
     )
+
+
+def _blocks(problem: Problem, theta: Tensor, settings: Settings) -> tuple[tuple[Sector, ...], str]:
+    """The sectors asked for, and why their signs are withheld or there are none outside E."""
+    blocks, doubt = ((), "") if settings.sectors == "none" else judged_sectors(problem, theta, settings)
+    if problem.space.dim == problem.space.dim_equivariant:
+        doubt = "E⊥ = {0}, so nothing can break; representations that move inputs or hidden units make a question of it"
+    return blocks, doubt
 
 
 def _given(problem: Problem) -> Tensor:
@@ -210,7 +273,8 @@ def _parts(problem: Problem, name: str, gradient: Tensor) -> dict[str, float | N
     return {f"{name}_E": on_e, f"{name}_perp": float(problem.space.transverse_part(gradient).norm())}
 
 
-def _layers(problem: Problem, at: Tensor, on_e: Tensor) -> tuple[LayerDistance, ...]:
+def layer_distances(problem: Problem, at: Tensor, on_e: Tensor) -> tuple[LayerDistance, ...]:
+    """‖A_i − Π A_i‖ tensor by tensor."""
     found = []
     pairs = zip(problem.space.layers, problem.space.split(at), problem.space.split(at - on_e), strict=True)
     for layer, weight, rest in pairs:

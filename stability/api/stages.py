@@ -49,6 +49,7 @@ from stability.networks.classifier import Classifier
 from stability.networks.gathering import Data, gather
 from stability.networks.network import MLP
 from stability.networks.supervised import supervised
+from stability.points.describe import ON_E, as_given
 from stability.points.stationary import StationaryPoint, describe_point
 from stability.points.stationary import find_points as search
 from stability.problem.assumptions import check_assumptions
@@ -70,8 +71,6 @@ from stability.spectra.sectors import Sector
 from stability.verdicts.verdict import on_kink
 
 RISKS, SPACES = ("nominal", "eqv", "aug"), ("L", "E", "E_perp")
-# Off E by no more than this share of its norm, a point counts as one of E.
-ON_E = 1e-9
 Point = Tensor | Mapping[str, Tensor] | nn.Module | str | Path | StationaryPoint | Outcome | None
 
 
@@ -439,8 +438,10 @@ def analyse(
     settings = replace(settings or Settings(), **options)
     if point is not None:
         problem, point = fitted(problem, point)
-        theta, _, distance = locate(problem, point)
-        settings = replace(settings, at=theta, distance_to_e=distance)
+        theta, at, distance = locate(problem, point)
+        settings = replace(
+            settings, at=theta, distance_to_e=distance, given=as_given(problem, at, settings.seed) if distance else None
+        )
     return run(problem, settings, **passed)
 
 

@@ -182,33 +182,41 @@ class Trajectory(Record):
         return "\n".join([*lines, self.summary()])
 
     def figure(self) -> Figure:
-        """Distance to E and equivariance error above, least eigenvalues of ∇²R^aug on E and on E⊥ below."""
+        """Distance to E, equivariance error, forcing and the least eigenvalues of ∇²R^aug, one axis each."""
         from matplotlib.figure import Figure  # loads for seconds
 
         steps = [m.step for m in self.moments]
-        figure = Figure(figsize=(7.2, 5.4), layout="constrained")
-        above, below = figure.subplots(2, sharex=True)
-        above.plot(steps, [m.distance for m in self.moments], "o-", color="black", label="distance to E, ‖A − Π_E A‖")
-        errors = [m.equivariance_error for m in self.moments]
-        if None not in errors:
-            above.plot(steps, errors, "s--", color="#0072b2", label="equivariance error of Φ, relative")
-        above.plot(
-            steps, [m.forcing for m in self.moments], "^:", color="#d55e00", label="forcing, ‖(I − Π_E)∇R(Π_E A)‖"
-        )
-        if all(m.distance > 0 for m in self.moments):
-            above.set_yscale("log")
-        above.set_ylabel("distance, error, gradient")
+        figure = Figure(figsize=(7.2, 8.4), layout="constrained")
+        panels = figure.subplots(4, sharex=True)
+        for axes, name, label in zip(
+            panels[:3],
+            ("distance", "equivariance_error", "forcing"),
+            (
+                "distance to $E$\n" + r"$\|A-\Pi_E A\|$ (weights)",
+                "equivariance error\nof Φ, relative",
+                "forcing\n" + r"$\|(I-\Pi_E)\nabla R(\Pi_E A)\|$",
+            ),
+            strict=True,
+        ):
+            known = [(m.step, getattr(m, name)) for m in self.moments if getattr(m, name) is not None]
+            if known:
+                axes.plot(*zip(*known, strict=True), "o-", color="black")
+            if known and all(value > 0 for _, value in known):
+                axes.set_yscale("log")
+            axes.set_ylabel(label)
+        below = panels[3]
         for name, style, where in (("lowest_perp", "o-", "E⊥"), ("lowest_E", "s--", "E")):
             known = [(m.step, getattr(m, name)) for m in self.moments if getattr(m, name) is not None]
             if known:
-                colour = "black" if where == "E⊥" else "0.55"
-                below.plot(*zip(*known, strict=True), style, color=colour, label=f"λ_min of ∇²R^aug on {where}")
-        below.axhline(0, color="black", linewidth=0.8)
-        below.set_ylabel("eigenvalue")
+                colour = "black" if where == "E⊥" else "0.45"
+                below.plot(*zip(*known, strict=True), style, color=colour, label=f"on {where}")
+        below.axhline(0, color="black", linewidth=1.5)
+        below.set_ylabel(r"$\lambda_{\min}$ of $\nabla^2R^{\mathrm{aug}}$")
         below.set_xlabel("step of training")
-        for axes in (above, below):
-            if axes.get_legend_handles_labels()[0]:
-                axes.legend(frameon=False, fontsize="small")
+        if below.get_legend_handles_labels()[0]:
+            below.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1))
+        if len(set(steps)) == 1:
+            below.set_xlim(steps[0] - 1, steps[0] + 1)
         return figure
 
     def summary(self) -> str:

@@ -16,8 +16,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import html
 import json
 import math
+import reprlib
 import types
 import typing
 from collections.abc import Iterable
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 T = TypeVar("T")
+_SHORT = reprlib.Repr()
+_SHORT.maxtuple = _SHORT.maxlist = _SHORT.maxdict = 3
+_SHORT.maxstring = _SHORT.maxother = 60
 
 
 class Record:
@@ -55,6 +60,21 @@ class Record:
         kind: type = cls
         schema.check(_validator(kind), data)
         return build(cls, data)
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """A dataclass writes a __repr__ of every digit unless the class has one of its own."""
+        super().__init_subclass__(**options)
+        if "__repr__" not in cls.__dict__:
+            cls.__repr__ = Record.__repr__  # type: ignore[method-assign]
+
+    def __repr__(self) -> str:
+        """The fields as a dataclass writes them, each cut short."""
+        cells = (f"{f.name}={_SHORT.repr(getattr(self, f.name))}" for f in dataclasses.fields(self))  # type: ignore[arg-type]
+        return f"{type(self).__qualname__}({', '.join(cells)})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the text of ``print``."""
+        return f"<pre>{html.escape(str(self))}</pre>"
 
     def rows(self) -> list[dict[str, Any]]:
         """The lines of :meth:`to_frame`: by default one, of the fields that fit a cell."""

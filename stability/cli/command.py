@@ -28,6 +28,7 @@ from stability.base.errors import BadInput
 from stability.base.record import Record
 from stability.base.storage import write
 from stability.report import __main__ as rendering
+from stability.report.many.gallery import write_gallery
 from stability.spectrum import command as whole
 from stability.version import __version__
 
@@ -159,8 +160,6 @@ def compared(options: argparse.Namespace, rest: Sequence[str]) -> int:
 
 def indexed(options: argparse.Namespace, rest: Sequence[str]) -> int:
     """An index of all results below a folder."""
-    from stability.report.many.gallery import write_gallery
-
     if not options.root.is_dir():
         raise BadInput(f"gallery: there is no folder {str(options.root)!r}")
     print(f"gallery: {write_gallery(options.root)}")

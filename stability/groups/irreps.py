@@ -25,12 +25,14 @@ import torch
 from stability.base.errors import BadInput, Unproved
 from stability.groups.counting import trace
 from stability.groups.finite import COMMUTANT, real_irreps
-from stability.groups.group import Cyclic, Element, Group, Label, Symmetric
+from stability.groups.group import Cyclic, Dihedral, Element, Group, Label, Symmetric
 from stability.groups.intertwiners import DENSE_LIMIT, intertwiners
 from stability.groups.lie import O2, SO2, SO3
 from stability.groups.products import DirectProduct
 from stability.groups.representation import MatrixRepresentation, Representation, through, trivial
 from stability.groups.standard import determinant, harmonics
+
+SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 ORDER_LIMIT = 2000
 
@@ -88,6 +90,9 @@ def residual_symmetry(irrep: Irrep) -> str:
     'a subgroup of order 2 of 6'
     >>> residual_symmetry(next(v for v in irreps(Symmetric(5)) if v.name == "(3,2)"))
     'S_3 × S_2'
+    >>> from stability.groups import Dihedral
+    >>> [residual_symmetry(v) for v in irreps(Dihedral(2))][1:]
+    ['turns by 180° (2 of 4)', 'the flip f (2 of 4)', 'the flip rf (2 of 4)']
     """
     rho = irrep.representation
     group = rho.group
@@ -102,9 +107,23 @@ def residual_symmetry(irrep: Irrep) -> str:
         return f"C_{degree}" if isinstance(group, SO2) else f"D_{degree}"
     if group.order is None or group.order > ORDER_LIMIT:
         return "an unknown subgroup"
-    diagonals = np.array([np.diag(rho.matrix(g)) for g in group.elements()])
-    order = int((np.abs(diagonals - 1) < 1e-9).sum(0).max())
-    return "nothing" if order == 1 else f"a subgroup of order {order} of {group.order}"
+    elements = list(group.elements())
+    fixed = np.abs(np.array([np.diag(rho.matrix(g)) for g in elements]) - 1) < 1e-9
+    kept = [g for g, one in zip(elements, fixed[:, fixed.sum(0).argmax()], strict=True) if one]
+    if len(kept) == 1:
+        return "nothing"
+    if isinstance(group, Dihedral):
+        return f"{_turns_and_flips(group, kept)} ({len(kept)} of {group.order})"
+    return f"a subgroup of order {len(kept)} of {group.order}"
+
+
+def _turns_and_flips(group: Dihedral, kept: Sequence[tuple[int, int]]) -> str:
+    """A subgroup of D_n: ``turns by 90°``, ``the flip f``, ``turns by 180° and the flips f, r²f``."""
+    turns, flips = sum(not s for _, s in kept), [k for k, s in kept if s]
+    named = ", ".join("r" * (k > 0) + (str(k).translate(SUPERSCRIPTS) if k > 1 else "") + "f" for k in flips)
+    parts = [f"turns by {360 / turns:g}°"] if turns > 1 else []
+    parts += [f"the flip{'s' if len(flips) > 1 else ''} {named}"] if flips else []
+    return " and ".join(parts)
 
 
 def irreps(group: Group) -> Iterator[Irrep]:

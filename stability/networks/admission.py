@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from stability.base import doors
 from stability.base.errors import BadInput
 from stability.groups import Group, Lattice, Representation
+from stability.networks.differentiable import INSIDE
 from stability.networks.modulemodel import TOLERANCE, Event, ModuleModel, in_precision
+from stability.networks.structures import Layout, of_output
 from stability.networks.weightnorm import write_out
 from stability.problem.space import Samples
 from stability.problem.tensors import element
@@ -22,7 +24,6 @@ from stability.problem.tensors import element
 
 def arguments(
     module: object,
-    weight_decay: object,
     decides: object,
     name: object,
     spaces: Mapping[str, object],
@@ -32,14 +33,14 @@ def arguments(
     doors.kind("module", module, nn.Module, "give a torch.nn.Module")
     if type(module).__module__.startswith("torch.jit"):
         raise BadInput("module: a TorchScript module cannot be called with other weights; give the module it came from")
-    doors.number("weight_decay", weight_decay)
     if decides is not None:
         doors.flag("decides", decides)
     if name is not None:
         doors.text("name", name)
     for what, rho in spaces.items():
-        if rho is not None:
-            doors.kind(what, rho, Representation, "give a representation, or leave it out")
+        for part in rho.values() if isinstance(rho, Mapping) else rho if isinstance(rho, tuple | list) else (rho,):
+            if part is not None:
+                doors.kind(what, part, Representation, "give a representation, or leave it out")
     if lattice is not None:
         doors.kind("lattice", lattice, Lattice, "give a stability.groups.Lattice, or leave it out")
 
@@ -81,15 +82,44 @@ def private(name: str, module: nn.Module, dtype: torch.dtype) -> tuple[nn.Module
     return private, [("precision", text)] if changed and changed != ["float32"] else []
 
 
+def no_spectral_norm(name: str, module: nn.Module, representations: Mapping[str, object]) -> None:
+    """Raise BadInput for spectral norms of layers that are studied: their vectors u, v stay where they are.
+
+    W/(uᵀWv) with u and v held fixed, as torch computes it, is the moved weight for no moved W.
+    """
+    for key, part in module.named_modules():
+        held = [type(one).__name__ for chain in getattr(part, "parametrizations", {}).values() for one in chain]
+        hooks = [type(hook).__name__ for hook in part._forward_pre_hooks.values()]
+        studied = [k for k, rho in representations.items() if rho is not None and f"{k}.".startswith(f"{key}.")]
+        if studied and ("_SpectralNorm" in held or "SpectralNorm" in hooks):
+            take = (
+                "torch.nn.utils.parametrize.remove_parametrizations(layer, 'weight')"
+                if "_SpectralNorm" in held
+                else "torch.nn.utils.remove_spectral_norm(layer)"
+            )
+            raise BadInput(
+                f"{name}: spectral_norm of {key} divides by uᵀWv with vectors u, v of its own that do not move with W, "
+                f"so no representation fits; take it off by {take}, which keeps the weight that it computes"
+            )
+
+
+def _ways(draft: ModuleModel, kind: torch.dtype) -> list[ModuleModel]:
+    """How a module may want its inputs: integers as integers or as floats, several as arguments or as one."""
+    if draft.inputs is None:
+        return [draft] if kind.is_floating_point else [replace(draft, integers=kind), draft]
+    types = dict.fromkeys([draft.inputs, draft.inputs.as_floats()])
+    spreads = ("names", "positions", "one") if len(draft.inputs.parts) == 1 else ("names", "one")
+    return [replace(draft, spread=spread, inputs=inputs) for spread in spreads for inputs in types]
+
+
 def first_pass(name: str, draft: ModuleModel, x: Tensor, kind: torch.dtype) -> tuple[ModuleModel, list[Event], Tensor]:
     """The activations and predictions of a few samples; integers stay integers where the module takes them.
 
     Raises:
         BadInput: a module that fails, gives no tensor of real numbers, is random, casts, or mixes samples.
     """
-    ways = [draft] if kind.is_floating_point else [replace(draft, integers=kind), draft]
     failed: list[Exception] = []
-    for way in ways:
+    for way in _ways(draft, kind):
         try:
             with warnings.catch_warnings():
                 warnings.filterwarnings("error", message="Casting complex values to real")
@@ -97,6 +127,9 @@ def first_pass(name: str, draft: ModuleModel, x: Tensor, kind: torch.dtype) -> t
         except Exception as error:
             failed.append(error)
             continue
+        if not isinstance(plain, Tensor) and (layout := of_output(plain, len(x))) is not None:
+            way = replace(way, outputs=layout)
+            plain = layout.pack(plain, x)
         is_prediction(name, plain, x)
         again = way._call(way.given, x)
         if not torch.equal(again, plain):
@@ -105,7 +138,7 @@ def first_pass(name: str, draft: ModuleModel, x: Tensor, kind: torch.dtype) -> t
                 f"{name}: two passes over the same inputs differ by {gap:.1e} (relative); give a module without random "
                 "numbers (dropout called with training=True) and without memory of earlier calls"
             )
-        alone = torch.cat([way._call(way.given, x[i : i + 1]) for i in range(len(x))])
+        alone = _alone(name, way, x)
         mixing = float((alone - plain).abs().max() / plain.abs().max().clamp_min(1e-300))
         if not mixing <= TOLERANCE[x.dtype]:
             raise BadInput(
@@ -114,10 +147,41 @@ def first_pass(name: str, draft: ModuleModel, x: Tensor, kind: torch.dtype) -> t
             )
         events, plain = way.watch(way.given, x)
         return way, events, plain
-    raise BadInput(
-        f"{name}: the module cannot take inputs of shape {tuple(x.shape)}, {str(kind).removeprefix('torch.')} "
-        f"({doors.reason(failed[0])}); give data as the module takes them"
-    ) from failed[0]
+    told = next((e for e in failed if "argument" not in str(e)), failed[0])
+    raise BadInput(f"{name}: {_why(told, draft, x, kind)}") from told
+
+
+def _alone(name: str, way: ModuleModel, x: Tensor) -> Tensor:
+    """Predictions of each sample by itself."""
+    try:
+        return torch.cat([way._call(way.given, x[i : i + 1]) for i in range(len(x))])
+    except Exception as error:
+        raise BadInput(
+            f"{name}: the module cannot take one sample alone ({doors.reason(error, 120)}), so the risk is no mean "
+            "over samples; use running statistics (track_running_stats=True), or layers that take each sample by itself"
+        ) from error
+
+
+def _why(error: Exception, draft: ModuleModel, x: Tensor, kind: torch.dtype) -> str:
+    """Why a module did not take its inputs, and what to do about it."""
+    reason, narrow = doors.reason(error), x.dtype == torch.float64
+    if "requires_grad" in reason or "does not require grad" in reason:
+        return f"the module takes gradients inside itself by torch.autograd ({doors.reason(error, 90)}); {INSIDE}"
+    if narrow and any(word in reason for word in ("same dtype", "same dtypes", "expected scalar type")):
+        return (
+            f"the module casts to float32 inside while it is computed in float64 ({doors.reason(error, 120)}); write "
+            "x.to(self.weight.dtype) instead of x.float(), or give dtype=torch.float32"
+        )
+    if draft.inputs is not None:
+        parts = ", ".join(f"{p.name} {p.shape}" for p in draft.inputs.parts)
+        return (
+            f"the module cannot take inputs {parts} ({reason}), neither as arguments of their own nor as one; give "
+            "them by the names of its arguments"
+        )
+    return (
+        f"the module cannot take inputs of shape {tuple(x.shape)}, {str(kind).removeprefix('torch.')} ({reason}); give "
+        "data as the module takes them"
+    )
 
 
 def is_prediction(name: str, found: object, x: Tensor) -> None:
@@ -129,7 +193,12 @@ def is_prediction(name: str, found: object, x: Tensor) -> None:
             else doors.shown(found)
         )
         raise BadInput(f"{name}: the module must return one tensor, not {what}; wrap it so that it does")
-    if found.ndim < 1 or len(found) != len(x):
+    if found.ndim < 1:
+        raise BadInput(
+            f"{name}: the module must return one tensor with a row for each sample, but it adds its {len(x)} samples "
+            "up to one number; leave the sum or mean over samples to the loss"
+        )
+    if len(found) != len(x):
         raise BadInput(
             f"{name}: the module must return one tensor with a row for each sample, not shape {tuple(found.shape)} for "
             f"{len(x)} samples"
@@ -168,12 +237,15 @@ def fits(
         raise BadInput(f"{name}: targets have {math.prod(train.y.shape[1:])} numbers, but {target.name} {target.dim}")
 
 
-def keeps_integers(name: str, rho: Representation, x: Tensor) -> None:
+def keeps_integers(name: str, rho: Representation, x: Tensor, layout: Layout | None = None) -> None:
     """Raise BadInput where G moves integers to what are none: the module would be given rounded numbers."""
     flat = x.flatten(1)
+    whole = torch.ones(flat.shape[1], dtype=torch.bool)
+    if layout is not None:
+        whole = torch.cat([torch.full((part.size,), part.dtype is not None) for part in layout.parts])
     for g in rho.group.generators:
-        moved = rho.act(g, flat)
-        if not torch.equal(moved, moved.round()) or float(moved.min()) < min(float(flat.min()), 0):
+        moved = rho.act(g, flat)[:, whole]
+        if not torch.equal(moved, moved.round()) or float(moved.min()) < min(float(flat[:, whole].min()), 0):
             raise BadInput(
                 f"{name}: inputs are integers to the module, and {rho.name} moves them to other numbers "
                 f"({element(rho.group, g)}); give input= a representation by permutations, or inputs that are floats"

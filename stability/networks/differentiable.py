@@ -13,6 +13,9 @@ from stability.base.errors import BadInput
 from stability.curvature.products import fresh
 from stability.problem.space import Samples
 
+# Why derivatives inside a network must be torch.func's: those of the tape cannot be differentiated by others.
+INSIDE = "take them by torch.func.grad(lambda x: self.energy(x).sum())(x) instead, which can be differentiated again"
+
 
 def twice_differentiable(name: str, loss: Callable[[Tensor], Tensor], at: Tensor) -> None:
     """Raise BadInput where a risk has no value, gradient or Hessian-vector product at a point, or another gradient."""
@@ -32,6 +35,8 @@ def twice_differentiable(name: str, loss: Callable[[Tensor], Tensor], at: Tensor
     except BadInput:
         raise
     except Exception as error:
+        inside = "requires_grad" in str(error) or "does not require grad" in str(error)
+        mend = INSIDE if inside else mend
         raise BadInput(f"{name}: the risk cannot be differentiated twice ({doors.reason(error)}); {mend}") from error
     for what, found in (("value", value), ("Hessian", product)):
         if not torch.isfinite(found).all():

@@ -1,18 +1,22 @@
 """Data in the forms that people have it in, as one tensor of inputs, one of targets and weights of sum one.
 
 A pair (inputs, targets) or triple (inputs, targets, weights) of tensors or arrays, a data loader, a dataset, a list of
-samples or of batches, or :class:`Samples`. Floating-point data are converted to the precision of the computation,
-integers stay what they are as far as the module takes them; what cannot be converted exactly is refused.
+samples or of batches, or :class:`Samples`; inputs and targets may be dicts or tuples of tensors, and a batch may be one
+dict that holds both. Floating-point data are converted to the precision of the computation, integers stay what they
+are as far as the module takes them; what cannot be converted exactly is refused.
 
 >>> import torch
 >>> gather([([1.0, 2.0], 0), ([3.0, 4.0], 1)], torch.float64).x.tolist()
 [[1.0, 2.0], [3.0, 4.0]]
+>>> found = collect([{"ids": torch.tensor([[1, 2]]), "labels": torch.tensor([0])}])
+>>> found.x.tolist(), found.y.tolist(), found.inputs.parts[0].name
+([[1.0, 2.0]], [0], 'ids')
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence, Sized
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,6 +25,7 @@ from torch.utils.data import DataLoader
 
 from stability.base import doors
 from stability.base.errors import BadInput
+from stability.networks.structures import TARGETS, Layout, children, laid_out
 from stability.problem.space import Samples
 
 Data = Iterable | Samples | tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor]
@@ -28,21 +33,47 @@ BATCH = 256
 FORMS = "give a pair (inputs, targets) of tensors, a data loader, a dataset or stability.Samples"
 
 
-def collect(data: Data, limit: int | None = None) -> tuple[Tensor, Tensor, Tensor | None]:
+class Collected(NamedTuple):
+    """Data as they are given.
+
+    Attributes:
+        x: inputs, (n, …).
+        y: targets, (n, …).
+        weight: (n), if there are any.
+        inputs: which columns of x are which tensor, where inputs are several.
+        targets: the same of y.
+    """
+
+    x: Tensor
+    y: Tensor
+    weight: Tensor | None
+    inputs: Layout | None = None
+    targets: Layout | None = None
+
+
+def collect(data: Data, limit: int | None = None, whole: bool = False) -> Collected:
     """Inputs (n, …), targets (n, …) and weights (n) if there are any, as they are given.
+
+    Args:
+        data: in any form.
+        limit: how many samples to take at most.
+        whole: of batches that are dicts, whether the targets are the whole batch, not its labels alone.
 
     Raises:
         BadInput: no samples, or something that does not come in pairs.
     """
     limit = None if limit is None else doors.whole("samples", limit, 1)
+    weight = None
     if isinstance(data, Samples) or _are_arrays(data):
         parts = tuple(data)  # the length of Samples is their number
         x, y, weight = parts if len(parts) == 3 else (*parts, None)
-        x, y = _tensor("data: inputs", x), _tensor("data: targets", y)
-        weight = None if weight is None else _tensor("data: weights", weight)
+        weight = None if weight is None else doors.dense("data: weights", weight)
+    elif _is_pair(data):
+        x, y = _halves(data, whole)
     else:
-        x, y = _batches(data, limit)
-        weight = None
+        x, y = _batches(data, limit, whole)
+    x, inputs = _packed("data: inputs", x)
+    y, targets = _packed("data: targets", y)
     for what, values in (("inputs", x), ("targets", y)):
         if values.ndim == 0:
             raise BadInput(f"data: {what} are one number; give one for each sample, along the first axis")
@@ -50,7 +81,7 @@ def collect(data: Data, limit: int | None = None) -> tuple[Tensor, Tensor, Tenso
         raise BadInput(f"data: {len(x)} inputs and {len(y)} targets; give one target for each of at least one input")
     if weight is not None and weight.shape != (len(x),):
         raise BadInput(f"data: weights have shape {tuple(weight.shape)}; give one for each of {len(x)} samples")
-    return x[:limit], y[:limit], None if weight is None else weight[:limit]
+    return Collected(x[:limit], y[:limit], None if weight is None else weight[:limit], inputs, targets)
 
 
 def precise(x: Tensor, y: Tensor, weight: Tensor | None, dtype: torch.dtype) -> Samples:
@@ -79,8 +110,20 @@ def precise(x: Tensor, y: Tensor, weight: Tensor | None, dtype: torch.dtype) -> 
 
 
 def gather(data: Data, dtype: torch.dtype, limit: int | None = None) -> Samples:
-    """All samples, in the precision of the computation; see :func:`collect` and :func:`precise`."""
-    return precise(*collect(data, limit), dtype)
+    """All samples, in the precision of the computation; see :func:`collect` and :func:`precise`.
+
+    Raises:
+        BadInput: also for inputs or targets that are several tensors.
+    """
+    found = collect(data, limit)
+    for what, layout in (("inputs", found.inputs), ("targets", found.targets)):
+        if layout is not None:
+            raise BadInput(f"data: {what} are {_listed(layout)}; give one tensor, joined by torch.cat")
+    return precise(found.x, found.y, found.weight, dtype)
+
+
+def _listed(layout: Layout) -> str:
+    return f"a {layout.kind} of {', '.join(part.name for part in layout.parts[:6])}"
 
 
 def _are_arrays(data: object) -> bool:
@@ -90,9 +133,34 @@ def _are_arrays(data: object) -> bool:
     return all(isinstance(part, Tensor | np.ndarray) for part in data)
 
 
+def _is_pair(data: object) -> bool:
+    """Whether this is a pair of which a side is several whole arrays, or one dict of whole arrays."""
+    if isinstance(data, Mapping):
+        return _is_batch(data)
+    if not isinstance(data, tuple) or len(data) != 2 or not any(_is_batch(part) for part in data):
+        return False
+    return all(isinstance(part, Tensor | np.ndarray) or _is_batch(part) for part in data)
+
+
+def _is_batch(value: object) -> bool:
+    """Whether this is a dict or tuple of arrays, nested or not."""
+    inside = children(value)
+    if not inside or isinstance(value, list | Tensor | np.ndarray):
+        return False
+    return all(isinstance(v, Tensor | np.ndarray) or _is_batch(v) for _, v in inside)
+
+
+def _packed(what: str, value: Any) -> tuple[Tensor, Layout | None]:
+    """One tensor as it is; several as one of columns, with their layout."""
+    if _is_batch(value):
+        layout, packed = laid_out(what, value)
+        return packed, layout
+    return _tensor(what, value), None
+
+
 def _tensor(what: str, value: Any) -> Tensor:
     if isinstance(value, Mapping) or (isinstance(value, tuple | list) and any(isinstance(v, Tensor) for v in value)):
-        raise BadInput(f"{what} are {_several(value)}; give one tensor, and wrap the module so that it takes it apart")
+        raise BadInput(f"{what} are {_several(value)}; give tensors with one row a sample")
     if not isinstance(value, Tensor):
         try:
             value = np.asarray(value)  # Python's numbers stay float64, which torch.as_tensor would round to float32
@@ -107,11 +175,40 @@ def _several(value: Any) -> str:
     return f"a {type(value).__name__} of {len(value)} tensors"
 
 
-def _batches(data: Any, limit: int | None) -> tuple[Tensor, Tensor]:
+def _halves(batch: Any, whole: bool) -> tuple[Any, Any]:
+    """Inputs and targets of a batch: a pair, a longer tuple whose last part is the target, or a dict with labels.
+
+    Raises:
+        BadInput: a batch without targets.
+    """
+    if isinstance(batch, Mapping):
+        known = [key for key in batch if str(key) in TARGETS]
+        if len(known) != 1:
+            raise BadInput(
+                f"data: a batch has {', '.join(map(str, list(batch)[:6]))}, of which {len(known)} are targets (by the "
+                f"names {', '.join(TARGETS)}); name one so, or give pairs (inputs, targets)"
+            )
+        inputs = {k: v for k, v in batch.items() if k != known[0]}
+        if not inputs:
+            raise BadInput(f"data: a batch holds {known[0]} alone; give inputs beside it")
+        return inputs, dict(batch) if whole else batch[known[0]]
+    if isinstance(batch, tuple | list) and len(batch) > 2:
+        return tuple(batch[:-1]), batch[-1]
+    if isinstance(batch, tuple | list) and len(batch) == 1:
+        raise BadInput("data: each batch holds inputs alone; give pairs (inputs, targets), of an autoencoder (x, x)")
+    if not isinstance(batch, tuple | list) or len(batch) != 2:
+        raise BadInput(
+            f"data: each batch must be a pair (inputs, targets), not {_kind(batch)}; wrap the loader so that it is"
+        )
+    return batch[0], batch[1]
+
+
+def _batches(data: Any, limit: int | None, whole: bool) -> tuple[Any, Any]:
     """Inputs and targets of a loader, a dataset or a list, one below the other."""
     single = False
     if isinstance(data, str | bytes | Mapping | Tensor | np.ndarray) or not _iterates(data):
-        raise BadInput(f"data: {doors.shown(data)}; {FORMS}")
+        alone = ", of an autoencoder (x, x)" if isinstance(data, Tensor | np.ndarray) else ""
+        raise BadInput(f"data: {doors.shown(data)}; {FORMS}{alone}")
     if isinstance(data, DataLoader):
         _keeps_all(data)
         single = data.batch_sampler is None
@@ -120,26 +217,46 @@ def _batches(data: Any, limit: int | None) -> tuple[Tensor, Tensor]:
     chosen = None if isinstance(data, DataLoader) else "list"
     xs, ys, count = [], [], 0
     for batch in _told(data):
-        if not isinstance(batch, tuple | list) or len(batch) != 2:
-            raise BadInput(
-                f"data: each batch must be a pair (inputs, targets), not {_kind(batch)}; wrap the loader so that it is"
-            )
-        x, y = _tensor("data: inputs", batch[0]), _tensor("data: targets", batch[1])
+        x, y = (_leaf(w, v) for w, v in zip(("inputs", "targets"), _halves(batch, whole), strict=True))
         if chosen == "list":  # the first item tells whether these are samples or batches
-            single, chosen = x.ndim < 2 or y.ndim == 0, None
-        xs.append(x.unsqueeze(0) if single else x)
-        ys.append(y.unsqueeze(0) if single else y)
-        if not single and (x.ndim == 0 or y.ndim == 0 or len(x) != len(y)):
+            single, chosen = _first(x).ndim < 2 or _first(y).ndim == 0, None
+        xs.append(_mapped(lambda t: t.unsqueeze(0), x) if single else x)
+        ys.append(_mapped(lambda t: t.unsqueeze(0), y) if single else y)
+        rows = [_first(xs[-1]), _first(ys[-1])]
+        if not single and (rows[0].ndim == 0 or rows[1].ndim == 0 or len(rows[0]) != len(rows[1])):
             raise BadInput(
-                f"data: a batch has inputs of shape {tuple(x.shape)} and targets of shape {tuple(y.shape)}; give one "
-                "target for each input"
+                f"data: a batch has inputs of shape {tuple(rows[0].shape)} and targets of shape "
+                f"{tuple(rows[1].shape)}; give one target for each input"
             )
-        count += len(xs[-1])
+        count += len(rows[0])
         if limit is not None and count >= limit:
             break
     if not xs:
         raise BadInput("data: the loader gives no batch; give at least one sample")
     return _joined("inputs", xs), _joined("targets", ys)
+
+
+def _leaf(what: str, value: Any) -> Any:
+    """A side of a batch with every array as a tensor."""
+    if isinstance(value, list) and value and all(isinstance(v, Tensor) for v in value):
+        value = tuple(value)  # collation makes lists of tuples
+    if _is_batch(value):
+        return _mapped(lambda v: doors.dense(f"data: {what}", v), value)
+    return _tensor(f"data: {what}", value)
+
+
+def _mapped(change: Any, tree: Any) -> Any:
+    """The same tree of dicts and tuples with every leaf changed."""
+    inside = children(tree)
+    if inside is None:
+        return change(tree)
+    made = {key: _mapped(change, value) for key, value in inside}
+    return made if isinstance(tree, Mapping) or not isinstance(tree, tuple | list) else tuple(made.values())
+
+
+def _first(tree: Any) -> Tensor:
+    inside = children(tree)
+    return tree if inside is None else _first(inside[0][1])
 
 
 def _kind(batch: Any) -> str:
@@ -176,10 +293,19 @@ def _keeps_all(loader: DataLoader) -> None:
         )
 
 
-def _joined(what: str, parts: Sequence[Tensor]) -> Tensor:
+def _joined(what: str, parts: Sequence[Any]) -> Any:
+    """Batches one below the other, part by part."""
+    inside = [children(part) for part in parts]
+    if inside[0] is not None:
+        if any(one is None or [k for k, _ in one] != [k for k, _ in inside[0]] for one in inside):
+            raise BadInput(f"data: {what} of batches have different parts; give all the same")
+        columns = {key: _joined(f"{what}.{key}", [dict(one or ())[key] for one in inside]) for key, _ in inside[0]}
+        return columns if isinstance(parts[0], Mapping) else tuple(columns.values())
     if len({part.shape[1:] for part in parts}) > 1:
         shapes = sorted({tuple(part.shape[1:]) for part in parts})
-        raise BadInput(f"data: {what} of samples have shapes {', '.join(map(str, shapes[:4]))}; give all the same")
+        raise BadInput(
+            f"data: {what} of samples have shapes {', '.join(map(str, shapes[:4]))}; give all the same, padded"
+        )
     if len({part.dtype for part in parts}) > 1:  # cat would promote int64 beside float32 to float32
         parts = [doors.exact(f"data: {what}", part, torch.float64) for part in parts]
     return torch.cat(list(parts))

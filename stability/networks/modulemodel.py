@@ -16,6 +16,7 @@ from stability.base.doors import WIDE
 from stability.groups import Element, Lattice, Representation
 from stability.networks.declared import Mapped
 from stability.networks.persample import Losses
+from stability.networks.structures import Layout
 from stability.problem.space import ParameterSpace, Samples
 from stability.problem.tensors import element, layer_spaces, measured_representations, unpack
 
@@ -67,6 +68,9 @@ class ModuleModel:
         given: the module's own weights, (dim L).
         test: data to score on.
         integers: the type of inputs that are integers to the module (token ids); data hold them as floats, exactly.
+        inputs, outputs: which columns are which tensor, where the module takes or returns several.
+        spread: how several inputs are given: "names" or "positions", or "one" argument that holds them.
+        rates: μ of every weight, (dim L), where parameters decay differently; None where the problem's holds for all.
     """
 
     module: nn.Module
@@ -85,15 +89,34 @@ class ModuleModel:
     given: Tensor
     test: Samples | None = None
     integers: torch.dtype | None = None
+    inputs: Layout | None = None
+    outputs: Layout | None = None
+    spread: str = "names"
+    rates: Tensor | None = None
 
     def _call(self, parameters: Tensor, x: Tensor) -> Tensor:
         # Clones: what a forward pass writes into a buffer is gone after it.
         fixed = {k: in_precision(v, parameters.dtype).clone() for k, v in self.fixed.items()}
         # The fused kernels of attention have no second derivative.
         with sdpa_kernel(SDPBackend.MATH):
-            inputs = x.reshape(len(x), *self.input_shape)
-            inputs = inputs if self.integers is None else inputs.round().to(self.integers)
-            return functional_call(self.module, {**unpack(self.space, parameters), **fixed}, (inputs,))
+            found = functional_call(self.module, {**unpack(self.space, parameters), **fixed}, *self._arguments(x))
+        return found if self.outputs is None else self.outputs.pack(found, x)
+
+    def _arguments(self, x: Tensor) -> tuple[tuple, dict[str, Any]]:
+        """What the module is called with, by position and by name."""
+        if self.inputs is None:
+            one = x.reshape(len(x), *self.input_shape)
+            return (one if self.integers is None else one.round().to(self.integers),), {}
+        several = self.inputs.unpack(x)
+        if self.spread == "one":
+            return (several,), {}
+        if self.spread == "names" and not isinstance(several, tuple):
+            return (), dict(several)
+        return tuple(several) if isinstance(several, tuple) else tuple(several.values()), {}
+
+    def penalty(self, parameters: Tensor) -> Tensor | float:
+        """Σ μ_i/2 |A_i|² where parameters decay differently; else zero, for the problem adds it."""
+        return 0.0 if self.rates is None else 0.5 * (self.rates.to(parameters) * parameters.square()).sum()
 
     def predict(self, parameters: Tensor, x: Tensor) -> Tensor:
         """Φ_A(x), flat: (n, numbers of a prediction)."""
@@ -123,15 +146,18 @@ class ModuleModel:
         handles = []
 
         def entering(layer: Mapped) -> Callable:
-            def hook(module: nn.Module, arguments: tuple) -> None:
-                events.append(Event(layer, "in", arguments[0].detach().clone(), tuple(passed)))
+            def hook(module: nn.Module, arguments: tuple, named: dict[str, Any]) -> None:
+                first = arguments[0] if arguments else next(iter(named.values()))
+                if _is_seen(first):
+                    events.append(Event(layer, "in", first.detach().clone(), tuple(passed)))
                 passed.clear()
 
             return hook
 
         def leaving(layer: Mapped) -> Callable:
             def hook(module: nn.Module, arguments: tuple, result: Tensor) -> None:
-                events.append(Event(layer, "out", result.detach().clone(), ()))
+                if _is_seen(result):
+                    events.append(Event(layer, "out", result.detach().clone(), ()))
 
             return hook
 
@@ -143,7 +169,7 @@ class ModuleModel:
 
         for name, module in self.module.named_modules():
             if name in declared:
-                handles.append(module.register_forward_pre_hook(entering(declared[name])))
+                handles.append(module.register_forward_pre_hook(entering(declared[name]), with_kwargs=True))
                 handles.append(module.register_forward_hook(leaving(declared[name])))
             elif not list(module.children()):
                 handles.append(module.register_forward_hook(passing(name)))
@@ -163,6 +189,14 @@ class ModuleModel:
             return self.output.act(g, event.value)
         side = event.layer.source if event.side == "in" else event.layer.target
         return side.act(g, event.value, self.lattice)
+
+
+def _is_seen(value: Any) -> bool:
+    """Whether an activation can be kept: those inside vmap have no values of their own."""
+    try:
+        return isinstance(value, Tensor) and value.data_ptr() >= 0
+    except RuntimeError:
+        return False
 
 
 def check_assumptions(model: ModuleModel, given: Tensor, data: Samples, seed: int) -> dict[str, tuple[float, str]]:

@@ -19,14 +19,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from stability.base import doors
 from stability.base.errors import BadInput
 from stability.base.states import peeled
-from stability.groups import Element, Lattice, Representation, TensorProduct, square_lattice, trivial
-from stability.layers import Layer
+from stability.groups import Element, Group, Lattice, Representation, TensorProduct, square_lattice, trivial
 from stability.networks import admission
+from stability.networks.decay import Decay, decay_of
 from stability.networks.declared import (
     CONVOLUTIONS,
     Mapped,
@@ -37,13 +36,13 @@ from stability.networks.declared import (
     on_grid,
 )
 from stability.networks.differentiable import twice_differentiable
-from stability.networks.gathering import Data, collect, precise
+from stability.networks.gathering import Collected, Data, collect, precise
 from stability.networks.kinks import kink_margin
-from stability.networks.losses import cross_entropy
+from stability.networks.moduleflat import flat_families
 from stability.networks.modulemodel import PROBES, Event, ModuleModel, check_assumptions
-from stability.networks.persample import per_sample, probing, takes_all
-from stability.networks.symmetries import unseen_inputs
-from stability.problem.problem import FlatFamily, Held, Problem
+from stability.networks.persample import Apart, PerSample, per_sample, probing, takes_all
+from stability.networks.structures import Layout
+from stability.problem.problem import Held, Problem
 from stability.problem.space import ParameterSpace, Samples
 from stability.problem.tensors import pack, some_equivariant, spread, starts
 
@@ -54,12 +53,12 @@ def from_module(
     data: Data,
     representations: Mapping[str, Any],
     *,
-    input: Representation | None = None,
-    output: Representation | None = None,
-    target: Representation | None = None,
+    input: Side | None = None,
+    output: Side | None = None,
+    target: Side | None = None,
     lattice: Lattice | None = None,
     test: Data | None = None,
-    weight_decay: float = 0.0,
+    weight_decay: Decay = 0.0,
     decides: bool | None = None,
     samples: int | None = None,
     dtype: torch.dtype = torch.float64,
@@ -71,21 +70,21 @@ def from_module(
     Args:
         module: any network Φ that maps a batch of inputs to a batch of predictions. It is copied and left alone; the
             copy evaluates (dropout off, batch norm by its running statistics). Compiled ones are unwrapped.
-        loss: (predictions, targets) ↦ one number a sample, or their mean; ``nn.CrossEntropyLoss()`` and the like do.
-        data: a data loader, a dataset, a pair of tensors or :class:`Samples`; all of it is the training set.
+        loss: (predictions, targets) ↦ one number a sample, their mean or sum; ``nn.CrossEntropyLoss()`` and the like
+            do. Of batches that are dicts a function of your own is given the whole batch for targets.
+        data: a data loader, a dataset, a pair of tensors, dicts or tuples, or :class:`Samples`; all of it counts.
         representations: by the names of ``module.named_modules()`` or ``named_parameters()``:
             Linear and Conv layers a pair (ρ of the input channels, ρ of the output channels), for Linear layers applied
             at many positions a third, the representation of the positions; other layers and single parameters the
             representation of their entries; None holds parameters at their values.
-        input: of a flattened input; by default that of the first declared layer, if it is the first thing applied.
-        output: of a flattened prediction; by default that of the last declared layer, likewise.
+        input, output: of a flattened input and prediction, of several by name; by default those of the first and last
+            declared layer, if they touch them.
         target: of a flattened target; None when G does not move targets (classes).
-        lattice: how G acts on grids of kernels and images; by default quarter turns and flips for C_4 and D_4.
+        lattice: how G acts on grids of kernels and images; by default turns and flips for C_4 and D_4.
         test: data to score on.
-        weight_decay: μ in μ/2‖A‖² over the parameters studied.
+        weight_decay: μ in μ/2‖A‖² over the parameters studied; several by name, or the optimiser that has them.
         decides: whether the score is an accuracy; by default when the targets are classes.
-        samples: how many to take at most.
-        dtype: of the computation; signs want float64.
+        samples, dtype: how many to take at most, and the precision of the computation; signs want float64.
         name, facts: what reports print, and lines of their first screen.
 
     Returns:
@@ -93,21 +92,31 @@ def from_module(
         the parameters, so a ``state_dict`` is a point.
 
     Raises:
-        BadInput: a parameter without representation, dimensions that do not fit, a loss that is no mean over samples, a
-            network that mixes samples, or one that cannot be differentiated twice.
+        BadInput: what does not fit, a network that mixes samples, a risk that cannot be differentiated twice.
     """
-    admission.arguments(module, weight_decay, decides, name, dict(input=input, output=output, target=target), lattice)
+    admission.arguments(module, decides, name, dict(input=input, output=output, target=target), lattice)
     module, facts = peeled(module), doors.facts(facts)
     name = name or type(module).__name__
     declaration = _declaration(name, module, representations, lattice, doors.computing(dtype))
-    raw = collect(data, samples)
-    seen = _seen(declaration, raw, target, dtype)
+    decay, rates, told = decay_of(name, weight_decay, module, declaration.space)
+    raw = collect(data, samples, whole=_is_own(loss))
+    seen = _seen(declaration, raw, target, rates, dtype)
     edges = _edges(name, seen, input, output)
     seen = replace(seen, train=_flat(seen.train))
     decides = admission.decides(name, decides, seen.train.y, seen.prediction)
-    held_out = None if test is None else _flat(precise(*collect(test), dtype))
+    held_out = None if test is None else _flat(precise(*collect(test, whole=_is_own(loss))[:3], dtype))
     model = _model(name, seen, loss, edges, decides, held_out)
-    return _problem(declaration, seen, model, loss, float(weight_decay), facts)
+    return _problem(declaration, seen, model, loss, decay, (*told, *facts))
+
+
+def _is_own(loss: object) -> bool:
+    """Whether a loss is the user's function, which may ask for the whole batch, not torch's or this package's."""
+    return not isinstance(loss, nn.Module) and not str(getattr(loss, "__module__", "")).startswith(KNOWN)
+
+
+# Whose losses take predictions and targets.
+KNOWN = ("torch.", "stability.")
+Side = Representation | Mapping[str, Representation] | Sequence[Representation]
 
 
 @dataclass(frozen=True)
@@ -147,11 +156,14 @@ def _declaration(
     """
     private, told = admission.private(name, module, dtype)
     group = group_of(name, representations)
+    admission.no_spectral_norm(name, module, representations)
     convolutions = [n for n, m in module.named_modules() if isinstance(m, CONVOLUTIONS)]
     if lattice is None and any(representations.get(n) is not None for n in convolutions):
         lattice = square_lattice(group)
     specs, mapped = declared(private, representations, lattice)
     tensors = dict(private.named_parameters())
+    frozen = [key for key, p in module.named_parameters() if not p.requires_grad and key not in specs]
+    specs |= dict.fromkeys(frozen)
     missing = [key for key in tensors if key not in specs]
     if missing:
         raise BadInput(
@@ -167,6 +179,8 @@ def _declaration(
     buffers = {k: v.detach().clone() for k, v in private.named_buffers()}
     projected = invariant_buffers(buffers, representations)
     facts = [("network", f"{name}: " + ", ".join(f"{m.name} {_sides_text(m)}" for m in mapped)), *told]
+    if frozen:
+        facts.append(("held", f"{', '.join(frozen)}, which the module does not train (requires_grad=False)"))
     size, moved = (sum(float(v.square().sum()) for v in vs) for vs in _parts_of(buffers, projected))
     if size > 0:
         share = math.sqrt(moved / size)
@@ -187,6 +201,7 @@ class _Seen:
         kind: dtype of the inputs as they were given.
         events: activations of the first samples, in the order of execution.
         prediction: of the first samples.
+        targets: which columns of the targets are which tensor, where they are several.
     """
 
     draft: ModuleModel
@@ -194,16 +209,18 @@ class _Seen:
     kind: torch.dtype
     events: list[Event]
     prediction: Tensor
+    targets: Layout | None
 
 
 def _seen(
     declaration: _Declaration,
-    raw: tuple[Tensor, Tensor, Tensor | None],
-    target: Representation | None,
+    raw: Collected,
+    target: Side | None,
+    rates: Tensor | None,
     dtype: torch.dtype,
 ) -> _Seen:
     """The module's first pass over its data."""
-    name, space, train = declaration.name, declaration.space, precise(*raw, dtype)
+    name, space, train = declaration.name, declaration.space, precise(*raw[:3], dtype)
     studied = {k: v for k, v in declaration.module.named_parameters() if declaration.specs[k] is not None}
     one = trivial(space.group)
     draft = ModuleModel(
@@ -215,27 +232,42 @@ def _seen(
         input_shape=tuple(train.x.shape[1:]),
         output_shape=(),
         loss=lambda p, y: p,
-        target=target,
+        target=_side(name, "target", target, raw.targets, space.group),
         decides=False,
         mapped=declaration.mapped,
         lattice=declaration.lattice,
         invariant=declaration.invariant,
         given=pack(space, studied, name).to(dtype),
+        inputs=raw.inputs,
+        rates=rates,
     )
-    draft, events, prediction = admission.first_pass(name, draft, train.x[:PROBES], raw[0].dtype)
-    return _Seen(draft, train, raw[0].dtype, events, prediction)
+    draft, events, prediction = admission.first_pass(name, draft, train.x[:PROBES], raw.x.dtype)
+    return _Seen(draft, train, raw.x.dtype, events, prediction, raw.targets)
 
 
-def _edges(
-    name: str, seen: _Seen, input: Representation | None, output: Representation | None
-) -> tuple[Representation, Representation]:
+def _side(name: str, which: str, given: Side | None, layout: Layout | None, group: Group) -> Representation | None:
+    """A representation that was given for a whole side, or part by part.
+
+    Raises:
+        BadInput: parts of what is one tensor.
+    """
+    if given is None or isinstance(given, Representation):
+        return given
+    if layout is None:
+        raise BadInput(f"{name}: {which} is one tensor; give one representation, not one for each part")
+    return layout.whole(f"{name}: {which}", given, group)
+
+
+def _edges(name: str, seen: _Seen, input: Side | None, output: Side | None) -> tuple[Representation, Representation]:
     """Representations of flattened inputs and predictions, given or those of the layers that touch them directly."""
     draft, events, prediction, x = seen.draft, seen.events, seen.prediction, seen.train.x[:PROBES]
-    rho_in = input or _edge(name, "input", events[0], x, draft.lattice)
-    rho_out = output or _edge(name, "output", events[-2] if len(events) > 1 else None, prediction, draft.lattice)
+    group, last = draft.space.group, events[-2] if len(events) > 1 else None
+    rho_in = _side(name, "input", input, draft.inputs, group) or _edge(name, "input", events[0], x, draft.lattice)
+    rho_out = _side(name, "output", output, draft.outputs, group)
+    rho_out = rho_out or _edge(name, "output", last, prediction, draft.lattice)
     admission.fits(name, draft.space.group, rho_in, rho_out, draft.target, draft.input_shape, prediction, seen.train)
-    if draft.integers is not None:
-        admission.keeps_integers(name, rho_in, x)
+    if draft.integers is not None or (draft.inputs is not None and draft.inputs.integers):
+        admission.keeps_integers(name, rho_in, x, draft.inputs)
     return rho_in, rho_out
 
 
@@ -261,7 +293,7 @@ def _model(
         input=edges[0],
         output=edges[1],
         output_shape=tuple(seen.prediction.shape[1:]),
-        loss=per_sample(loss, predicted, train.y[tried], train.y),
+        loss=per_sample(loss, predicted, train.y[tried], train.y, _apart(name, seen, loss)),
         decides=decides,
         test=test,
     )
@@ -270,6 +302,39 @@ def _model(
             admission.same_shapes(what, train, part)
             takes_all(what, model.losses, lambda x: model.predict(given, x), part)
     return model
+
+
+def _apart(name: str, seen: _Seen, loss: Callable) -> Apart | None:
+    """What the loss is given where predictions or targets are several tensors.
+
+    Raises:
+        BadInput: several predictions for one of torch's losses, none of which is called logits.
+    """
+    outputs, targets = seen.draft.outputs, seen.targets
+    if outputs is None and targets is None:
+        return None
+    chosen = None
+    if outputs is not None and not _is_own(loss):
+        named = [p for p in outputs.parts if p.way[-1] == "logits"]
+        chosen = named[0] if named else outputs.parts[0] if len(outputs.parts) == 1 else None
+        if chosen is None:
+            raise BadInput(
+                f"{name}: the module returns a {outputs.kind} of {', '.join(p.name for p in outputs.parts)}, of which "
+                f"{doors.shown(loss)} takes one; give a function of (outputs, targets) that takes the one that is meant"
+            )
+
+    def sides(prediction: Tensor, y: Tensor) -> tuple[Any, Any]:
+        found: Any = prediction if outputs is None else outputs.unpack(prediction)
+        for key in chosen.way if chosen is not None else ():
+            found = found[key]
+        wanted: Any = y if targets is None else targets.unpack(y)
+        for key in (
+            targets.parts[0].way if targets is not None and len(targets.parts) == 1 and not _is_own(loss) else ()
+        ):
+            wanted = wanted[key]
+        return found, wanted
+
+    return sides
 
 
 def _problem(
@@ -293,12 +358,15 @@ def _problem(
     if not seen.kind.is_floating_point:
         exactly = f"converted to {train.x.dtype}, exactly: the module takes no integers"
         told.append(("inputs", f"{seen.kind}, {exactly if model.integers is None else 'kept'}"))
+    if isinstance(model.loss, PerSample) and model.loss.told:
+        told.append(("loss", model.loss.told))
     problem = Problem(
         name=name,
         space=space,
         samples=train,
         weight_decay=weight_decay,
-        flat=_flat_families(model, space, seen.events, seen.prediction, train, loss),
+        # Where parameters decay differently, a direction that R leaves flat is none of R with decay.
+        flat=flat_families(model, space, seen.events, seen.prediction, train, loss) if model.rates is None else (),
         initial=starts(space, given),
         facts=(*told, *facts),
         activations=max([math.prod(e.value.shape[1:]) for e in seen.events]),
@@ -351,7 +419,8 @@ def _functions(model: ModuleModel, train: Samples) -> dict[str, Any]:
     """The parts of a problem that depend on what the module holds fixed."""
 
     def risk(parameters: Tensor, part: Samples) -> Tensor:
-        return part.weight @ model.losses(model.predict(parameters, part.x), part.y)
+        loss = part.weight @ model.losses(model.predict(parameters, part.x), part.y)
+        return loss if model.rates is None else loss + part.weight.sum() * model.penalty(parameters)
 
     def transform(g: Element, part: Samples) -> Samples:
         return Samples(model.input.act(g, part.x), model.move_target(g, part.y), part.weight)
@@ -388,55 +457,6 @@ def _edge(name: str, which: str, event: Event | None, value: Tensor, lattice: La
         return spread(side.channels) if side.positions is None else TensorProduct(side.positions, side.channels)
     positions = side.positions or on_grid(name, lattice, tuple(value.shape[2:]))
     return spread(TensorProduct(side.channels, positions))
-
-
-def _flat_families(
-    model: ModuleModel,
-    space: ParameterSpace,
-    events: Sequence[Event],
-    prediction: Tensor,
-    train: Samples,
-    loss: Callable,
-) -> tuple[FlatFamily, ...]:
-    """Directions that architecture and data tell in advance: the softmax shift, and inputs never seen."""
-    index = {layer.name: i for i, layer in enumerate(space.layers)}
-    families: list[FlatFamily] = []
-    last = events[-2] if len(events) > 1 else None
-    softmax = isinstance(loss, nn.CrossEntropyLoss) or loss in (cross_entropy, functional.cross_entropy)
-    if softmax and last is not None and last.layer is not None and torch.equal(last.value, prediction):
-        rows = prediction.shape[1]
-        shift = torch.full((rows, rows), 1 / rows).to(train.x)
-        for part in ("weight", "bias"):
-            if f"{last.layer.name}.{part}" in index and last.layer.target.channels_last:
-                place = index[f"{last.layer.name}.{part}"]
-                families.append(FlatFamily(f"softmax shift in {last.layer.name}.{part}", place, shift, None))
-    first = events[0]
-    if first.layer is not None and f"{first.layer.name}.weight" in index:
-        inputs, rho = _first_inputs(model, space.layers[index[f"{first.layer.name}.weight"]], first, train)
-        unseen = None if inputs is None else unseen_inputs(inputs, rho)
-        if unseen is not None:
-            place = index[f"{first.layer.name}.weight"]
-            families.append(FlatFamily("inputs unseen on the whole orbit of the data", place, None, unseen))
-    return tuple(families)
-
-
-def _first_inputs(
-    model: ModuleModel, layer: Layer, first: Event, train: Samples
-) -> tuple[Tensor | None, Representation]:
-    """All vectors that the first layer's weights meet: inputs, or patches of inputs."""
-    x = train.x.reshape(len(train.x), *model.input_shape)
-    same = first.value.shape[1:] == x.shape[1:] and torch.equal(first.value, x[: len(first.value)])
-    if first.layer is None or not same:
-        return None, layer.source
-    module = model.module.get_submodule(first.layer.name)
-    if isinstance(module, nn.Linear):
-        return x.reshape(-1, x.shape[-1]), layer.source
-    if isinstance(module, nn.Conv2d) and module.groups == 1 and isinstance(module.padding, tuple):
-        if module.padding_mode != "zeros":
-            return None, layer.source
-        patches = functional.unfold(x, module.kernel_size, module.dilation, module.padding, module.stride)
-        return patches.transpose(1, 2).reshape(-1, patches.shape[1]), layer.source
-    return None, layer.source
 
 
 def _metric(

@@ -30,6 +30,7 @@ def softplus(x: Tensor) -> Tensor:
 SMOOTH: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
     "gelu": functional.gelu,
+    "silu": functional.silu,
     "softplus": softplus,
     "sigmoid": torch.sigmoid,
     "identity": lambda x: x,

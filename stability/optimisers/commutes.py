@@ -35,7 +35,7 @@ class Commutation(Record):
         commutes: whether the violation is rounding.
         violation: the largest found, relative to ‖A_k − A‖.
         element: of the group, where it was found.
-        speed: ‖P_{E⊥}(A_k − A)‖ a step from a point of E, with exact gradients of R^aug.
+        speed: ‖P_{E⊥}(A_k − A)‖ a step from a point of E, with exact gradients of R^aug; zero where it commutes.
         share: the same over the length of the step, ‖A_k − A‖/k.
         steps: k.
     """
@@ -84,15 +84,17 @@ def commutation(problem: Problem, update: Update, theta: Tensor, *, seed: int = 
         off = float((space.act(g, end) - moved).norm() / (end - start).norm())
         if off > worst:
             worst, where = off, str(g)
+    commutes = worst <= (EXACT if at.dtype == torch.float64 else 1e-3)
+    speed, length = (0.0, 0.0) if commutes else _led_off(problem, update, at)
+    return Commutation(commutes, worst, where, speed / STEPS, speed / length if length else 0.0, STEPS)
+
+
+def _led_off(problem: Problem, update: Update, at: Tensor) -> tuple[float, float]:
+    """‖P_{E⊥}(A_k − A)‖ and ‖A_k − A‖ with the gradients of R^aug."""
     path, state = at, rest(at)
     for _ in range(STEPS):
-        gradient = exact_gradient(problem, path)
-        path, state = advance(update, path, gradient, state, space)
-    length = float((path - at).norm())
-    speed = float(space.transverse_part(path - at).norm())
-    tolerance = EXACT if at.dtype == torch.float64 else 1e-3
-    share = speed / length if length else 0.0
-    return Commutation(worst <= tolerance, worst, where, speed / STEPS, share, STEPS)
+        path, state = advance(update, path, exact_gradient(problem, path), state, problem.space)
+    return float(problem.space.transverse_part(path - at).norm()), float((path - at).norm())
 
 
 def exact_gradient(problem: Problem, at: Tensor) -> Tensor:

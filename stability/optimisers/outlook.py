@@ -136,7 +136,7 @@ def setting(place: Scene, update: Update, draws: Draws, *, gamma: float = 0.0, m
     """Spectra and noise; ``moment`` is the second moment that an adaptive rule holds, by default that of its draws."""
     weights = None
     if update.adaptive:
-        held = second_moment(place, update, draws) if moment is None else orbit_mean(place, moment)
+        held = second_moment(place, update, draws) if moment is None else orbit_mean(place.problem, moment)
         weights = divided(update, held)
     blocks = tuple(dressed(place, update, gamma, weights))
     return Setting(update, draws, blocks, tuple(noise_of(place, draws)), weights)

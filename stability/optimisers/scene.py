@@ -95,9 +95,9 @@ def dressed(place: Scene, update: Update, gamma: float = 0.0, weights: Tensor | 
     return found
 
 
-def orbit_mean(place: Scene, squares: Tensor) -> Tensor:
+def orbit_mean(problem: Problem, squares: Tensor) -> Tensor:
     """The mean of v over orbits, for ρ̄ by signed permutations: ∫(ρ̄(g)√v)² dμ, rows of (…, dim L)."""
-    space, group = place.problem.space, place.problem.group
+    space, group = problem.space, problem.group
     if group.order is not None and group.order <= MOST_ELEMENTS:
         elements = list(group.elements())
     else:
@@ -128,15 +128,15 @@ def second_moment(place: Scene, update: Update, draws: Draws) -> Tensor:
     settled = mean + (problem.weight_decay + update.coupled) * place.at
     spread = scatter(problem, draws) * (weight @ (on_e - mean).square())
     if draws.elements is None:
-        return orbit_mean(place, settled.square() + spread)
+        return orbit_mean(problem, settled.square() + spread)
     if draws.per == "sample":
         share = shares(problem, draws)
-        turned = share @ orbit_mean(place, place.gradients.square()) - share @ on_e.square()
+        turned = share @ orbit_mean(problem, place.gradients.square()) - share @ on_e.square()
     else:
         # The mean of a batch, and its scatter: both turned by the elements of the batch, beyond what E keeps of them.
         whole, f = weight @ place.gradients, scatter(problem, draws)
-        apart = orbit_mean(place, (place.gradients - whole).square())
-        turned = orbit_mean(place, whole.square()) - mean.square()
+        apart = orbit_mean(problem, (place.gradients - whole).square())
+        turned = orbit_mean(problem, whole.square()) - mean.square()
         turned = turned + f * (weight @ (apart - (on_e - mean).square()))
     return settled.square() + spread + turned.clamp_min(0) / draws.elements
 

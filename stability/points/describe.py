@@ -19,6 +19,33 @@ from stability.points.training import exact_augmentation
 from stability.problem.problem import Problem, model_of
 
 PROBES = 64
+# Off E by no more than this share of its norm, a point counts as one of E.
+ON_E = 1e-9
+
+
+@dataclass(frozen=True)
+class AsGiven(Record):
+    """Weights off E as they were given; what is judged is their projection.
+
+    Attributes:
+        distance: ‖A − Π_E A‖.
+        share: distance/‖A‖.
+        equivariance_error: of Φ_A, relative; None without a model.
+        metrics: its scores, with the keys of :attr:`PointReport.metrics`.
+    """
+
+    distance: float
+    share: float
+    equivariance_error: float | None
+    metrics: dict[str, Any]
+
+
+def as_given(problem: Problem, at: Tensor, seed: int) -> AsGiven | None:
+    """What is known of weights A, (dim L), before they are projected; None where they lie on E."""
+    distance, norm = float(problem.space.transverse_part(at).norm()), float(at.norm())
+    if distance <= ON_E * norm:
+        return None
+    return AsGiven(distance, distance / norm, equivariance_error(problem, None, at, seed), scores(problem, None, at))
 
 
 @dataclass(frozen=True)
@@ -41,6 +68,7 @@ class PointReport(Record):
         start: the seed that led here; None where the point was given.
         converged: whether the gradient norm reached the tolerance.
         lowest: λ_min of ∇²R^aug in every sector.
+        given: the weights that it is the projection of; None where they were on E, or none were given.
     """
 
     kind: str
@@ -56,9 +84,12 @@ class PointReport(Record):
     start: int | None = None
     converged: bool = True
     lowest: tuple[Eigenvalue, ...] = ()
+    given: AsGiven | None = None
 
 
-def describe(where: At, point: StationaryPoint, seed: int, distance_to_e: float = 0.0) -> PointReport:
+def describe(
+    where: At, point: StationaryPoint, seed: int, distance_to_e: float = 0.0, given: AsGiven | None = None
+) -> PointReport:
     """The report of a point of E.
 
     Args:
@@ -66,6 +97,7 @@ def describe(where: At, point: StationaryPoint, seed: int, distance_to_e: float 
         point: the same, with its gradient on E.
         seed: of the group elements that equivariance is tried with.
         distance_to_e: of the point before it was projected.
+        given: what was measured there.
     """
     problem, theta = where.problem, where.theta
     at = None if where.dense is None else where.dense.weights
@@ -95,6 +127,7 @@ def describe(where: At, point: StationaryPoint, seed: int, distance_to_e: float 
         equivariance_error=equivariance_error(problem, theta, at, seed),
         start=point.start,
         converged=point.converged,
+        given=given if point.kind == "file" else None,
     )
 
 

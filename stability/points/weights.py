@@ -41,8 +41,8 @@ def save_point(path: Path, problem: Problem, theta: Tensor, metadata: dict[str, 
     return write_tensors(path, {"theta": theta} | held, {**common, "format": CONVENTION + bases})
 
 
-def load_point(path: Path, space: ParameterSpace, like: Tensor) -> tuple[Tensor, float]:
-    """θ of a stored point and its distance to E before it was projected.
+def load_point(path: Path, space: ParameterSpace, like: Tensor) -> tuple[Tensor, Tensor | None]:
+    """θ of a stored point, and its weights A before they were projected; None where coordinates are stored.
 
     Accepts the dense weights or the coordinates that :func:`save_point` writes.
 
@@ -63,7 +63,7 @@ def load_point(path: Path, space: ParameterSpace, like: Tensor) -> tuple[Tensor,
                 f"--at: theta of {path.name} has shape {tuple(theta.shape)}, this network needs "
                 f"({space.dim_equivariant},); use the size, variant and group it was written with"
             )
-        return theta.to(like), 0.0
+        return theta.to(like), None
     weights = []
     for layer in space.layers:
         if layer.name not in tensors:
@@ -80,4 +80,4 @@ def load_point(path: Path, space: ParameterSpace, like: Tensor) -> tuple[Tensor,
             )
         weights.append(tensors[layer.name].to(like).reshape(layer.shape))
     parameters = space.join(weights)
-    return space.project(parameters), float(space.transverse_part(parameters).norm())
+    return space.project(parameters), parameters

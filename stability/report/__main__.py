@@ -19,7 +19,7 @@ from typing import NoReturn
 from tqdm import tqdm
 
 from stability.base.errors import BadInput
-from stability.report.many.gallery import read
+from stability.report.many.gallery import read, write_gallery
 from stability.report.render import render
 from stability.results import Analysis
 
@@ -58,7 +58,6 @@ def load(folder: Path) -> Analysis:
 def run(options: argparse.Namespace) -> None:
     """Render what was asked for."""
     from stability.report.many.compare import write_comparison  # matplotlib loads for seconds, not for --help
-    from stability.report.many.gallery import write_gallery
 
     if not options.folders and options.gallery is None:
         raise BadInput("nothing to render; give folders of runs, or --gallery ROOT")

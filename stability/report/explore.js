@@ -58,7 +58,8 @@
   // ---- the plot
   const svg = $("plot").querySelector("svg");
   const NS = "http://www.w3.org/2000/svg";
-  const W = 900, H = 420, L = 86, R = 16, T = 14, B = 46;
+  let W = 900;
+  const H = 420, L = 86, R = 16, T = 14, B = 46;
   let items = [], view = null, current = -1, threshold = 1, box = null;
   const make = (name, attributes, text) => {
     const node = document.createElementNS(NS, name);
@@ -105,6 +106,7 @@
 
   function draw() {
     svg.replaceChildren();
+    W = Math.max(300, Math.min(900, svg.clientWidth || 900));  // one unit a pixel at most: letters keep their size
     svg.setAttribute("viewBox", `0 0 ${W} ${H}`);
     if (view.u0 < 0) {
       const top = Math.max(T, y(Math.min(0, stretch(view.u1))));
@@ -114,7 +116,7 @@
       make("line", { x1: L, x2: W - R, y1: y(v), y2: y(v), class: v === 0 ? "zero" : "grid" });
       make("text", { x: L - 6, y: y(v) + 4, "text-anchor": "end" }, tick(v));
     }
-    const n = Math.max(1, Math.ceil((view.k1 - view.k0) / 8));
+    const n = Math.max(1, Math.ceil((view.k1 - view.k0) / (W / 110)));
     for (let k = Math.ceil(view.k0 / n) * n; k <= view.k1; k += n) {
       if (k > 0) make("text", { x: x(k), y: H - B + 16, "text-anchor": "middle" }, k);
     }
@@ -177,10 +179,12 @@
     collect();
     tell(-1);
   }
-  svg.addEventListener("mousedown", (e) => { box = { a: at(e), b: at(e) }; e.preventDefault(); svg.focus(); });
+  svg.addEventListener("mousedown", (e) => { box = { a: at(e), b: at(e) }; e.preventDefault();
+    svg.focus({ preventScroll: true }); });
   svg.addEventListener("mousemove", (e) => {
     if (box) { box.b = at(e); draw(); } else { const i = nearest(at(e)); if (i !== current) tell(i); }
   });
+  window.addEventListener("resize", draw);
   window.addEventListener("mouseup", () => {
     if (!box) return;
     const { a, b } = box;

@@ -12,13 +12,15 @@ from markupsafe import Markup, escape
 
 from stability.base.errors import BadInput
 from stability.base.storage import write
-from stability.report import explore, words
+from stability.report import advice, explore, screen, words
 from stability.report.rows import as_csv
-from stability.report.tables import tables
-from stability.results import Analysis
+from stability.report.tables import tables  # which sets what print shows, before what notebooks do
+from stability.results import Analysis, notebooks_show
 
 # Of one figure's numbers that a page carries; larger ones are in paper/ alone.
 CSV_BYTES = 150_000
+# Drawn for phones too: what decides must not lie off their screen.
+NARROW = ("spectrum", "lowest")
 MARKS = (
     (re.compile(r"\^(aug|eqv)\b|\^\{([^{}<>&]+)\}"), r"<sup>\1\2</sup>"),
     (re.compile(r"(?<=[λΠA])_(?:(min|max|E)\b|\{([^{}<>&]+)\})|(?<=\b[A-Z])_(\d+)(?![A-Za-z_])"), r"<sub>\1\2\3</sub>"),
@@ -57,7 +59,7 @@ def _render(analysis: Analysis, folder: Path) -> None:
     # matplotlib and seaborn load for seconds, which a table need not pay; so below.
     from stability.report import figures, paper
 
-    pictures = {}
+    pictures, narrow = {}, {}
     for name, figure in figures.FIGURES.items():
         if not figure.applies(analysis):
             (folder / f"{name}.png").unlink(missing_ok=True)  # of an earlier run in the same folder
@@ -65,7 +67,10 @@ def _render(analysis: Analysis, folder: Path) -> None:
         image = figures.png(figure.draw(analysis))
         write(folder / f"{name}.png", image)
         pictures[name] = base64.b64encode(image).decode()
-    write(folder / "report.html", page(analysis, pictures))
+        if name in NARROW:
+            with figures.for_phone():
+                narrow[name] = base64.b64encode(figures.png(figure.draw(analysis), dpi=160)).decode()
+    write(folder / "report.html", page(analysis, pictures, narrow))
     paper.write_paper(analysis, folder)
 
 
@@ -82,8 +87,21 @@ def environment() -> Environment:
     return found
 
 
-def page(analysis: Analysis, pictures: Mapping[str, str]) -> str:
-    """The HTML of an analysis with its pictures, PNGs in base64 by name."""
+@notebooks_show
+def first_screen(analysis: Analysis) -> str:
+    """What a notebook shows: headline, cards, what to do, and the spectrum where one was found; no script, no page."""
+    from stability.report import figures
+
+    spectrum = figures.FIGURES["spectrum"]
+    image = (
+        base64.b64encode(figures.png(spectrum.draw(analysis), dpi=80)).decode() if spectrum.applies(analysis) else ""
+    )
+    found = environment().get_template("screen.html.j2")
+    return found.render(a=analysis, words=words, screen=screen, advice=advice, image=image)
+
+
+def page(analysis: Analysis, pictures: Mapping[str, str], narrow: Mapping[str, str] | None = None) -> str:
+    """The HTML of an analysis with its pictures, PNGs in base64 by name; some also as phones show them."""
     from stability.report import figures, paper
 
     shown = [figures.FIGURES[name] for name in pictures]
@@ -94,8 +112,11 @@ def page(analysis: Analysis, pictures: Mapping[str, str]) -> str:
         .render(
             a=analysis,
             words=words,
+            screen=screen,
+            advice=advice,
             figures=shown,
             pictures=pictures,
+            narrow=narrow or {},
             omitted=figures.omitted(analysis),
             tables=tables(analysis),
             rows=explore.rows(analysis),

@@ -27,6 +27,7 @@ BLUE, ORANGE, GREEN, RED, GREY = (seaborn.color_palette("colorblind").as_hex()[i
 SIGNS = (("negative", "v", RED), ("zero within the error", "s", GREY), ("positive", "o", BLUE))
 # Inches: a column of a two-column page, as LaTeX's article, ICML and IEEE styles have it within a tenth.
 COLUMN, SCREEN = 3.35, 9.0
+PHONE = 4.4
 STYLE = seaborn.axes_style("whitegrid") | {
     "font.size": 12,
     "axes.titlesize": 12,
@@ -55,6 +56,8 @@ PAPER = STYLE | {
     "pdf.fonttype": 42,
     "svg.hashsalt": "stability",
 }
+# Of signed images, white at zero; purple is below.
+SIGNED = "PuOr_r"
 # What panels and axes are called, as mathematics.
 PANELS = (("E", "$E$"), ("E_perp", r"$E^\perp$"))
 CURVATURE = r"eigenvalue of $\nabla^2R^{\mathrm{aug}}$"
@@ -66,6 +69,7 @@ LINES = ("-", "--", ":", "-.")
 RASTER = 1000
 SYMBOLS = {"≤": r"\leq", "×": r"\times", "→": r"\to", "−": "-", "–": "-", "²": "^2", "⊥": r"^\perp", "λ": r"\lambda"}
 _paper: ContextVar[bool] = ContextVar("paper", default=False)
+_phone: ContextVar[bool] = ContextVar("phone", default=False)
 
 
 @contextmanager
@@ -78,6 +82,16 @@ def for_paper() -> Iterator[None]:
         _paper.reset(token)
 
 
+@contextmanager
+def for_phone() -> Iterator[None]:
+    """Figures drawn inside are as wide as a phone, their panels below each other, the last first: E⊥ decides."""
+    token = _phone.set(True)
+    try:
+        yield
+    finally:
+        _phone.reset(token)
+
+
 def on_paper() -> bool:
     """Whether a figure is being drawn for a paper."""
     return _paper.get()
@@ -88,6 +102,11 @@ def panels(
     columns: int, height: float = 4.4, images: bool = False, **options: Any
 ) -> Iterator[tuple[Figure, list[Axes]]]:
     """A figure with panels side by side, or below each other on paper; ``images`` stay side by side there."""
+    if _phone.get():
+        with matplotlib.rc_context(STYLE | {"font.size": 10, "axes.titlesize": 10, "legend.fontsize": 8}):
+            figure = Figure(figsize=(PHONE, 0.75 * height * columns), layout="constrained")
+            yield figure, list(figure.subplots(columns, 1, squeeze=False, **options)[::-1, 0])
+        return
     if not _paper.get():
         with matplotlib.rc_context(STYLE):
             figure = Figure(figsize=(SCREEN, height), layout="constrained")
@@ -188,6 +207,14 @@ def decay(axes: Axes, mu: float) -> None:
     if mu > 0:
         label = f"weight decay {number(mu)}"
         axes.axhline(mu, color="0.3", linestyle="--", linewidth=1.2, label=label, zorder=1)
+
+
+def legend(axes: Axes, columns: int = 2) -> None:
+    """The legend below the axes, where it hides no mark."""
+    text = axes.get_legend_handles_labels()[1]
+    style: dict[str, Any] = {"loc": "upper center", "frameon": False, "fontsize": 10, "columnspacing": 1.2}
+    if text:
+        axes.legend(**style, bbox_to_anchor=(0.5, -0.16), ncols=min(1 if on_paper() else columns, len(text)))
 
 
 def absent(axes: Axes, name: str, why: str, size: int = 10) -> None:

@@ -42,7 +42,16 @@ def pattern(analysis: Analysis, irrep: str) -> str:
     if str(analysis.group["name"]).startswith("S_") and irrep.startswith("("):
         return f"an irrep of {analysis.group['name']}, named by its partition"
     dim = next((x.dim for x in analysis.sectors if x.irrep == irrep), None)
+    keeps = analysis.facts.get("leaves", "")
+    if str(analysis.group["name"]).startswith("D_") and dim == 1 and "turns by" in keeps and _breaks(analysis, irrep):
+        return "some turns and flips change its sign" if "flip" in keeps else "flips change its sign, turns do not"
     return f"an irrep of dimension {dim} of the group" if dim else "an irrep of the group"
+
+
+def _breaks(analysis: Analysis, irrep: str) -> bool:
+    """Whether an irrep is that of the steepest direction off E, whose subgroup was kept."""
+    perp = (analysis.spectra or {}).get("aug", {}).get("E_perp")
+    return bool(perp and perp.lowest and perp.lowest[0].irrep == irrep)
 
 
 def kept(analysis: Analysis) -> str:

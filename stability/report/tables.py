@@ -9,11 +9,11 @@ from typing import Any
 
 from stability.eigen.spectrum import Eigenvalue, Spectrum
 from stability.points.describe import PointReport
+from stability.report.advice import escape
+from stability.report.screen import alerts
 from stability.report.words import (
     SPACES,
-    alerts,
     eigenvalue,
-    escape,
     group,
     headline,
     kind,
@@ -21,7 +21,6 @@ from stability.report.words import (
     number,
     plain,
     scores,
-    why,
 )
 from stability.results import Analysis, shown_by
 from stability.spectra.sectors import Sector
@@ -63,11 +62,6 @@ OUTCOMES = {
     "violated": "violated: this contradicts the theory, so suspect the numerics",
     "undecided": "undecided, as one of the verdicts is",
 }
-MEANINGS = (
-    "Stable: every eigenvalue lies above zero by more than its error. Unstable: one lies below by more than its error. "
-    "Degenerate: zero modes beyond those known in advance. Not stationary: the gradient of that risk does not vanish. "
-    "Undecided: anything else. Margin: how far the deciding number is from zero, or the gradient norm."
-)
 
 
 @dataclass(frozen=True)
@@ -96,7 +90,6 @@ def tables(a: Analysis) -> list[Table]:
     norms = (f"‖∇{name}‖" for name in GRADIENTS.values())
     checks = ("decrement", "equivariance error", "kink margin", "train / test")
     found = [
-        Table("Verdicts", ("of", "status", "margin", "evidence"), why(a), MEANINGS),
         Table("Proposition 3", ("claim", "here"), _implications(a)),
         Table(
             "Spectra",

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 from stability.effects.hidden import reason
 from stability.eigen.spectrum import Eigenvalue, Spectrum
 from stability.points.describe import PointReport
 from stability.report import symmetry
-from stability.results import Analysis, Escape, Verdicts
+from stability.results import Analysis, Escape
 
 SPACES = {"E": "E", "E_perp": "E⊥", "L": "L"}
 GIVEN = ("init", "trained", "file")
@@ -151,107 +150,9 @@ def setting(analysis: Analysis) -> list[tuple[str, str]]:
         norm = f"gradient norm on E {number(p.grad_norm.get('eqv'), 2)} (tolerance {number(p.tolerance, 2)})"
         what = kind(p) + found if p.converged or not found else f"where the search{found.replace(' found', '')} stopped"
         rows.append(("Point", f"{what}; R^aug = {number(p.risk.get('aug'), 4)}, {norm}"))
-        rows.append(("How good", scores(p.metrics) or "no score is defined for this task"))
+        rows.append((f"How good{', projected' if p.given else ''}", scores(p.metrics) or "no score is defined"))
+        rows += [("How good, as given", scores(p.given.metrics))] if p.given and scores(p.given.metrics) else []
     return rows
-
-
-@dataclass(frozen=True)
-class Card:
-    """One number of the first screen with what it means; ``tone`` colours it by sign.
-
-    Attributes:
-        label: what the number is.
-        value: the number.
-        note: what it means.
-        tone: the name of its colour; empty for none.
-    """
-
-    label: str
-    value: str
-    note: str
-    tone: str = ""
-
-
-def cards(analysis: Analysis) -> list[Card]:
-    """The numbers that answer the question: λ_min on E and on E⊥, what breaks, how good the network is."""
-    v = analysis.verdict
-    if v is None:
-        return []
-    found = []
-    for where, label, status, what in (
-        ("E", "λ_min on E, the equivariant directions", v.eqv.status, "equivariant training"),
-        ("E_perp", "λ_min on E⊥, the directions that break the symmetry", v.transverse.status, "augmented training"),
-    ):
-        s = part(analysis, "aug", where)
-        if s is None:
-            continue
-        low = s.lowest[0]
-        # A Krylov run proves a negative eigenvalue, but never that there is none.
-        side = sign(low.value, s.error)
-        proved = side if side == "negative" or (side == "positive" and s.complete) else ""
-        many = f", {below_zero(s)}" if s.negative_count is not None else ""
-        note = f"{what}: {plain(status)}{many}; residual {number(low.residual, 1)}"
-        found.append(Card(label, eigenvalue(low), note, proved))
-    perp = part(analysis, "aug", "E_perp")
-    if perp and perp.lowest[0].irrep:
-        found.append(_symmetry(analysis, perp, perp.lowest[0].irrep))
-    if (e := analysis.escape) and e.equivariant is not None:
-        share = "0 %" if e.back else f"{number(100 * (e.share or 0.0), 2)} %"
-        found.append(Card("Weights off E where the instability ends", share, function_after(e)))
-    return found + ([_score(analysis.point.metrics)] if analysis.point and _scored(analysis.point.metrics) else [])
-
-
-def _symmetry(analysis: Analysis, perp: Spectrum, irrep: str) -> Card:
-    """The irrep of the lowest eigenvalue on E⊥, and what is kept where it breaks."""
-    unstable = perp.lowest[0].value < -perp.error
-    text = "breaks first" if unstable else "is the softest"
-    left, wave = symmetry.kept(analysis), symmetry.pattern(analysis, irrep)
-    note = f"{wave}; it keeps {left}" if unstable and left else f"{wave}; it has the lowest eigenvalue on E⊥"
-    also = shared(perp)
-    note += f"; {also}" if also else ""
-    return Card(f"The symmetry that {text}", irrep, note)
-
-
-def _scored(metrics: dict[str, Any]) -> bool:
-    return bool(metrics.get("name")) and metrics.get("train") is not None
-
-
-def _score(metrics: dict[str, Any]) -> Card:
-    """The score on test data, or on training data where there are none, beside the constant's."""
-    which = "test" if metrics.get("test") is not None else "train"
-    rest = [
-        f"{number(metrics[k])} {text}"
-        for k, text in (("train", "on training data"), ("constant", "for a constant"))
-        if k != which and metrics.get(k) is not None
-    ]
-    return Card(f"{metrics['name'].capitalize()} on {which} data", number(metrics[which]), ", ".join(rest))
-
-
-def alerts(analysis: Analysis) -> list[str]:
-    """What must be known before anything else is read."""
-    found, p = [], analysis.point
-    if analysis.dims["E_perp"] == 0:
-        found.append(
-            f"E⊥ = {{0}}: the group, {analysis.group['name']}, leaves every weight unchanged, so there is no "
-            "symmetry that training could break, and the verdict on E⊥ is stable because there is nothing to judge. "
-            "Representations that move the inputs, outputs or hidden units of some layer make a question of it."
-        )
-    if not analysis.complete:
-        found.append("Partial result: the run was interrupted; what it had not reached is missing below.")
-    if p and not p.converged and p.kind in GIVEN:
-        found.append(f"The point was taken as given ({p.kind}); as it is not stationary, only E is judged at it.")
-    elif p and not p.converged:
-        found.append(
-            f"No point reached the tolerance: the gradient norm on E is {number(p.grad_norm.get('eqv'))}, above "
-            f"{number(p.tolerance)}. What follows describes the point where the search stopped; more starts "
-            "(--points) or a larger --weight-decay may give a stationary one."
-        )
-    if p and p.distance_to_E:
-        found.append(f"The weights given were {number(p.distance_to_E)} away from E and were projected onto it.")
-    loss, constant = (p.metrics.get(k) if p else None for k in ("loss_train", "loss_constant"))
-    if loss is not None and constant is not None and loss >= constant * (1 - 1e-9):
-        found.append("On its training data the network is no better than the constant predictor.")
-    return found
 
 
 def descent(analysis: Analysis) -> str:
@@ -281,7 +182,7 @@ def headline(analysis: Analysis) -> str:
             "undecided": "whether augmented training leaves E here is undecided",
         }[v.transverse.status]
         return f"Not a stationary point, so E itself is judged: {tail}."
-    modulo = " modulo the flat directions listed" if _flat(analysis, ("E",)) else ""
+    modulo = " modulo the flat directions listed" if flat(analysis, ("E",)) else ""
     first = {
         "stable": f"A strict minimum{modulo} among equivariant networks",
         "degenerate": "A degenerate point among equivariant networks (flat beyond what is known in advance)",
@@ -296,6 +197,13 @@ def headline(analysis: Analysis) -> str:
     }[v.aug.status]
     end = _followed(analysis.escape) if v.aug.status == "unstable" else ""
     return f"{first}, {'and' if v.eqv.status == v.aug.status else 'but'} {second}.{end}"
+
+
+MEANINGS = (
+    "Stable: every eigenvalue lies above zero by more than its error. Unstable: one lies below by more than its error. "
+    "Degenerate: zero modes beyond those known in advance. Not stationary: the gradient of that risk does not vanish. "
+    "Undecided: anything else. Margin: how far the deciding number is from zero, or the gradient norm."
+)
 
 
 def why(analysis: Analysis) -> list[tuple[str, str, str, str]]:
@@ -314,95 +222,6 @@ def why(analysis: Analysis) -> list[tuple[str, str, str, str]]:
     return [(question, plain(w.status), number(w.margin), w.evidence or empty) for question, w in chosen]
 
 
-def advice(analysis: Analysis) -> list[tuple[str, str]]:
-    """(what, sentence): what holds the point, how fast it falls, how large a step may be, where it leads."""
-    v = analysis.verdict
-    if v is None:
-        return []
-    items: list[tuple[str, str]] = []
-    at_rest, across, perp = stationary(analysis), v.transverse.status, part(analysis, "aug", "E_perp")
-    if {across} | ({v.eqv.status, v.aug.status} if at_rest else set()) == {"stable"}:
-        modulo = ", modulo the flat directions listed" if _flat(analysis, ("E", "E_perp")) else ""
-        kept = "the point" if at_rest else "E"
-        items.append(("Nothing is needed", f"augmented training keeps {kept}{modulo}; no penalty has to hold it."))
-    if across == "unstable":
-        items.append(("What holds it", _penalty(analysis, v)))
-        items += [("How fast it falls", _growth(v, v.growth_rate))] if v.growth_rate else []
-    elif across == "degenerate":
-        text = "any γ > 0 in γ/2 ‖A_{E⊥}‖² makes E strictly attracting; without it terms of higher order decide."
-        items.append(("What holds it", text))
-    elif across == "undecided" and perp and perp.lower_bound is not None:
-        items.append(("What holds it", f"γ/2 ‖A_{{E⊥}}‖² with {_enough(perp, perp.lower_bound)}."))
-    if at_rest and v.aug.status == "unstable" and across != "unstable":
-        text = "the descent lies inside E: equivariant training follows it too, and no penalty on E⊥ prevents it."
-        items.append(("Leave the point", text))
-    if at_rest and "degenerate" in (v.eqv.status, v.aug.status):
-        text = "terms of higher order decide along the zero modes; --weight-decay lifts them but moves the point."
-        items.append(("What would decide it", text))
-    undecided = {w.evidence for w in (v.eqv, v.aug, v.transverse) if w.status == "undecided"}
-    items += [("What would decide it", f"{evidence}.") for evidence in sorted(undecided)]
-    if not at_rest and analysis.point and analysis.point.kind in GIVEN:
-        items.append(("To judge a point", "--at point searches a stationary one, where every verdict has a meaning."))
-    steps = {"E": v.critical_step.get("E"), "E⊥": v.critical_step.get("E_perp")}
-    known = {name: step for name, step in steps.items() if step}
-    if known:
-        limits = " and ".join(f"{number(step)} on {name}" for name, step in known.items())
-        first = f"; {min(known, key=lambda name: known[name])} gives way first" if len(known) == 2 else ""
-        text = f"gradient descent with a fixed step overshoots above 2/λ_max, which is {limits}{first}."
-        items.append(("How large a step may be", text))
-    if analysis.escape:
-        items.append(("Where the instability leads", escape(analysis.escape)))
-    return items
-
-
-def _flat(analysis: Analysis, spaces: tuple[str, ...]) -> bool:
-    """Whether known directions of eigenvalue zero lie there; with decay their eigenvalue is μ, which is strict."""
-    return analysis.weight_decay == 0 and any(f.space in spaces for f in analysis.flat_directions)
-
-
-def _enough(perp: Spectrum, bound: float) -> str:
-    odds = f" with probability {1 - perp.failure_probability:.6f}" if perp.failure_probability else ""
-    return f"γ above {number(max(0.0, -bound))} is enough{odds}"
-
-
-def _penalty(analysis: Analysis, v: Verdicts) -> str:
-    perp = part(analysis, "aug", "E_perp")
-    text = f"add γ/2 ‖A_{{E⊥}}‖² to the risk with γ above γ* = {number(v.critical_penalty)}"
-    if perp and not perp.complete:
-        text += ", or more: γ* is known from below only"
-        text += f"; {_enough(perp, perp.lower_bound)}" if perp.lower_bound is not None else ""
-    if stationary(analysis) and v.eqv.status != "stable":
-        text += ". That holds E, inside which the point is not known to be a minimum"
-    return text + "."
-
-
-def _growth(v: Verdicts, rate: float) -> str:
-    text = f"a small deviation from E grows e-fold within 1/{number(rate)} = {number(1 / rate)} units of flow time"
-    steps = [step for step in v.critical_step.values() if step]
-    if steps:
-        text += f" (step × steps): {math.ceil(1 / (rate * min(steps))):,} steps of the largest size before overshooting"
-    return text + "."
-
-
-def escape(e: Escape) -> str:
-    """Risk and scores before and after the instability was followed."""
-    moved = number(e.risk_end - e.risk_start)
-    changes = [f"R^aug {number(e.risk_start)} → {number(e.risk_end)} (changed by {moved})"]
-    for which in ("train", "test"):
-        before, after = e.metrics_start.get(which), e.metrics_end.get(which)
-        if None not in (before, after, name := e.metrics_start.get("name")):
-            changes.append(f"{which} {name} {number(before)} → {number(after)}")
-    return (
-        f"after a push of {number(e.push)} along the steepest direction and {e.iterations} L-BFGS iterations on "
-        f"R^aug: {', '.join(changes)}. {_ending(e)}"
-    )
-
-
-def _ending(e: Escape) -> str:
-    text = f"The end lies {number(e.off_equivariance)} away from E"
-    return f"{text}; {function_after(e)}." if e.equivariant is not None else f"{text}."
-
-
 def function_after(e: Escape) -> str:
     """Whether the function is equivariant where the instability ends, and why it is although its weights left E."""
     if e.equivariant is None or e.back:
@@ -412,6 +231,11 @@ def function_after(e: Escape) -> str:
         return f"the function there is not equivariant ({error})"
     text, why = f"the function there is still equivariant ({error})", reason(e.hidden, e.share or 0.0)
     return f"{text}: {why}" if why else text
+
+
+def flat(analysis: Analysis, spaces: tuple[str, ...]) -> bool:
+    """Whether known directions of eigenvalue zero lie there; with decay their eigenvalue is μ, which is strict."""
+    return analysis.weight_decay == 0 and any(f.space in spaces for f in analysis.flat_directions)
 
 
 def _followed(e: Escape | None) -> str:

@@ -91,7 +91,9 @@ def described(given: Given, points: list[StationaryPoint]) -> PointReport:
     """Keep risks, gradients, scores and equivariance of every point; the report of the one that is judged."""
     settings = given.settings
     with stage("points"):
-        reports = tuple(describe(given.at(p.theta), p, settings.seed, settings.distance_to_e) for p in points)
+        reports = tuple(
+            describe(given.at(p.theta), p, settings.seed, settings.distance_to_e, settings.given) for p in points
+        )
     given.ledger.keep(point=reports[0], points=reports)
     return reports[0]
 

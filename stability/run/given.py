@@ -42,6 +42,12 @@ class Outcome:
     def __str__(self) -> str:
         return str(self.analysis)
 
+    def __repr__(self) -> str:
+        return f"<Outcome: {self.analysis!r}>"
+
+    def _repr_html_(self) -> str:
+        return self.analysis._repr_html_()
+
     def to_frame(self) -> pd.DataFrame:
         """The eigenvalues of :meth:`Analysis.to_frame`."""
         return self.analysis.to_frame()

@@ -11,9 +11,10 @@ from torch import Tensor
 from stability.base import doors
 from stability.base.cluster import digest
 from stability.base.limits import Limits
+from stability.points.describe import AsGiven
 
 # What does not change what is computed, or is told to the checkpoint otherwise.
-ELSEWHERE = ("at", "memory_gb", "shards", "pictures", "limits")
+ELSEWHERE = ("at", "given", "memory_gb", "shards", "pictures", "limits")
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Settings:
         memory_gb: what the run may use.
         escape_iterations: L-BFGS steps of exact augmented descent from an unstable point; 0 leaves it out.
         distance_to_e: of the point before it was projected onto E.
+        given: what was measured there; reports show it beside the projection.
         epochs: of EQUI training before the point, for ``at="trained"``.
         trained_step: of that training; by default half the critical step at the start.
         shards: of the samples, over which products of large sectors are spread, one sector after another; 1 spreads
@@ -48,6 +50,7 @@ class Settings:
     memory_gb: float = 16.0
     escape_iterations: int = 300
     distance_to_e: float = 0.0
+    given: AsGiven | None = None
     epochs: int = 50
     trained_step: float | None = None
     shards: int = 1
@@ -65,6 +68,8 @@ class Settings:
         for name in ("search_minutes", "memory_gb"):
             doors.number(name, getattr(self, name), above=True)
         doors.number("distance_to_e", self.distance_to_e)
+        if self.given is not None:
+            doors.kind("given", self.given, AsGiven, "leave it out; analyse(problem, weights) measures it")
         if self.trained_step is not None:
             doors.number("trained_step", self.trained_step, above=True)
         doors.irreps("sectors", self.sectors)

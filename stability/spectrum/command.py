@@ -23,6 +23,7 @@ from stability import api, report
 from stability.base.cluster import pool
 from stability.base.errors import BadInput
 from stability.base.storage import Checkpoint, lock, prepare_folder, write, write_tensors
+from stability.points.describe import AsGiven, as_given
 from stability.points.weights import load_point, save_point
 from stability.problem.problem import Problem
 from stability.results import Analysis
@@ -57,7 +58,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         help="point (search stationary points), init, trained, or FILE, a stored point or state_dict",
     ),
     "--seed": dict(type=int, default=0, help="of data, starts and probes"),
-    "--activation": dict(help="tanh, gelu, softplus, sigmoid, leaky_relu, relu, …"),
+    "--activation": dict(help="tanh, gelu, silu, softplus, sigmoid, leaky_relu, relu, …"),
     "--weight-decay": dict(type=float, help="μ in μ/2‖A‖²"),
     "--points": dict(type=int, default=2, help="random starts of the search"),
     "--saddles": dict(type=int, default=0, help="starts searched for saddles of R on E too"),
@@ -175,24 +176,25 @@ def run(options: argparse.Namespace, command: str) -> int:
     if options.sectors not in ("all", "none"):
         chosen(problem.group, options.sectors)  # refused before anything is written
     named = options.task in TASKS
-    at, distance = options.at, 0.0
+    at, weights = options.at, None
     recipe: Recipe | None = Recipe.of(options.task, task_options)
     if at not in ("point", "init", "trained"):
         if Path(at).suffix == ".safetensors":
             fitted = api.fitted(problem, at)[0]
             problem, recipe = fitted, recipe if fitted is problem else None
-            at, distance = load_point(Path(at), problem.space, problem.samples.x)
+            at, weights = load_point(Path(at), problem.space, problem.samples.x)
         else:  # a checkpoint of a module, with its buffers
-            fitted, weights = api.fitted(problem, at)
+            fitted, found = api.fitted(problem, at)
             # A recipe knows nothing of the buffers that a checkpoint brings along: then the problem itself is sent.
             problem, recipe = fitted, recipe if fitted is problem else None
-            at, _, distance = api.locate(problem, weights)
+            at, weights, _ = api.locate(problem, found)
+    given = None if weights is None else as_given(problem, weights, options.seed)
     folder = options.out or output_folder(options.task, options.size if named else "custom", options.seed)
     is_new = not folder.exists()
     prepare_folder(folder)
     try:
         with lock(folder):
-            return run_in(folder, problem, options, task_options, at, distance, command, recipe)
+            return run_in(folder, problem, options, task_options, at, given, command, recipe)
     except BadInput:
         if is_new:
             with contextlib.suppress(OSError):  # with something in it, it stays
@@ -206,7 +208,7 @@ def run_in(
     options: argparse.Namespace,
     task_options: TaskOptions,
     at: str | Tensor,
-    distance: float,
+    given: AsGiven | None,
     command: str,
     recipe: Recipe | None,
 ) -> int:
@@ -222,7 +224,8 @@ def run_in(
         search_minutes=options.search_minutes,
         eigenvalues=options.eigenvalues,
         memory_gb=options.memory_gb or free_memory_gb(),
-        distance_to_e=distance,
+        distance_to_e=given.distance if given else 0.0,
+        given=given,
         trained_step=5e-5 if options.variant == "published" else None,
         shards=options.shards,
         sectors=options.sectors,

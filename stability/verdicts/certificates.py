@@ -310,6 +310,7 @@ SLOPES = {
     "sigmoid": (0.25, 0.09623, 0.125),
     "softplus": (1.0, 0.25, 0.09623),
     "gelu": (1.129, 0.7979, 0.7788),
+    "silu": (1.1, 0.5, 0.3082),
 }
 # The same for u ↦ u/√(1 + |u|²), as norms of symmetric multilinear maps.
 NORMALISED = (1.0, 0.8587, 3.0)

@@ -19,6 +19,7 @@ from stability.report.figures import (
     kernel,
     lowest,
     mode,
+    orbit,
     plane,
     points,
     sectors,
@@ -28,13 +29,14 @@ from stability.report.figures import (
     training,
 )
 from stability.report.figures.figure import Figure, Omitted, pdf, png
+from stability.report.style import for_phone
 from stability.results import Analysis
 
-__all__ = ["FIGURES", "Figure", "Omitted", "applying", "omitted", "pdf", "png"]
+__all__ = ["FIGURES", "Figure", "Omitted", "applying", "for_phone", "omitted", "pdf", "png"]
 
 _MODULES = (
     *(spectrum, lowest, sectors, frequencies, mode, points, choices, density),
-    *(slices, plane, flow, steps, kernel, breaking, training, escape),
+    *(slices, plane, flow, steps, kernel, orbit, breaking, training, escape),
 )
 FIGURES: dict[str, Figure[Any]] = {module.FIGURE.name: module.FIGURE for module in _MODULES}
 

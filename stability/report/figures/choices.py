@@ -84,7 +84,7 @@ def paint(_: Analysis, found: list[Choice]) -> Canvas:
         axes.set_xlabel("points found, best first")
         axes.set_ylabel(LEAST)
         axes.set_title("which of the points found does augmented training leave?")
-        axes.legend(loc="best", framealpha=1, fontsize=9)
+        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=9)
     return canvas
 
 

@@ -15,7 +15,7 @@ from stability.eigen.spectrum import Spectrum
 from stability.report import words
 from stability.report.figures.figure import Figure
 from stability.report.rows import Rows
-from stability.report.style import CURVATURE, PANELS, absent, panels, signs
+from stability.report.style import CURVATURE, PANELS, absent, legend, panels, signs
 from stability.report.words import number, part
 from stability.results import Analysis
 from stability.spectra import density as measures
@@ -100,7 +100,7 @@ def _bins(axes: Axes, where: str, counted: Counted) -> None:
     axes.set_yscale("log")
     axes.set_ylim(floor, 2.0)
     axes.set_xlabel(CURVATURE)
-    axes.legend(loc="upper left", framealpha=1, fontsize=9)
+    legend(axes, 3)
 
 
 def _middles(edges: np.ndarray) -> np.ndarray:

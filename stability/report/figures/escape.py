@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from matplotlib.figure import Figure as Canvas
 
-from stability.report import words
+from stability.report.advice import compared, escape, scored
 from stability.report.figures.figure import Figure, rounding
 from stability.report.rows import Rows
 from stability.report.style import BLUE, ORANGE, panels
@@ -18,13 +16,6 @@ from stability.results import Analysis, Escape
 def look(analysis: Analysis) -> Escape | None:
     """The end, where the instability was followed."""
     return analysis.escape
-
-
-def scored(e: Escape) -> list[tuple[str, float, float]]:
-    """(data, before, after) of the score, on the data where both are known."""
-    name = e.metrics_start.get("name")
-    pairs = [(w, e.metrics_start.get(w), e.metrics_end.get(w)) for w in ("train", "test")]
-    return [(w, a, b) for w, a, b in pairs if name and a is not None and b is not None]
 
 
 def paint(_: Analysis, e: Escape) -> Canvas:
@@ -49,30 +40,13 @@ def paint(_: Analysis, e: Escape) -> Canvas:
     return canvas
 
 
-def judged(e: Escape) -> str:
-    """Whether leaving E changed the test accuracy by more than its standard error; empty where none is known."""
-    test = next(((a, b) for which, a, b in scored(e) if which == "test"), None)
-    if test is None or e.metrics_start.get("name") != "accuracy":
-        return ""
-    before, after = test
-    change, n = f"test accuracy went from {number(before)} to {number(after)}", e.metrics_start.get("test_samples")
-    if not n:
-        return f"{change}; its standard error is not known, so that is not judged"
-    # As if the two were independent; they see the same samples, so the error of their difference is less.
-    error = math.sqrt((before * (1 - before) + after * (1 - after)) / n)
-    change += f", by {number(after - before)} with a standard error of {number(error, 2)} on {n:,} samples"
-    if abs(after - before) <= 2 * error:
-        return f"{change}: no difference beyond two standard errors"
-    return f"{change}: there leaving E {'helped' if after > before else 'hurt'}"
-
-
 def say(analysis: Analysis, e: Escape) -> str:
     """By how much the risk falls, and whether the test score follows."""
     lower = e.risk_start - e.risk_end > rounding(analysis) * abs(e.risk_start)
     text = "Before and after following the instability to its end. "
     change = number(e.risk_start - e.risk_end)
     text += f"The risk falls by {change} off E" if lower else "The risk did not fall, so nothing was gained"
-    test = judged(e)
+    test = compared(e)
     text += f"; {test}" if test else ""
     return text + "."
 
@@ -87,7 +61,7 @@ def rows(_: Analysis, e: Escape) -> Rows:
 
 def tell(_: Analysis, e: Escape) -> str:
     """The numbers of the bars."""
-    return f"Bars, {words.escape(e)}"
+    return f"Bars, {escape(e)}"
 
 
 FIGURE = Figure("escape", "Where the instability leads", look, paint, say, rows, tell)

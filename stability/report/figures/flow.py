@@ -13,7 +13,7 @@ from stability.effects.deviation import Deviation
 from stability.report import words
 from stability.report.figures.figure import Figure, Omitted, rounding, varies
 from stability.report.rows import Rows
-from stability.report.style import BLUE, GREY, OFF, absent, below_zero, panels
+from stability.report.style import BLUE, GREY, OFF, absent, below_zero, legend, panels
 from stability.report.words import number
 from stability.results import Analysis
 
@@ -60,7 +60,7 @@ def paint(analysis: Analysis, run: Deviation) -> Canvas:
         axes.set_xlabel("flow time (step size × steps)")
         axes.set_ylabel(rf"distance from $E$, {OFF}")
         axes.set_title("grows: augmented training leaves E" if run.value < 0 else "decays: it falls back to E")
-        axes.legend(loc="best", framealpha=1, fontsize=9)
+        legend(axes, 1)
         if varies(analysis, run.risk):
             _fall(beside, times, np.array(run.risk) - run.risk[0])
         else:

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axis import Axis
+from matplotlib.colors import CenteredNorm
 from matplotlib.figure import Figure as Canvas
 
 from stability.report import symmetry, words
 from stability.report.figures.figure import Figure, Omitted
 from stability.report.rows import Rows
-from stability.report.style import panels
+from stability.report.style import SIGNED, panels
 from stability.report.words import number
 from stability.results import Analysis
 from stability.spectra.sectors import Sector
@@ -53,17 +54,15 @@ def paint(analysis: Analysis, found: list[Sector]) -> Canvas:
     with panels(1, 5.6) as (canvas, (axes,)):
         axes.grid(False)
         extent = (-(columns // 2) - 0.5, columns - columns // 2 - 0.5, rows - rows // 2 - 0.5, -(rows // 2) - 0.5)
-        image = axes.imshow(grid, cmap="cividis", extent=extent)
+        image = axes.imshow(grid, cmap=SIGNED, norm=CenteredNorm(), extent=extent)
         image.set_gid("frequencies")
         for i, j in np.argwhere(unstable):
-            bright = float(np.asarray(image.norm(grid[i, j]))) > 0.5
+            bright = float(np.asarray(image.norm(grid[i, j]))) > 0.25
             style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 13, "fontweight": "bold"}
             style["color"] = "black" if bright else "white"
             axes.text(j - columns // 2, i - rows // 2, "–", **style)
         bar = canvas.colorbar(image, ax=axes, label="lowest eigenvalue of the sector (per unit of squared weight)")
-        if np.nanmin(grid) < 0 < np.nanmax(grid):
-            bar.ax.axhline(0.0, color="white", linewidth=2.5)
-            bar.ax.axhline(0.0, color="black", linewidth=1.2, gid="zero")
+        bar.ax.axhline(0.0, color="black", linewidth=1.5, gid="zero")
         _number(axes.xaxis, columns)
         _number(axes.yaxis, rows)
         across, up = ("periods per image width", "periods per image height")

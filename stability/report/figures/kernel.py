@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from stability.effects.breaking import Kernel
 from stability.report.figures.figure import Figure, Omitted
 from stability.report.rows import Rows, grid
-from stability.report.style import panels
+from stability.report.style import SIGNED, panels
 from stability.report.words import number
 from stability.results import Analysis
 
@@ -77,7 +77,7 @@ def paint(analysis: Analysis, kernel: Kernel) -> Canvas:
         limits = [reach if small else max(reach, scale)] + [scale if small else max(reach, scale)] * len(views)
         for axes, values, title, limit in zip(shown_in, (before, *views), titles, limits, strict=True):
             axes.grid(False)
-            image = axes.imshow(values, cmap="PuOr_r", vmin=-limit, vmax=limit)
+            image = axes.imshow(values, cmap=SIGNED, vmin=-limit, vmax=limit)
             image.set_gid("kernel")
             axes.set(xticks=[], yticks=[])
             if len(values) == 1:  # no grid: the entries in their order

@@ -15,7 +15,7 @@ from stability.report.figures import spectrum
 from stability.report.figures.figure import Figure
 from stability.report.figures.spectrum import Halves, halves
 from stability.report.rows import Rows
-from stability.report.style import CURVATURE, PANELS, absent, below_zero, decay, panels, signs
+from stability.report.style import CURVATURE, PANELS, absent, below_zero, decay, legend, panels, signs
 from stability.report.words import number
 from stability.results import Analysis
 
@@ -46,21 +46,23 @@ def _ends(axes: Axes, where: str, name: str, found: Spectrum, mu: float) -> None
         shown.set_gid(f"values {where}")
     for x, e in zip(rank, ends, strict=True):
         note = " ".join(filter(None, [f"×{e.multiplicity}" if e.multiplicity else "", e.irrep]))
-        slanted: dict[str, Any] = {"rotation": 90, "va": "bottom"} if e.irrep else {}
-        axes.annotate(
-            note, (x, e.value), (0, 8), textcoords="offset points", fontsize=8, zorder=5, ha="center", **slanted
-        )
+        down = e.value < 0  # away from the zero line
+        slanted: dict[str, Any] = {"rotation": 90} if e.irrep else {}
+        slanted |= {"va": "top" if down else "bottom", "ha": "center"}
+        at = (0, -8 if down else 8)
+        axes.annotate(note, (x, e.value), at, textcoords="offset points", fontsize=8, zorder=5, **slanted)
     decay(axes, mu)
     reach = max(np.abs(values).max(), mu, found.error) or 1.0
     low, high = min(values.min(), 0.0), max(values.max(), mu, 0.0)
-    low, high = low - 0.12 * reach, high + 0.4 * reach
+    span = high - low or reach
+    low, high = low - (0.42 if values.min() < 0 else 0.12) * span, high + (0.42 if values.max() >= 0 else 0.12) * span
     below_zero(axes, low)
     axes.set(ylim=(low, high), xlim=(0.4, max(len(ends), 2) + 0.6))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.ticklabel_format(axis="y", scilimits=(-2, 4))
     axes.set_title(f"on {name}: lowest {words.eigenvalue(ends[0])}, residuals ≤ {number(residuals.max(), 2)}")
     axes.set_xlabel("rank (one mark a value and irrep)")
-    axes.legend(loc="best", framealpha=1, fontsize=10)
+    legend(axes, 3)
 
 
 def say(_: Analysis, found: Halves) -> str:

@@ -9,7 +9,7 @@ from stability.effects.modes import Mode
 from stability.report import words
 from stability.report.figures.figure import Figure, Omitted, varies
 from stability.report.rows import Rows, grid
-from stability.report.style import panels
+from stability.report.style import SIGNED, panels
 from stability.results import Analysis
 
 # Relative to what a random direction does: a change by less is rounding.
@@ -47,9 +47,9 @@ def look(analysis: Analysis) -> Mode | Omitted | None:
 def paint(analysis: Analysis, mode: Mode) -> Canvas:
     """Images, what is added on a scale that is even about zero."""
     shown = [] if mode.input is None else [("input", mode.input, "gray")]
-    shown.append((f"channel {mode.channel} of {mode.layer}", mode.response, "cividis"))
+    shown.append((f"channel {mode.channel} of {mode.layer}", mode.response, SIGNED))
     names = ["added"] if len(mode.change) == 1 else [f"added, partner {j + 1}" for j in range(len(mode.change))]
-    shown += [(name, change, "cividis") for name, change in zip(names, mode.change, strict=True)]
+    shown += [(name, change, SIGNED) for name, change in zip(names, mode.change, strict=True)]
     reach = max(abs(v) for change in mode.change for row in change for v in row)
     with panels(len(shown), 3.2, images=True) as (canvas, shown_in):
         for axes, (title, values, colours) in zip(shown_in, shown, strict=True):
@@ -57,6 +57,9 @@ def paint(analysis: Analysis, mode: Mode) -> Canvas:
             image = axes.imshow(np.array(values), cmap=colours)
             if title.startswith("added"):
                 image.set_clim(-reach, reach)
+            elif colours == SIGNED and varies(analysis, values):
+                edge = max(abs(v) for row in values for v in row)
+                image.set_clim(-edge, edge)
             elif not varies(analysis, values):  # one colour: its rounding is no pattern
                 level = float(np.mean(values))
                 image.set_clim(level - 0.1 * abs(level) - FAINT, level + 0.1 * abs(level) + FAINT)

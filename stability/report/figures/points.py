@@ -20,9 +20,9 @@ ASIDE: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)}
 
 
 def look(analysis: Analysis) -> list[tuple[PointReport, float]] | None:
-    """The points with their gradient norm on E, those of which it is known."""
+    """The points with their gradient norm on E, those of which it is known; one alone is told by its table."""
     found = [(p, norm) for p in analysis.points if (norm := p.grad_norm.get("eqv")) is not None]
-    return found or None
+    return found if len(found) > 1 else None
 
 
 def risk_of(p: PointReport) -> float | None:

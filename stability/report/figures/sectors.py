@@ -47,7 +47,7 @@ def paint(analysis: Analysis, found: list[Sector]) -> Canvas:
         axes.set_xlabel(f"irreducible representation{rest} (lowest and highest eigenvalues of each)")
         axes.set_ylabel(EIGENVALUE)
         if analysis.weight_decay > 0:
-            axes.legend(loc="lower right", framealpha=1, fontsize=10)
+            axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=9)
         breaks = any(words.sign(x.lowest[0].value, x.error) == "negative" for x in found)
         said = "which symmetry breaks: the sectors, most negative first"
         axes.set_title(said if breaks else "no eigenvalue found below zero: the sectors, lowest first")

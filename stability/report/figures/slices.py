@@ -14,7 +14,7 @@ from stability.effects.slices import Slice
 from stability.report import words
 from stability.report.figures.figure import Figure, Omitted, rounding, varies
 from stability.report.rows import Rows
-from stability.report.style import BLUE, GREEN, ORANGE, PANELS, below_zero, panels
+from stability.report.style import BLUE, GREEN, ORANGE, PANELS, below_zero, legend, panels
 from stability.report.words import number
 from stability.results import Analysis
 
@@ -80,7 +80,7 @@ def _curves(axes: Axes, where: str, line: Slice, error: float) -> None:
     axes.ticklabel_format(axis="y", scilimits=(-2, 3))
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.set_xlabel("distance $t$ from the point (unit of the weights)")
-    axes.legend(loc="best", framealpha=1, fontsize=10)
+    legend(axes)
 
 
 def say(analysis: Analysis, found: dict[str, Slice]) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
@@ -13,7 +11,7 @@ from stability.report import words
 from stability.report.figures.figure import Figure, Omitted
 from stability.report.figures.flow import departed
 from stability.report.rows import Rows
-from stability.report.style import BLUE, GREY, OFF, RED, on_paper, panels
+from stability.report.style import BLUE, GREY, OFF, RED, legend, on_paper, panels
 from stability.report.words import number
 from stability.results import Analysis
 
@@ -51,10 +49,7 @@ def paint(_: Analysis, found: Runs) -> Canvas:
             rf"critical step $2/\lambda_{{\max}}$ = {number(critical)} on $E^\perp$"
             rf" ($\lambda_{{\max}}$ = {words.eigenvalue(first.value)}{named})"
         )
-        below: dict[str, Any] = {"loc": "best"}
-        if on_paper():
-            below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.2)}
-        axes.legend(**below, framealpha=1, fontsize=9)
+        legend(axes)
     return canvas
 
 

@@ -9,7 +9,7 @@ from stability.eigen.spectrum import Eigenvalue
 from stability.report import words
 from stability.report.figures.figure import Figure, Omitted
 from stability.report.rows import Rows
-from stability.report.style import BLUE, LEAST, RED, below_zero, panels, symlog
+from stability.report.style import BLUE, LEAST, RED, below_zero, legend, panels, symlog
 from stability.report.words import number
 from stability.results import Analysis
 from stability.spectra.least import History
@@ -57,7 +57,7 @@ def paint(_: Analysis, found: History) -> Canvas:
         axes.set_xlabel("epochs of equivariant training")
         axes.set_ylabel(LEAST)
         axes.set_title("grey: every sector")
-        axes.legend(loc="best", framealpha=1, fontsize=9)
+        legend(axes, 1)
         beside.plot(epochs, found.risk, "o-", color=BLUE, gid="risk")
         beside.set_xlabel("epochs of equivariant training")
         beside.set_ylabel("risk $R$ (units of the loss)")

@@ -3,7 +3,8 @@
 A *problem* is a risk with a group action on its parameters:
 
 =====================  ==========================================================================================
-``from_module``        any torch.nn.Module, with representations for its linear and convolutional layers
+``from_module``        any torch.nn.Module, with representations for its layers, or with a group alone: then
+                       ``infer`` finds them
 ``from_risk``          any differentiable risk on a dict of tensors, with a representation for each
 ``from_network``       a multilayer perceptron over representations, made by ``mlp``
 =====================  ==========================================================================================
@@ -70,10 +71,11 @@ from stability.base.memory import keep_freed_memory
 from stability.base.record import frame
 from stability.eigen.operator import Operator
 from stability.eigen.spectrum import Eigenvalue, Spectrum
+from stability.inference.door import from_module
+from stability.inference.infer import Inference, infer
 from stability.networks.bare import from_risk
 from stability.networks.classifier import Classifier
 from stability.networks.losses import cross_entropy, logistic, squared
-from stability.networks.modules import from_module
 from stability.networks.network import mlp
 from stability.networks.nonlinearities import Chain, Gated, Identity, LayerNorm, Norm, Pointwise
 from stability.networks.supervised import supervised
@@ -101,6 +103,7 @@ __all__ = [
     "Forecast",
     "Gated",
     "Identity",
+    "Inference",
     "LayerNorm",
     "Limits",
     "Monitor",
@@ -133,6 +136,7 @@ __all__ = [
     "from_risk",
     "groups",
     "hessian",
+    "infer",
     "load_weights",
     "logistic",
     "mlp",

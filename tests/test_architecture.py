@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1] / "stability"
 # From the ground up; a room may import its own modules and everything below, never what stands above or beside it.
 FLOORS = (
     {"version"}, {"base"}, {"groups", "eigen"}, {"layers"}, {"problem"}, {"curvature"}, {"networks"},
-    {"points", "restricted", "tasks"}, {"verdicts"}, {"spectra"}, {"effects"}, {"optimisers"}, {"results"},
+    {"points", "restricted", "tasks", "inference"}, {"verdicts"}, {"spectra"}, {"effects"}, {"optimisers"}, {"results"},
     {"run", "report"}, {"api"}, {"spectrum"}, {"cli"}, {"moved"}, {"__init__"}, {"__main__"},
 )  # fmt: skip
 LEVEL = {room: i for i, floor in enumerate(FLOORS) for room in floor}

@@ -25,11 +25,11 @@ spectrum: install
 	$(BIN)/python -m stability.spectrum $(ARGS)
 	@echo "Open the report named above in a browser, for instance: python3 -m webbrowser -t FILE"
 
-# Style, types, then doctests and tests, a file at a time on each of two processes with one thread.
+# Style, types, then doctests and tests, on two processes with one thread each; who is done first takes over from the other.
 test: install
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --doctest-modules -m "not slow" stability tests
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --durations=25 --doctest-modules -m "not slow" stability tests
 
 # Side by side with other tools; --no-deps, for one of them would bring another torch.
 PEERS := pyhessian curvlinops-for-pytorch hessian-eigenthings einops einconv linear-operator jaxtyping wadler-lindig

@@ -52,14 +52,24 @@ def test_problems_built_to_fool_the_tool_do_not(family):
         assert "wrong" not in judged.outcomes(row), row
 
 
-# Found by the study of 3,150 problems and not mended yet: eigenvalues of 1e-14 and 3e-12 beside others of order one.
-KNOWN = {("flat component", 14), ("staircase", 24)}
+# Wrong once: an eigenvalue of -1.2e-14 called zero though a step of 24 had been taken along it; one of 3e-12 whose sign
+# rounding inside the risk hides.
+@pytest.mark.parametrize(("family", "number"), [("flat component", 14), ("staircase", 24)])
+def test_signs_that_were_wrong_once_are_withheld(family, number):
+    assert "wrong" not in judged.outcomes(judged.row(family, number))
 
 
-def test_the_committed_study_has_three_thousand_problems_and_no_wrong_sign_but_two_that_are_known():
+# A curvature of 1e-8 whose terms of order one cancel inside every sample; a start that is stationary, with a gradient
+# that is the rounding of a larger one across E; gradients that are not finite at random points, or at all of them.
+@pytest.mark.parametrize(("family", "number"), [("finite", 3), ("at rest", 1), ("sharp", 16), ("sharp", 18)])
+def test_what_was_withheld_for_rounding_is_decided(family, number):
+    assert set(judged.outcomes(judged.row(family, number))) == {"right"}
+
+
+def test_the_committed_study_has_three_thousand_problems_and_no_wrong_sign():
     rows = Rows(Path("reports/signs/signs.json"), {"version": 1}).rows
     assert len(rows) >= 3000 and {r["family"] for r in rows} == set(judged.FAMILIES)
-    assert {(r["family"], r["number"]) for r in rows if "wrong" in judged.outcomes(r)} <= KNOWN
+    assert not [(r["family"], r["number"]) for r in rows if "wrong" in judged.outcomes(r)]
 
 
 @given(

@@ -31,6 +31,11 @@ def test_a_step_solves_where_the_curvature_is_known_and_leaves_the_rest_alone():
     torch.testing.assert_close(INVERSE.product(g), H @ g, rtol=0, atol=1e-12)
 
 
+def test_no_step_is_taken_along_an_eigenvalue_that_another_estimate_may_call_zero():
+    for factor, sure in ((0.9, 3), (1.5, 3), (2.5, 4)):
+        assert Inverse.of(matrix([-2.0, factor * 1e-9, 0.5, 3.0]), 1e-9).sure.sum() == sure
+
+
 def test_displacements_are_what_a_gradient_of_that_norm_would_make():
     found = INVERSE.displacements(1e-3, 0)
     assert found.shape == (3, 4)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import analyses.signs
 from analyses.shared import Section, command, finish, pool_arguments, prepare_folder, table
-from analyses.signs.judged import FAMILIES, Lines, counts, draw, outcomes, row
+from analyses.signs.judged import BEYOND, FAMILIES, Lines, counts, draw, outcomes, row
 from stability.base.cluster import pool
 
 
@@ -36,12 +36,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     total = sum(by_family.values(), Counter())
     why = Counter(w for r in rows.rows for name, w in r.get("why", {}).items() if r[name][2] == "undecided")
     undecided = ", ".join(f"{w} {c}" for w, c in why.most_common())
-    share = 100 * total["undecided"] / total.total()
+    beyond = sum(why[w] for w in BEYOND)
+    decidable = total.total() - beyond
+    share = 100 * (total["undecided"] - beyond) / decidable
     section = Section(
         "Problems built to fool the tool",
         "No wrong sign: every verdict is right, or it is withheld.",
-        f"{len(rows.rows):,} problems, {total.total():,} verdicts: {total['wrong']} wrong, {total['undecided']:,} "
-        f"({share:.1f} %) undecided ({undecided}).",
+        f"{len(rows.rows):,} problems, {total.total():,} verdicts: {total['wrong']} wrong. Of {decidable:,} that "
+        f"float64 can decide, {total['undecided'] - beyond:,} ({share:.1f} %) undecided or refused; {beyond:,} beyond "
+        f"({undecided}).",
         "A verdict other than undecided or not stationary was the true one in every case."
         if not total["wrong"]
         else "There are wrong signs: the error budget misses a term.",

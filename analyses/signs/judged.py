@@ -42,6 +42,9 @@ REASONS = {
     "gradient above the tolerance": ("above the tolerance",),
 }
 
+# What no computation in float64 decides: values given in single precision, squares outside of its range.
+BEYOND = ("single precision gives no lower bound", "numbers beyond float64")
+
 
 def reason(evidence: str) -> str:
     """Why nothing was decided, in a few words."""

@@ -72,16 +72,22 @@ def _width(problem: Problem) -> int:
     return max(problem.activations, *(max(layer.shape) for layer in problem.space.layers))
 
 
-def nominal_hessian(problem: Problem, at: Tensor, chunk: int = 4096) -> Operator:
-    """∇²R(A) on L."""
-    return linearise(problem.loss, at, problem.samples, problem.weight_decay, "∇²R", chunk, _width(problem))
+def nominal_hessian(problem: Problem, at: Tensor, chunk: int = 4096, searching: bool = False) -> Operator:
+    """∇²R(A) on L; a search believes what was checked at its start."""
+    memory, width = _memory(problem, "∇²R", at) if searching else None, _width(problem)
+    return linearise(problem.loss, at, problem.samples, problem.weight_decay, "∇²R", chunk, width, memory)
 
 
 def equivariant_hessian(problem: Problem, theta: Tensor, chunk: int = 4096, searching: bool = False) -> Operator:
     """∇²R^eqv in coordinates of E, through the equivariant layers; a search believes what was checked at its start."""
     loss, width = problem.equivariant_loss, _width(problem)
-    memory = remembered(problem).setdefault(("∇²R^eqv", theta.dtype, len(problem.samples)), {}) if searching else None
+    memory = _memory(problem, "∇²R^eqv", theta) if searching else None
     return linearise(loss, theta, problem.samples, problem.weight_decay, "∇²R^eqv", chunk, width, memory)
+
+
+def _memory(problem: Problem, name: str, at: Tensor) -> dict:
+    """What was found of the products of a Hessian anywhere, in one precision and on so many samples."""
+    return remembered(problem).setdefault((name, at.dtype, len(problem.samples)), {})
 
 
 def augmented_hessian_from_data(problem: Problem, at: Tensor, chunk: int = 512) -> Operator:

@@ -32,7 +32,7 @@ from torch.func import grad, jvp, vmap
 from stability.base.errors import BadInput, StaleLinearisation
 from stability.base.once import remembered
 from stability.curvature.written import written_out
-from stability.eigen.operator import ROUNDING
+from stability.eigen.operator import ROUNDING, rounding_of
 from stability.problem.space import Samples
 
 Loss = Callable[[Tensor, Samples], Tensor]
@@ -458,7 +458,7 @@ class Products:
             )
 
     def _noise(self, v: Tensor, expected: Tensor) -> float:
-        """What rounding may make of a product: ten times what another order of samples or another route changes."""
+        """What rounding may make of a product: ten times what another order, route or length changes."""
         terms, known = self.terms, self.memory["reference"]
         back = Terms(terms.loss, terms.at, lambda: (Samples(*(t.flip(0) for t in part)) for part in terms.parts()))
         others = [attempt(partial(_one, REFERENCES[known], back, v))]
@@ -468,7 +468,8 @@ class Products:
         close = [change for change in changes if change <= DIFFERENCES[v.dtype] * float(expected.norm())]
         eps, size = torch.finfo(v.dtype).eps, float(terms.at.norm())
         floor = 64 * eps * float(terms.gradient(terms.at).norm()) * float(v.norm()) / size if size else 0.0
-        return max(10 * max(close, default=0.0), floor, _rounding(terms) * float(v.norm()))
+        close.append(rounding_of(partial(_one, REFERENCES[known], terms), v))  # what cancels inside every sample
+        return max(10 * max(close), floor, _rounding(terms) * float(v.norm()))
 
     def _confirm(self, v: Tensor, product: Tensor) -> None:
         c = gaussian(self.calls, v, len(v))

@@ -143,7 +143,7 @@ def gradient_scale(problem: Problem, seed: int) -> float:
     Who brings trained weights starts at a stationary point, or next to one. The median of ‖∇R^eqv‖ at three Gaussian
     points of the start's size (of size one where that vanishes) takes its place if it is a thousand times as large.
     It is never less than a millionth of ‖∇R‖ at such a point: ∇R^eqv is a sum of its entries, and where they cancel
-    rounding is left.
+    rounding is left. Gradients that are not finite do not count; where none is, it is one.
     """
     theta = _start(problem, seed)
     on_e, x = _OnE(problem, theta), theta.detach().cpu().double().numpy()
@@ -155,8 +155,9 @@ def gradient_scale(problem: Problem, seed: int) -> float:
         gradients.append(on_e.gradient(draw * (size if size > VANISHING else 1.0)))
     _within(problem, gradients[0], gradients[1:])
     own, *elsewhere = (float(np.linalg.norm(g)) for g in gradients)
-    usual = sorted(elsewhere)[1]
-    found = usual if math.isfinite(usual) and usual > ABNORMAL * own else own
+    finite = sorted(g for g in elsewhere if math.isfinite(g))
+    usual = finite[len(finite) // 2] if finite else 0.0
+    found = own if math.isfinite(own) and usual <= ABNORMAL * own else usual
     return max(found, CANCELLED * _on_l(problem, torch.as_tensor(draw * (size if size > VANISHING else 1.0)))) or 1.0
 
 

@@ -18,8 +18,9 @@ from stability.problem.problem import Problem
 from stability.problem.space import Samples
 from stability.verdicts import certificates
 
-# Displacement over which ∇²R is seen to be smooth, relative to the point.
-ROUGH = 1e-6
+# Displacements over which ∇²R is seen to be smooth: the shortest relative to the point, the longest to the larger of
+# the point and one, each so many times as long as the one before, as long as ∇²R changes by less than this share.
+SHORTEST, LONGEST, LONGER, NEARBY = 1e-8, 1e-3, 100.0, 1e-3
 # What a relative violation of the assumptions does to eigenvalues, relative to the largest: ρ̄ enters ∇²R^aug twice on
 # either side, and so does σ.
 SYMMETRY = 4.0
@@ -58,23 +59,44 @@ def measured(dense: Dense, violated: float, seed: int) -> Errors:
 
 
 def rough_hessian(dense: Dense, seed: int) -> float:
-    """A bound on what rounding inside a sample makes of ∇²R(A): ‖Δ(δ) − Δ(2δ)/4‖, Δ(δ) = ½(H(A+δ) + H(A−δ)) − H(A).
+    """A bound on what rounding inside a sample makes of ∇²R(A): ‖H(A+δ) − ⅜H(A+2δ) + ⅛H(A−2δ) − ¾H(A)‖.
 
-    Of a smooth risk fourth differences are left, some 10⁻²⁴; of one that computes (s + B) − B the steps in which s
-    is seen, which no repetition at A itself shows.
+    Of a smooth risk third differences are left, some 10⁻²⁴; of one that computes (s + B) − B the steps in which s is
+    seen, which no repetition at A itself shows. Where B is large beside A they are longer than the first δ, so that δ
+    grows as long as H hardly changes; what grows with it as δ³ is a smooth risk's.
     """
-    here, nominal = dense.weights, dense.nominal
-    generator = torch.Generator().manual_seed(seed)
-    step = torch.randn(len(here), generator=generator, dtype=torch.float64).to(here)
-    step = step * (ROUGH * size(here) / float(step.norm().clamp_min(1e-300)))
-    a, b, c, d = (nominal_hessian(dense.problem, here + k * step) for k in (1, -1, 2, -2))
+    here, generator = dense.weights, torch.Generator().manual_seed(seed)
+    unit = torch.randn(len(here), generator=generator, dtype=torch.float64).to(here)
+    unit = unit / float(unit.norm().clamp_min(1e-300))
+    probe = torch.randn(len(here), generator=generator, dtype=torch.float64).to(here)
+    length, longest = SHORTEST * size(here), LONGEST * max(size(here), 1.0)
+    with stage("rounding inside the risk"):
+        # Products are held against differences at A; where steps make the two contradict each other, they are measured.
+        nominal_hessian(dense.problem, here, searching=True)(probe)
+        roughest, most = unit * length, float(_rough(dense, unit * length)(probe).norm())
+        while (length := LONGER * length) <= longest and _nearby(dense, 4 * length * unit, probe):
+            left, further = (float(_rough(dense, k * length * unit)(probe).norm()) for k in (1, 2))
+            if most < left and further <= 4 * left:
+                roughest, most = unit * length, left
+        return certificates.norm_bound(_rough(dense, roughest), here, seed)
+
+
+def _rough(dense: Dense, step: Tensor) -> Operator:
+    """The third difference for a displacement δ. It is odd and even: steps on both sides of A may be alike."""
+    nominal = dense.nominal
+    one, two, back = (nominal_hessian(dense.problem, dense.weights + k * step, searching=True) for k in (1, 2, -2))
 
     def apply(v: Tensor) -> Tensor:
-        return 0.5 * (a(v) + b(v)) - 0.125 * (c(v) + d(v)) - 0.75 * nominal(v)
+        return one(v) - 0.375 * two(v) + 0.125 * back(v) - 0.75 * nominal(v)
 
-    left = Operator(nominal.dim, apply, "what is rough of ∇²R", batch=nominal.batch)
-    with stage("rounding inside the risk"):
-        return certificates.norm_bound(left, here, seed)
+    return Operator(nominal.dim, apply, "what is rough of ∇²R", batch=nominal.batch)
+
+
+def _nearby(dense: Dense, step: Tensor, probe: Tensor) -> bool:
+    """Whether Hv changes little within a displacement."""
+    here = dense.nominal(probe)
+    far = (nominal_hessian(dense.problem, dense.weights + k * step, searching=True)(probe) for k in (1, -1))
+    return max(float((f - here).norm()) for f in far) <= NEARBY * float(here.norm())
 
 
 def product_error(

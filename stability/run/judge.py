@@ -35,7 +35,8 @@ def judged(given: Given, at: At, point: StationaryPoint, report: PointReport, cu
     """The four verdicts at the point: of R^eqv on E, of R^aug on L and on E⊥ alone, of R on L."""
     spectra = curvature.spectra
     on_e, on_perp = _null(at, curvature)
-    near = nearest.stationarity(given, at, point, curvature, on_e)
+    slope = report.grad_norm["nominal"] or 0.0
+    near = nearest.stationarity(given, at, point, curvature, on_e, slope)
     proven = near.kantorovich.shift if near.kantorovich else None
     all_e = near.shift_all if near.shift_all_E is None else near.shift_all_E
     e_aug = Block("E", spectra.aug_e.spectrum, on_e, near.shift_E, shift_all=all_e, proven_shift=proven)
@@ -47,7 +48,9 @@ def judged(given: Given, at: At, point: StationaryPoint, report: PointReport, cu
     rough = kinks.said(curvature.kink) if curvature.kink else ""
     kink, doubt = report.kink_margin, rough or nearest.no_point(near)
     eqv = judge([e_eqv], report.grad_norm["eqv"], point.tolerance, kink, doubt)
-    aug = judge([e_aug, perp], report.grad_norm["aug"], point.tolerance, kink, doubt)
+    # At a point of E it is ∇R^eqv (Prop. 1): what it has beyond is the rounding of sums on L.
+    small = max(point.tolerance, nearest.rounding_on_l(at, certificates.norm(spectra.nominal.spectrum), slope))
+    aug = judge([e_aug, perp], report.grad_norm["aug"], small, kink, doubt)
     nominal = judge([whole], report.grad_norm["nominal"], point.tolerance, kink, rough or of_r.doubt)
     # The block on E⊥ alone is a statement about A itself: no Newton step enters.
     across = judge([across_e], kink_margin=kink, doubt=rough)

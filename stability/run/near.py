@@ -15,7 +15,7 @@ from stability.base.progress import stage
 from stability.curvature.at import At
 from stability.curvature.automatic import augmented_hessian_from_group, equivariant_hessian, nominal_hessian
 from stability.curvature.pooled import hessian_on_e
-from stability.eigen.operator import Operator, assemble
+from stability.eigen.operator import ROUNDING, Operator, assemble
 from stability.eigen.spectrum import Spectrum
 from stability.points.describe import PointReport
 from stability.points.stationary import StationaryPoint
@@ -24,12 +24,14 @@ from stability.run.given import Given
 from stability.run.spectra import Curved
 from stability.verdicts import certificates, nearby
 
+# Ulps of ‖∇R‖ on L that its projection onto E may be off by: seen are up to 0.3.
+PROJECTED = 4
 # A point ↦ the Hessian there.
 Make = Callable[[Tensor], Operator]
 
 
 def stationarity(
-    given: Given, at: At, point: StationaryPoint, curvature: Curved, known_zeros: int
+    given: Given, at: At, point: StationaryPoint, curvature: Curved, known_zeros: int, slope: float = 0.0
 ) -> certificates.Stationarity:
     """The stationary point of R^eqv next to θ, and bounds on what the way to it changes on E and on E⊥.
 
@@ -38,6 +40,7 @@ def stationarity(
         at, point: the point judged.
         curvature: its spectra.
         known_zeros: null directions of E, which no Newton step needs to take.
+        slope: ‖∇R‖ on L, whose rounding ∇R^eqv, its projection, cannot be freed from.
     """
     spectrum = curvature.spectra.eqv.spectrum
     if not point.converged and given.settings.at != "point":
@@ -46,7 +49,7 @@ def stationarity(
         near, end = _one_step(given, at, spectrum)
         times, rows = certificates.steps_to_come(near), None
     else:
-        near, end, rows = _approached(given, at, spectrum)
+        near, end, rows = _approached(given, at, spectrum, slope)
         times = 1.0
     if end is None or not point.converged:
         return near
@@ -91,7 +94,9 @@ def _one_step(given: Given, at: At, spectrum: Spectrum) -> tuple[certificates.St
     return near, at.theta + step
 
 
-def _approached(given: Given, at: At, spectrum: Spectrum) -> tuple[certificates.Stationarity, Tensor, Tensor]:
+def _approached(
+    given: Given, at: At, spectrum: Spectrum, slope: float
+) -> tuple[certificates.Stationarity, Tensor, Tensor]:
     """By chord steps on E until noise is left, with the displacements that it leaves open."""
     problem, theta, seed = at.problem, at.theta, given.settings.seed
     matrix = assemble(equivariant_hessian(problem, theta), given.like)
@@ -104,8 +109,9 @@ def _approached(given: Given, at: At, spectrum: Spectrum) -> tuple[certificates.
     rounding_error = nearby.noise(
         gradient, lambda x: certificates.gradient_on_e(problem, x, back), lambda v: matrix @ v, theta, seed
     )
-    # The rounding of θ itself makes a gradient too, but hides none.
     top, eps = certificates.norm(spectrum) + problem.weight_decay, torch.finfo(given.like.dtype).eps
+    rounding_error += PROJECTED * eps * slope
+    # The rounding of θ itself makes a gradient too, but hides none.
     noise = rounding_error + 4 * eps * top * float(theta.norm())
     way = nearby.approach(gradient, theta, inverse.step, rounding_error / nearby.MARGIN)
     unresolved = inverse.unresolved(way.gradient)
@@ -229,6 +235,20 @@ def nominal_point(given: Given, at: At, report: PointReport, curvature: Curved) 
     shift = abs(float(v @ moved(v)) - float(solution.values.min())) + doubt
     given.ledger.hvps += moved.products - before
     return NominalPoint(no_point(near, "∇R"), shift, shift_all)
+
+
+def rounding_on_l(at: At, top: float, slope: float) -> float:
+    """What rounding makes of a gradient on L that vanishes: 64 ulps of ‖∇²R‖‖A‖ + ‖∇R‖; zero without dense weights.
+
+    Args:
+        at: the point.
+        top: ‖∇²R‖.
+        slope: ‖∇R‖ on L.
+    """
+    if at.dense is None:
+        return 0.0
+    weights = at.dense.weights
+    return ROUNDING * torch.finfo(weights.dtype).eps * (top * float(weights.norm()) + slope)
 
 
 def no_point(near: certificates.Stationarity, what: str = "∇R^eqv") -> str:

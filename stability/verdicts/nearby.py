@@ -47,9 +47,13 @@ class Inverse:
 
     @staticmethod
     def of(matrix: Tensor, error: float) -> Inverse:
-        """Of a symmetric matrix whose eigenvalues are known to ``error``."""
+        """Of a symmetric matrix whose eigenvalues are known to ``error``.
+
+        Told from zero are those beyond twice that: what a verdict takes for a zero mode, whose value it has by another
+        way, is none along which a step is taken here.
+        """
         values, vectors = torch.linalg.eigh(matrix)
-        return Inverse(values, vectors, values.abs() > error)
+        return Inverse(values, vectors, values.abs() > 2 * error)
 
     def step(self, gradient: Tensor) -> Tensor:
         """−H⁺g."""

@@ -1,8 +1,9 @@
 r"""Whose fault is it that a network is not equivariant? Before any spectrum, in seconds.
 
-The action on inputs, targets and loss, each layer at *random* weights (Lemma 3: what the architecture cannot do
-whatever it is trained to), then the weights that are given: distance to E layer by layer, running statistics, frozen
-parts, what unsymmetric data push off E (‖(I − Π)∇R(ΠA)‖), and what is float32's share. The first that fails is the cause.
+The action on inputs, targets and loss; each layer at *random* weights (Lemma 3: what the architecture cannot do
+whatever it is trained to); then the weights that are given: distance to E layer by layer, running statistics, frozen
+parts, what unsymmetric data push off E, ‖(I − Π)∇R(ΠA)‖; and what is left for float32. The first that fails is the
+cause.
 """
 
 from __future__ import annotations

@@ -58,6 +58,7 @@ CHAPTERS = (
     "monitor",
     "replays.published_data",
     "replays.regularisation",
+    "replays.after_projection",
 )
 SIZES = ("small", "medium", "paper")
 # Longer tables are folded away.

@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 import torch
 from scipy.integrate import solve_ivp
+from torch import nn
 
+import stability
 from stability import analyse
 from stability.curvature.automatic import nominal_hessian
 from stability.effects import breaking, deviation, slices
 from stability.effects.fixed import fixed_risk, stabiliser
 from stability.effects.flow import flow
 from stability.eigen.operator import assemble
-from stability.groups import Symmetric, irreps, permutation
+from stability.groups import Dihedral, Symmetric, irreps, permutation, trivial
 from stability.results import Analysis
 from stability.run.settings import Settings
 from stability.spectra import density, least, sectors
@@ -284,3 +286,24 @@ def test_points_that_a_group_shuffles_are_no_grid_even_where_their_number_is_a_s
     base = permutation(group)
     assert base.dim == 4 and not breaking.is_grid(base, group)
     assert breaking.laid_out(torch.arange(4.0), base, group) == ((0.0, 1.0, 2.0, 3.0),)
+
+
+def test_a_sample_of_a_module_is_kept_as_the_group_moves_it():
+    group = Dihedral(4)
+    one = trivial(group)
+    net = nn.Sequential(
+        nn.Conv2d(2, 2, 3, padding=1), nn.Tanh(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 2)
+    )
+    x = torch.randn(6, 2, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    channels = {"0": (2 * one, 2 * one), "4": (2 * one, 2 * one)}
+    problem = stability.from_module(net, nn.CrossEntropyLoss(), (x, torch.tensor([0, 1] * 3)), channels)
+    given = problem.model.given
+    at = problem.space.embed(problem.space.project(given))
+    found = breaking.breaking(problem, [(0.0, at)], given, True, at)
+    assert len(found.images) == 4 and len(found.elements) == 8 and len(set(found.shown)) == 4
+    ends = [found.end[i] for i in found.shown]
+    assert ends == sorted(ends) and (ends[0], ends[-1]) == (min(found.end), max(found.end))
+    image, turned = x[found.sample, 0], [torch.tensor(rows) for rows in found.images]
+    moved = [m for k in range(4) for m in (image.rot90(k), image.rot90(k).flip(1))]
+    assert all(any(torch.allclose(t.double(), m) for m in moved) for t in turned)
+    assert max(found.start) - min(found.start) < 1e-12

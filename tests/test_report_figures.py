@@ -32,6 +32,7 @@ from stability.report.figures import (
     kernel,
     lowest,
     mode,
+    orbit,
     plane,
     points,
     sectors,
@@ -77,7 +78,9 @@ PICTURES = Pictures(
     flow=RUN,
     steps=(BELOW, replace(BELOW, step=0.11, off_equivariance=(1e-3, 1.2e-3, 1.4e-3))),
     kernel=Kernel("A_0", 0, 1, ("e", "g"), GRID, (GRID, ((0.5, 0.6), (0.7, -0.8)))),
-    breaking=Breaking(3, GRID, ("e", "g"), (0.0, 1.0), ((0.5, 0.5), (0.4, 0.7)), (0.1, 2.0), True),
+    breaking=Breaking(
+        3, GRID, ("e", "g"), (0.0, 1.0), ((0.5, 0.5), (0.4, 0.7)), (0.1, 2.0), True, None, (0, 1), (GRID, GRID)
+    ),
     omitted={"density E": "<b>why</b>"},
 )
 FULL = replace(
@@ -95,7 +98,7 @@ FULL = replace(
 NAMES = sorted(FIGURES)
 MODULES = (
     *(breaking, choices, density, escape, flow, frequencies, kernel, lowest),
-    *(mode, plane, points, sectors, slices, spectrum, steps, training),
+    *(mode, orbit, plane, points, sectors, slices, spectrum, steps, training),
 )
 # A run that stopped before it found anything.
 NOTHING = replace(FULL, **dict.fromkeys(("spectra", "pictures", "training", "point", "mode", "escape", "verdict")),
@@ -196,6 +199,18 @@ def test_kernels_and_predictions_are_drawn_as_stored():
         [x.get_ydata() for x in lines(first, "transform")], np.exp(-np.array(PICTURES.breaking.losses)).T
     )
     np.testing.assert_allclose(lines(second, "end")[0].get_ydata(), np.sort(np.exp([-0.1, -2.0])))
+
+
+def test_one_sample_is_shown_as_the_group_moves_it_with_what_is_said_of_it():
+    canvas = FIGURES["orbit"].draw(FULL)
+    for axes, image in zip(canvas.axes, PICTURES.breaking.images, strict=True):
+        np.testing.assert_array_equal(axes.images[0].get_array(), np.array(image))
+    before, after = (words.number(float(np.exp(-x))) for x in (0.5, 2.0))
+    assert [axes.get_title().split("\n")[1] for axes in canvas.axes][1] == f"{before} → {after}"
+    assert f"goes from {after} to {words.number(float(np.exp(-0.1)))}" in FIGURES["orbit"].caption(FULL)
+    assert len(table("orbit")) == 8
+    without = replace(FULL, pictures=replace(PICTURES, breaking=replace(PICTURES.breaking, images=(), shown=())))
+    assert not FIGURES["orbit"].applies(without)
 
 
 def test_training_and_choices_are_drawn_as_stored_with_zero_marked():

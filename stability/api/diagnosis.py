@@ -81,7 +81,8 @@ class Diagnosis(Record):
         irrep: its sector.
         sign: "negative" where a sector outside E has a quotient below zero by more than its error, "positive" where all
             of them are known to be positive, else "undecided"; None where sectors were not asked for.
-        doubt: why it is undecided where ΠA lies on a kink, by the rule of :func:`stability.analyse`; else empty.
+        doubt: why it is undecided where ΠA lies on a kink, by the rule of :func:`stability.analyse`, or why there is
+            nothing to decide; else empty.
         hidden: how hidden layers move where A is off E and Φ_A is equivariant all the same.
     """
 
@@ -123,7 +124,7 @@ class Diagnosis(Record):
             lines.append(f"λ_min on E⊥     {self.lowest:.4g} ± {self.residual:.1e} in sector {self.irrep}: {what}")
             lines += [f"                {self.doubt}"] if self.doubt else []
         elif self.sectors:
-            lines.append("λ_min on E⊥     none: E⊥ = {0}, or no sector of it was asked for")
+            lines.append(f"λ_min on E⊥     none: {self.doubt or 'no sector of it was asked for'}")
         lines += textwrap.wrap(self.next, WIDTH, initial_indent=f"{'next':<16}", subsequent_indent=" " * 16)
         return "\n".join(lines)
 
@@ -207,8 +208,7 @@ def diagnose(
             risk["aug"] = float(problem.augmented_risk(at))
     else:
         gradient |= {"aug_E": None, "aug_perp": None}
-    settings = Settings(sectors=names, eigenvalues=eigenvalues)
-    blocks, doubt = ((), "") if names == "none" else judged_sectors(problem, theta, settings)
+    blocks, doubt = _blocks(problem, theta, Settings(sectors=names, eigenvalues=eigenvalues))
     lowest, sign = _off_e(blocks)
     norm = float(at.norm())
     share = distance / norm if norm else 0.0
@@ -234,6 +234,14 @@ def diagnose(
         doubt=doubt,
         hidden=hidden_layers(problem, at, share) if why else (),
     )
+
+
+def _blocks(problem: Problem, theta: Tensor, settings: Settings) -> tuple[tuple[Sector, ...], str]:
+    """The sectors asked for, and why their signs are withheld or there are none outside E."""
+    blocks, doubt = ((), "") if settings.sectors == "none" else judged_sectors(problem, theta, settings)
+    if problem.space.dim == problem.space.dim_equivariant:
+        doubt = "E⊥ = {0}, so nothing can break; representations that move inputs or hidden units make a question of it"
+    return blocks, doubt
 
 
 def _given(problem: Problem) -> Tensor:

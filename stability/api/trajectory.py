@@ -192,9 +192,9 @@ class Trajectory(Record):
             panels[:3],
             ("distance", "equivariance_error", "forcing"),
             (
-                "distance to E\n‖A − Π_E A‖ (weights)",
+                "distance to $E$\n" + r"$\|A-\Pi_E A\|$ (weights)",
                 "equivariance error\nof Φ, relative",
-                "forcing\n‖(I − Π_E)∇R(Π_E A)‖",
+                "forcing\n" + r"$\|(I-\Pi_E)\nabla R(\Pi_E A)\|$",
             ),
             strict=True,
         ):
@@ -211,7 +211,7 @@ class Trajectory(Record):
                 colour = "black" if where == "E⊥" else "0.45"
                 below.plot(*zip(*known, strict=True), style, color=colour, label=f"on {where}")
         below.axhline(0, color="black", linewidth=1.5)
-        below.set_ylabel("λ_min of ∇²R^aug")
+        below.set_ylabel(r"$\lambda_{\min}$ of $\nabla^2R^{\mathrm{aug}}$")
         below.set_xlabel("step of training")
         if below.get_legend_handles_labels()[0]:
             below.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1))

@@ -58,6 +58,8 @@ class Breaking:
         end: the same where L-BFGS on R^aug ended; None where it was not run.
         start: the same at the point on E, before any push; None in runs that did not keep it.
         probability: True when exp(−ℓ) is the probability given to the right answer.
+        shown: which of ``elements`` have an image: those whose losses end least and most, and some between.
+        images: ρ_X(g)x for them, the first channel row by row; () in runs that did not keep them.
     """
 
     sample: int
@@ -68,6 +70,8 @@ class Breaking:
     end: tuple[float, ...] | None
     probability: bool
     start: tuple[float, ...] | None = None
+    shown: tuple[int, ...] = ()
+    images: tuple[tuple[tuple[float, ...], ...], ...] = ()
 
 
 def _square(n: int) -> int | None:
@@ -190,6 +194,11 @@ def breaking(
     chosen, side = elements[sample], _square(problem.samples.x.shape[1])
     if len(chosen) < 2:  # G moves no sample
         return None
+    order = spread[sample].argsort().tolist()
+    shown = tuple(
+        order[round(k * (len(order) - 1) / (min(VIEWS, len(order)) - 1))] for k in range(min(VIEWS, len(order)))
+    )
+    x, act = problem.samples.x[sample], model_of(problem).input.act
     return Breaking(
         sample=sample,
         input=_grid(problem.samples.x[sample], side) if side else None,
@@ -199,4 +208,17 @@ def breaking(
         end=None if end is None else tuple(losses(problem, end, sample, chosen).tolist()),
         probability=probability,
         start=None if at is None else tuple(losses(problem, at, sample, chosen).tolist()),
+        shown=shown,
+        images=tuple(picture(problem, act(chosen[i], x)) for i in shown),
     )
+
+
+def picture(problem: Problem, x: Tensor) -> tuple[tuple[float, ...], ...]:
+    """A flattened input row by row: the first channel of a module's, a square or one row of any other."""
+    shape = getattr(problem.model, "input_shape", None)
+    if shape is None:
+        return laid_out(x, model_of(problem).input, problem.group)
+    x = x.reshape(shape)
+    while x.ndim > 2:
+        x = x[0]
+    return tuple(tuple(row) for row in torch.atleast_2d(x).tolist())

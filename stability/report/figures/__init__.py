@@ -19,6 +19,7 @@ from stability.report.figures import (
     kernel,
     lowest,
     mode,
+    orbit,
     plane,
     points,
     sectors,
@@ -35,7 +36,7 @@ __all__ = ["FIGURES", "Figure", "Omitted", "applying", "for_phone", "omitted", "
 
 _MODULES = (
     *(spectrum, lowest, sectors, frequencies, mode, points, choices, density),
-    *(slices, plane, flow, steps, kernel, breaking, training, escape),
+    *(slices, plane, flow, steps, kernel, orbit, breaking, training, escape),
 )
 FIGURES: dict[str, Figure[Any]] = {module.FIGURE.name: module.FIGURE for module in _MODULES}
 

@@ -32,13 +32,14 @@ def look(analysis: Analysis) -> Breaking | Omitted | None:
     )
 
 
-def _shown(found: Breaking, losses: object) -> np.ndarray:
+def shown(found: Breaking, losses: object) -> np.ndarray:
     """Losses, or the probabilities of the right answer that they stand for."""
     values = np.array(losses)
     return np.exp(-values) if found.probability else values
 
 
-def _what(found: Breaking) -> str:
+def what(found: Breaking) -> str:
+    """The name of what is drawn."""
     return "probability of the right answer" if found.probability else "loss"
 
 
@@ -46,10 +47,10 @@ def paint(analysis: Analysis, found: Breaking) -> Canvas:
     """A line for each transform, and the transforms sorted before and after."""
     with panels(2 if found.end is not None else 1, 4.2, sharey=True) as (canvas, shown_in):
         axes, times = shown_in[0], np.array(found.times)
-        for i, column in enumerate(_shown(found, found.losses).T):
+        for i, column in enumerate(shown(found, found.losses).T):
             axes.plot(times, column, LINES[i % 4], color=BLUE, alpha=0.7, linewidth=1.3, gid="transform")
         axes.set_xlabel("flow time of augmented training (step size × steps)")
-        axes.set_ylabel(_what(found) if found.probability else "loss of the sample")
+        axes.set_ylabel(what(found) if found.probability else "loss of the sample")
         axes.ticklabel_format(axis="y", useOffset=False)
         axes.xaxis.set_major_locator(MaxNLocator(5))
         if found.probability:
@@ -62,9 +63,9 @@ def paint(analysis: Analysis, found: Breaking) -> Canvas:
 
 def _before_and_after(axes: Axes, found: Breaking, pushed: bool) -> None:
     order = np.arange(1, len(found.elements) + 1)
-    end = np.sort(_shown(found, found.end))
+    end = np.sort(shown(found, found.end))
     axes.plot(order, end, "v", color=RED, markersize=6, label="where it ends", gid="end")
-    start = np.sort(_shown(found, found.losses[0] if found.start is None else found.start))
+    start = np.sort(shown(found, found.losses[0] if found.start is None else found.start))
     label = "after the push off E" if pushed and found.start is None else "at the point on E"
     axes.plot(order, start, "o", color=BLUE, markersize=5, label=label, gid="start")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -76,11 +77,11 @@ def _before_and_after(axes: Axes, found: Breaking, pushed: bool) -> None:
 def say(analysis: Analysis, found: Breaking) -> str:
     """Where the transforms start and end."""
     pushed = bool(analysis.pictures and analysis.pictures.flow)
-    first = _shown(found, found.losses[0] if found.start is None else found.start)
-    last = _shown(found, found.losses[-1] if found.end is None else found.end)
+    first = shown(found, found.losses[0] if found.start is None else found.start)
+    last = shown(found, found.losses[-1] if found.end is None else found.end)
     end = "" if found.end is None else " where L-BFGS on R^aug ends"
     return (
-        f"The {_what(found)} for training sample {found.sample} and its transforms, {len(found.elements)} in all, "
+        f"The {what(found)} for training sample {found.sample} and its transforms, {len(found.elements)} in all, "
         f"while augmented training leaves E. {_start(first, found.start is not None or not pushed, pushed)}; they end "
         f"{_between(last)}{end}. Of the first 64 samples it is the one whose transforms end furthest apart."
     )
@@ -109,24 +110,24 @@ def _probability(loss: float) -> float:
 def rows(_: Analysis, found: Breaking) -> Rows:
     """One line a time and transform."""
 
-    shown = _probability if found.probability else float
+    value = _probability if found.probability else float
     table: list[tuple[object, ...]] = []
     if found.start is not None:
-        table += [("on E", g, shown(loss)) for g, loss in zip(found.elements, found.start, strict=True)]
+        table += [("on E", g, value(loss)) for g, loss in zip(found.elements, found.start, strict=True)]
     table += [
-        (t, g, shown(loss))
+        (t, g, value(loss))
         for t, line in zip(found.times, found.losses, strict=True)
         for g, loss in zip(found.elements, line, strict=True)
     ]
     if found.end is not None:
-        table += [("end", g, shown(loss)) for g, loss in zip(found.elements, found.end, strict=True)]
+        table += [("end", g, value(loss)) for g, loss in zip(found.elements, found.end, strict=True)]
     return ("flow_time", "transform", "probability_of_right_answer" if found.probability else "loss"), table
 
 
 def tell(_: Analysis, found: Breaking) -> str:
     """Where the lines end."""
-    last = _shown(found, found.losses[-1] if found.end is None else found.end)
-    return f"{len(found.elements)} lines, one a transform of a sample: the {_what(found)} ends {_between(last)}."
+    last = shown(found, found.losses[-1] if found.end is None else found.end)
+    return f"{len(found.elements)} lines, one a transform of a sample: the {what(found)} ends {_between(last)}."
 
 
 FIGURE = Figure("breaking", "What happens to predictions", look, paint, say, rows, tell)

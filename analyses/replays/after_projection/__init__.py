@@ -1,0 +1,1 @@
+"""After projection onto E: which optimiser leaves it, said beforehand and then measured."""

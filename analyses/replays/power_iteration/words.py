@@ -99,12 +99,12 @@ def judged(rows: Sequence[dict]) -> tuple[str, str]:
     quiet = sum(min(batch) >= 0 for batch in batches)
     return (
         f"Overturned as an inference: {numbers}. {quiet} of {len(batches)} mini-batches show no negative value among "
-        f"{TOP}, and at {len(blind)} of {len(negative)} points with negative eigenvalues none of the mini-batches does. "
-        "Seeing none of five is what a saddle looks like to this method. Seeing one on a mini-batch does not make the "
-        f"risk non-convex either: {deeper} of {len(batches)} mini-batches have a deeper one than all the data. What the "
-        "loss of the replayed networks is like where they went is not decidable from what was published; one Lanczos run "
-        "for λ_min with its residual would decide it. Nor does the sign in the own weights of a group network speak for "
-        "free weights, which see E⊥ as well.",
+        f"{TOP}, and at {len(blind)} of {len(negative)} points with negative eigenvalues none of the mini-batches "
+        "does. Seeing none of five is what a saddle looks like to this method. Seeing one on a mini-batch does not "
+        f"make the risk non-convex either: {deeper} of {len(batches)} mini-batches have a deeper one than all the "
+        "data. What the loss of the replayed networks is like where they went is not decidable from what was "
+        "published; one Lanczos run for λ_min with its residual would decide it. Nor does the sign in the own weights "
+        "of a group network speak for free weights, which see E⊥ as well.",
         f"{numbers[0].upper()}{numbers[1:]}; {quiet} of {len(batches)} looks of the replayed method show none.",
     )
 

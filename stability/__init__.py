@@ -71,6 +71,7 @@ from stability.base.memory import keep_freed_memory
 from stability.base.record import frame
 from stability.eigen.operator import Operator
 from stability.eigen.spectrum import Eigenvalue, Spectrum
+from stability.inference.audit import Audit, audit
 from stability.inference.door import from_module
 from stability.inference.infer import Inference, infer
 from stability.networks.bare import from_risk
@@ -95,6 +96,7 @@ keep_freed_memory()
 
 __all__ = [
     "Analysis",
+    "Audit",
     "BadInput",
     "Chain",
     "Classifier",
@@ -124,6 +126,7 @@ __all__ = [
     "Verdicts",
     "__version__",
     "analyse",
+    "audit",
     "check",
     "cross_entropy",
     "diagnose",

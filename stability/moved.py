@@ -75,6 +75,8 @@ NAMES: dict[str, dict[str, tuple[str, ...]]] = {
         "run.given": ("Interrupted", "Outcome"), "run.settings": ("Settings", "output_folder"),
         "run.sector": ("SolvedSector", "sector_job", "solve_sector"), "run.find": ("search_job",),
     },
+    "base.checkpoints": {"base.states": ("matching",)},
+    "report.words": {"report.screen": ("Card", "alerts", "cards"), "report.advice": ("escape",)},
     "base.cluster": {"tasks.recipe": ("Recipe", "problem_of")},
     "tasks.data": {"tasks.data.dataset": ("require_whole",)},
     "networks.bare": {"problem.tensors": ("Parameter", "pack", "shape_of", "spread", "unpack")},

@@ -22,6 +22,8 @@ GONE = {
     "stability.identity": {"differences", "raw"},
     "stability.layers.fourier": {"FourierBasis", "FrequencyGroup", "fourier_basis"},
     "stability.points": {"is_large"},
+    "stability.report.figures.escape": {"judged"},
+    "stability.report.words": {"advice"},
     "stability.spectrum": {"check_options", "free_memory_gb", "named_size", "out_of_memory", "run", "run_in", "save"},
 }
 

@@ -39,6 +39,10 @@ def test_a_risk_that_is_smooth_at_the_point_passes(name):
     twice_differentiable("mine", SMOOTH[name], A)
 
 
+def test_a_kink_at_the_point_is_not_said_to_be_detached():
+    twice_differentiable("mine", lambda a: (a - A).abs().sum() + torch.relu(a - A).sum() + a.square().sum(), A)
+
+
 REFUSED = {
     "constant": (lambda a: torch.tensor(1.0, dtype=torch.float64), "does not depend on its tensors"),
     "all detached": (lambda a: a.detach().square().sum(), "does not depend on its tensors"),

@@ -41,11 +41,19 @@ def hand() -> tuple[Problem, Tensor]:
 
 
 def distances(
-    case: Problem, at: Tensor, update: updates.Update, draws: Draws, steps: int, gamma: float = 0.0
+    case: Problem,
+    at: Tensor,
+    update: updates.Update,
+    draws: Draws,
+    steps: int,
+    gamma: float = 0.0,
+    moment: Tensor | None = None,
 ) -> Tensor:
-    """‖A_{E⊥}‖² of many runs after a number of steps."""
+    """‖A_{E⊥}‖² of many runs after a number of steps; ``moment`` is v late in training, when it moves little."""
     rng, runs = np.random.default_rng(3), at.expand(RUNS, -1).clone()
     state = rest(runs)
+    if moment is not None:
+        state = state._replace(done=10**6, second=moment.expand(RUNS, -1).clone())
     slope = vmap(grad(lambda a, *parts: case.loss(a, type(case.samples)(*parts))))
     for _ in range(steps):
         parts = [torch.stack(c) for c in zip(*(draw(case, draws, rng) for _ in range(RUNS)), strict=True)]
@@ -162,6 +170,26 @@ def test_a_prescribed_penalty_holds_and_half_of_it_does_not():
     assert found.cheapest in {r.name for r in found.remedies}
 
 
+def test_a_penalty_prescribed_for_adamw_holds_in_runs_of_it_and_half_of_it_does_not():
+    case, theta = ground(A_4)
+    update, draws = updates.adamw(2e-3, (0.5, 0.9999), decay=1e-3), Draws(3, 1, "batch")
+    moment = second_moment(scene(case, theta), update, draws)
+    found = stability.prescribe(case, theta, update, keep=1e-2, steps=64, batch=3, elements=1, start=0.0)
+    assert found.as_is > 1e-2
+    (penalty,) = (r for r in found.remedies if r.name == "penalty")
+    reached = {}
+    for share in (0.5, 1.0):
+        far = distances(case, case.space.embed(theta), update, draws, 64, share * penalty.value, moment)
+        reached[share] = math.sqrt(float(far.mean())) / float(theta.norm())
+    assert reached[1.0] < 1.15 * 1e-2 < reached[0.5]
+    names = {r.name: r for r in found.remedies}
+    assert names["momentum"].cost in (1.0, None), "Adam's momentum is a mean: less of it slows nothing down"
+    k = int(names["elements"].value)
+    kind = dict(steps=64, batch=3, start=0.0)
+    assert max(stability.forecast(case, theta, update, elements=k, **kind).distance) <= 1e-2
+    assert max(stability.forecast(case, theta, update, elements=k - 1, **kind).distance) > 1e-2
+
+
 def test_every_prescribed_setting_holds_the_bound_in_a_forecast_of_its_own():
     case, theta = ground(A_4)
     found = stability.prescribe(case, theta, updates.sgd(0.02, 0.5), keep=4e-2, steps=64, batch=3, elements=1)
@@ -213,8 +241,10 @@ def test_what_closed_forms_do_not_reach_is_refused():
     case, theta = ground(D_4)
     with bad("second moment vanishes"):
         stability.forecast(case, theta, updates.adam(), start=1e-4)
-    with bad("remedies are known in closed form for SGD only"):
-        stability.prescribe(case, theta, updates.adam(), elements=1)
+    with bad("second moment vanishes"):
+        stability.prescribe(case, theta, updates.adam(), start=1e-4)
+    with bad("no linear map of the gradient"):
+        stability.prescribe(case, theta, updates.muon(), start=1e-4)
     with bad("beyond keep"):
         stability.prescribe(case, theta, updates.sgd(0.1), start=0.1)
     with bad("second_moment: shape"):

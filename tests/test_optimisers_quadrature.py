@@ -9,7 +9,7 @@ from brute import problem
 from stability.optimisers.blocks import parts
 from stability.optimisers.draws import Draws
 from stability.optimisers.noise import covariance_of, gains, sample_gradients
-from stability.optimisers.quadrature import drawn_noise, kept, quadrature, stirred
+from stability.optimisers.quadrature import drawn_noise, kept, krylov, quadrature, stirred
 from stability.optimisers.updates import sgd
 from stability.points.stationary import gradient_scale, minimise
 from stability.spectra import sectors
@@ -28,8 +28,13 @@ def test_a_full_run_from_one_start_is_exact():
         torch.stack([torch.stack([1 - 0.05 * values, -0.05 * 0.9 * torch.ones_like(values)], -1),
                      torch.stack([values, 0.9 * torch.ones_like(values)], -1)], -2), 30,
     )[:, 0, 0]  # fmt: skip
-    assert found.of(kept(update, 30)) == pytest.approx(float(along @ left.square()))
-    assert found.of(stirred(update, 50)) == pytest.approx(float(along @ gains(update, values, 50).diagonal()))
+    assert found.of(lambda h: kept(update, 30)(h) ** 2) == pytest.approx(float(along @ left.square()))
+    gained = gains(update, values, 50).diagonal()
+    assert found.of(lambda h: stirred(update, 50)(h) ** 2) == pytest.approx(float(along @ gained))
+    run = krylov(lambda v: v @ matrix, start, 12)
+    assert run.square(stirred(update, 50)) == pytest.approx(float(along @ gained))
+    expected = vectors @ (left * (vectors.mT @ start))
+    assert float((run.applied(kept(update, 30)) - expected).norm()) < 1e-9 * float(expected.norm())
     assert found.shifted(0.5).of(lambda h: h) == pytest.approx(float(along @ (values + 0.5)))
 
 

@@ -6,9 +6,10 @@ Every run starts at an equivariant stationary point, 1e-6 ‖A‖ away along the
 with a third as much in a random direction, and takes steps of torch's own SGD, with momentum or not, on the data moved
 by all of the group. Rates are a third of the longest that the point bears, and at most such that nothing doubles in
 fewer than 600 steps. The monitor knows none of this; it looks at the first step and at every 250th. A run in which the
-equivariance error doubles is unstable and ends there; one whose error has not grown by the end is stable; any other is
-left out. Of which kind a run will be is foretold by the spectrum only to have as many of both; what
-would take longer than 900 steps to double is not run.
+equivariance error doubles is unstable and ends there; one is stable whose error has not grown after 600 steps or more
+and whose distance to E is then smaller than ever. Any other is left out, such as runs along a mode that the output does
+not show to first order: E is left, and the error falls. Of which kind a run will be is foretold by the spectrum only to
+have as many of both; what would take longer than 900 steps to double is not run.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ PUSH, RANDOM, SLOWEST, SHARE = 1e-6, 1 / 3, 600, 1 / 3
 EVERY, LOOKED, LONGEST, QUIET = 250, 25, 2000, 600
 AHEAD = 500
 DECAYS, MOMENTA = (1e-3, 3e-3, 1e-2, 3e-2), (0.0, 0.9)
+# By so much the distance has grown while the error fell: along a mode that the network's output does not show yet.
+HIDDEN = 1.5
 # What takes longer to double is neither kind within the steps of a run, and is not run.
 PATIENCE = 900
 
@@ -106,6 +109,7 @@ def run(place: Place, decay: float, beta: float, wanted: Collection[str]) -> dic
     monitor = Monitor(problem, optimiser, every=EVERY, on_alarm=None)
     data, doubled = problem.augmented(), None
     first = last = error(problem, module)
+    far = [distance(problem, module)]
     for count in range(1, LONGEST + 1):
         at = flat(problem, module).requires_grad_()
         (gradient,) = torch.autograd.grad(problem.loss(at, data) + problem.penalty(at), at)
@@ -118,14 +122,17 @@ def run(place: Place, decay: float, beta: float, wanted: Collection[str]) -> dic
             if last > 2 * first:
                 doubled = count
                 break
-            if count >= QUIET and last < first:
+            far.append(distance(problem, module))
+            if count >= QUIET and last < first and (far[-1] > HIDDEN * far[0] or far[-1] == min(far)):
                 break
-    outcome = "unstable" if doubled else "stable" if last < first else "neither"
+    back = last < first and far[-1] == min(far)
+    outcome = "unstable" if doubled else "stable" if back else "neither"
     alarm = monitor.raised[0] if monitor.raised else None
     return {
         "outcome": outcome,
         "lowest": lowest,
         "step": step,
+        "distance": [far[0], far[-1]],
         "first": first,
         "last": last,
         "steps": monitor.step,
@@ -139,6 +146,11 @@ def run(place: Place, decay: float, beta: float, wanted: Collection[str]) -> dic
 def flat(problem: Problem, module: nn.Module) -> Tensor:
     """A, (dim L)."""
     return pack(problem.space, {k: v.detach() for k, v in module.named_parameters()})
+
+
+def distance(problem: Problem, module: nn.Module) -> float:
+    """‖A_{E⊥}‖."""
+    return float(problem.space.transverse_part(flat(problem, module)).norm())
 
 
 def error(problem: Problem, module: nn.Module) -> float:

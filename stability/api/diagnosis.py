@@ -30,6 +30,7 @@ from stability.api.stages import Point, fitted, judged_sectors, locate
 from stability.base import doors
 from stability.base.errors import BadInput
 from stability.base.limits import Limits
+from stability.base.progress import stage
 from stability.base.record import Record
 from stability.effects.hidden import ON_E, HiddenLayer, hidden_layers, reason, still_equivariant
 from stability.eigen.spectrum import Eigenvalue
@@ -200,15 +201,17 @@ def diagnose(
     on_e, rng = space.embed(theta), np.random.default_rng(seed)
     moved = problem.transform is not None and problem.moves * len(problem.samples.x) <= Limits().moved_samples
     nominal = training.nominal(problem)
-    gradient = _parts(problem, "nominal", nominal(at, rng))
-    risk: dict[str, float | None] = {"nominal": _risk(problem, at), "aug": None}
-    if moved:
-        gradient |= _parts(problem, "aug", training.exact_augmentation(problem)(at, rng))
-        with torch.no_grad():
-            risk["aug"] = float(problem.augmented_risk(at))
-    else:
-        gradient |= {"aug_E": None, "aug_perp": None}
-    blocks, doubt = _blocks(problem, theta, Settings(sectors=names, eigenvalues=eigenvalues))
+    with stage("risks and gradients of the network as it is"):
+        gradient = _parts(problem, "nominal", nominal(at, rng))
+        risk: dict[str, float | None] = {"nominal": _risk(problem, at), "aug": None}
+        if moved:
+            gradient |= _parts(problem, "aug", training.exact_augmentation(problem)(at, rng))
+            with torch.no_grad():
+                risk["aug"] = float(problem.augmented_risk(at))
+        else:
+            gradient |= {"aug_E": None, "aug_perp": None}
+    with stage("curvature by sectors at its projection"):
+        blocks, doubt = _blocks(problem, theta, Settings(sectors=names, eigenvalues=eigenvalues))
     lowest, sign = _off_e(blocks)
     norm = float(at.norm())
     share = distance / norm if norm else 0.0

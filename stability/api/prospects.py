@@ -45,6 +45,19 @@ def _opened(problem: Problem, point: Point, draws: Draws) -> tuple[Scene, Tensor
     return scene(problem, theta), problem.space.transverse_part(at)
 
 
+def _moment(given: Tensor | None, like: Tensor) -> Tensor | None:
+    """A second moment as numbers of L."""
+    if given is None:
+        return None
+    found = doors.finite("second_moment", doors.dense("second_moment", given), "repair it")
+    if found.shape != like.shape or float(found.min()) < 0:
+        raise BadInput(
+            f"second_moment: shape {tuple(found.shape)}, least {float(found.min()):.2g}; give {len(like):,} numbers ≥ "
+            "0, one a weight"
+        )
+    return found.to(like)
+
+
 def forecast(
     problem: Problem,
     point: Point,
@@ -81,14 +94,7 @@ def forecast(
     update, steps = read(optimiser), doors.whole("steps", steps, 1)
     start = None if start is None else doors.number("start", start)
     place, deviation = _opened(problem, point, draws)
-    if second_moment is not None:
-        second_moment = doors.finite("second_moment", doors.dense("second_moment", second_moment), "repair it")
-        if second_moment.shape != place.at.shape or float(second_moment.min()) < 0:
-            raise BadInput(
-                f"second_moment: shape {tuple(second_moment.shape)}, least {float(second_moment.min()):.2g}; give "
-                f"{len(place.at):,} numbers ≥ 0, one a weight"
-            )
-        second_moment = second_moment.to(place.at)
+    second_moment = _moment(second_moment, place.at)
     first = deviation if start is None else (start * place.norm) ** 2
     return outlook(
         place, update, draws, steps=steps, start=first, moment=second_moment, hessians=hessians, seed=doors.seed(seed)
@@ -106,26 +112,29 @@ def prescribe(
     elements: int | None = None,
     per: str = "batch",
     start: float | None = None,
+    second_moment: Tensor | None = None,
 ) -> Prescription:
     """The least of each remedy that keeps ‖A_{E⊥}‖/‖A‖ below ``keep``: penalty, decay, elements, batch, step, …
 
     Args:
         problem: the risk.
         point: where training stands.
-        optimiser: SGD, with momentum or not, as a ``torch.optim`` object or a rule.
+        optimiser: a ``torch.optim`` object, or a rule of :mod:`stability.optimisers.updates`; not Muon.
         keep: the bound.
         steps: for how long.
         batch: samples a step; None for all of them.
         elements: drawn elements of G; None for the exact average over G.
         per: what has elements of its own, a "batch" or each "sample".
         start: ‖A_{E⊥}‖/‖A‖ at the start; by default that of the point.
+        second_moment: v of Adam or RMSprop, as of :func:`forecast`; by default that of the draws, which follows them.
 
     Raises:
-        BadInput: an adaptive rule, a start beyond the bound, or what :func:`forecast` refuses.
+        BadInput: Muon, a start beyond the bound, or what :func:`forecast` refuses.
     """
     draws = Draws(batch, elements, per)
     update, steps = read(optimiser), doors.whole("steps", steps, 1)
     keep = doors.number("keep", keep, above=True)
     place, deviation = _opened(problem, point, draws)
     share = float(deviation.norm()) / place.norm if start is None else doors.number("start", start)
-    return prescription(place, update, draws, start=(share * place.norm) ** 2, steps=steps, keep=keep)
+    moment = _moment(second_moment, place.at)
+    return prescription(place, update, draws, start=(share * place.norm) ** 2, steps=steps, keep=keep, moment=moment)

@@ -20,18 +20,15 @@ from stability.base import doors
 from stability.base.errors import BadInput
 from stability.base.states import peeled
 from stability.groups import (
-    Cyclic,
-    DirectProduct,
     Group,
     Lattice,
     Representation,
     Symmetric,
     TensorProduct,
     permutation,
-    shift_lattice,
-    square_lattice,
     trivial,
 )
+from stability.inference.entry import Entry, Flow, entry
 from stability.inference.search import Guess, fit, ranked
 from stability.networks.declared import CONVOLUTIONS, Convolution
 from stability.networks.gathering import Data, collect
@@ -42,21 +39,6 @@ SAMPLES = 4
 ODD = (nn.Tanh, nn.Softsign, nn.Hardtanh, nn.Identity, nn.Dropout, nn.Tanhshrink, nn.Softshrink)
 # Below this share of what random weights have, weights are said to know their representation.
 KNOWN = 0.3
-
-
-@dataclass(frozen=True)
-class Flow:
-    """How G moves an activation.
-
-    Attributes:
-        channels: on the channels, or on the whole vector.
-        positions: on tokens, which are the axis before the channels; None where there are none.
-        grid: sides of an image whose positions the lattice moves; empty for vectors and tokens.
-    """
-
-    channels: Representation
-    positions: Representation | None = None
-    grid: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -128,82 +110,6 @@ class Inference:
         return "\n".join([f"{self.group.name} on {self.texts['input']}", *map(str, self.layers)])
 
 
-@dataclass(frozen=True)
-class _Entry:
-    """How G moves the inputs.
-
-    Attributes:
-        flow: of the activation that goes in.
-        whole: on the flattened input.
-        lattice: on grids.
-        setup: code.
-        texts: of whole and lattice.
-    """
-
-    flow: Flow
-    whole: Representation
-    lattice: Lattice | None
-    setup: tuple[str, ...]
-    texts: dict[str, str]
-
-
-def entry(group: Group | Representation, shape: tuple[int, ...]) -> _Entry:
-    """How G moves inputs of a shape (without the batch): by images, tokens, or as a representation says.
-
-    Raises:
-        BadInput: a group that is not known to act on inputs of this shape.
-    """
-    if isinstance(group, Representation):
-        if group.dim != math.prod(shape):
-            raise BadInput(f"infer: {group.name} has dimension {group.dim}, an input has {math.prod(shape)} numbers")
-        flow = Flow(group) if len(shape) == 1 else Flow(group, None, ())
-        return _Entry(flow, group, None, ("# rho: the representation that was given; G = rho.group",), {"input": "rho"})
-    one = trivial(group)
-    head = f"G = {_group_text(group)}"
-    if len(shape) == 3 and (made := _lattice(group, shape[1:])) is not None:
-        lattice, text = made
-        whole = spread(TensorProduct(shape[0] * one, lattice(shape[1:])))
-        flow = Flow(shape[0] * one, None, shape[1:])
-        setup = (head, f"lattice = {text}")
-        return _Entry(flow, whole, lattice, setup, {
-            "input": f"{shape[0]} * trivial(G) * lattice({tuple(shape[1:])})", "lattice": "lattice"})  # fmt: skip
-    if isinstance(group, Symmetric) and shape and shape[0] == group.n:
-        tokens = permutation(group)
-        if len(shape) == 1:
-            return _Entry(Flow(tokens), tokens, None, (head,), {"input": "permutation(G)"})
-        width = math.prod(shape[1:])
-        whole = tokens * (width * one)
-        texts = {"input": f"permutation(G) * ({width} * trivial(G))"}
-        return _Entry(Flow(width * one, tokens), whole, None, (head,), texts)
-    if isinstance(group, Symmetric) and shape == (group.n, group.n):
-        nodes = permutation(group)
-        return _Entry(Flow(nodes * nodes), nodes * nodes, None, (head,), {"input": "permutation(G) * permutation(G)"})
-    raise BadInput(
-        f"infer: how {group.name} moves inputs of shape {shape} is not known; give the representation on the flattened "
-        "input in place of the group"
-    )
-
-
-def _group_text(group: Group) -> str:
-    if isinstance(group, DirectProduct):
-        return f"DirectProduct(({', '.join(map(repr, group.factors))}))"
-    return repr(group)
-
-
-def _lattice(group: Group, sides: tuple[int, ...]) -> tuple[Lattice, str] | None:
-    """The action on images of these sides, and its code."""
-    if isinstance(group, DirectProduct) and all(isinstance(f, Cyclic) for f in group.factors):
-        if tuple(f.n for f in group.factors if isinstance(f, Cyclic)) == tuple(sides):
-            return shift_lattice(group), "shift_lattice(G)"
-        return None
-    if group == Cyclic(2):
-        return Lattice(group, [[[1, 0], [0, -1]]], "flips"), "Lattice(G, [[[1, 0], [0, -1]]], 'flips')"
-    try:
-        return square_lattice(group), "square_lattice(G)"
-    except BadInput:
-        return None
-
-
 class _Tracer:
     """Carries the action through one pass of a module.
 
@@ -213,7 +119,7 @@ class _Tracer:
         start: how G moves the input.
     """
 
-    def __init__(self, module: nn.Module, given: Mapping[str, Any], start: _Entry) -> None:
+    def __init__(self, module: nn.Module, given: Mapping[str, Any], start: Entry) -> None:
         self.module, self.given, self.start = module, given, start
         self.group = start.whole.group
         self.flows: list[tuple[Tensor, Flow]] = []  # tensors are kept, so that their memory is not used again
@@ -298,7 +204,7 @@ class _Tracer:
             found = self.representations[name][1]
         elif isinstance(part, nn.Linear | Convolution):
             found = self.layer(name, part, flow)
-        elif own or _is_whole(part):
+        elif own or _is_whole(part) or isinstance(part, nn.modules.batchnorm._BatchNorm):
             self.parameters(name, part, flow)
             found = flow.channels
         else:
@@ -310,6 +216,9 @@ class _Tracer:
 
     def parameters(self, name: str, part: nn.Module, flow: Flow) -> None:
         """Norms act on channels as these do; whatever takes tokens one by one, or together, knows no positions."""
+        if isinstance(part, nn.modules.batchnorm._NormBase) and part.num_features == flow.channels.dim:
+            self.representations[name], self.texts[name] = flow.channels, self.text_of(flow.channels)
+            return
         for key, p in part.named_parameters():
             full = f"{name}.{key}" if name else key
             on_channels = p.ndim == 1 and len(p) == flow.channels.dim and not _is_whole(part)
@@ -473,14 +382,14 @@ def _imports(texts: Mapping[str, str]) -> tuple[str, ...]:
     )
 
 
-def _whole(flow: Flow, start: _Entry) -> Representation:
+def _whole(flow: Flow, start: Entry) -> Representation:
     """On a flattened prediction."""
     if flow.grid and start.lattice is not None:
         return spread(TensorProduct(flow.channels, start.lattice(flow.grid)))
     return flow.channels if flow.positions is None else flow.positions * flow.channels
 
 
-def _rest(module: nn.Module, tracer: _Tracer, start: _Entry) -> None:
+def _rest(module: nn.Module, tracer: _Tracer, start: Entry) -> None:
     """Parameters of no leaf module: position tables move with tokens, everything else is left alone."""
     group = tracer.group
     covered = set(tracer.representations)

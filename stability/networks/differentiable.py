@@ -48,17 +48,20 @@ def twice_differentiable(name: str, loss: Callable[[Tensor], Tensor], at: Tensor
 def _attached(name: str, loss: Callable[[Tensor], Tensor], at: Tensor) -> None:
     """Raise BadInput where values change along a direction and the gradient does not say so: something is detached.
 
-    Differences of values at two steps that agree with each other are believed; where they do not, a kink or rounding
-    has its part in them, and nothing is said.
+    Differences of values at two steps that agree with each other are believed; where they do not, or where both sides
+    keep slopes of their own, a kink or rounding has its part in them, and nothing is said.
     """
     generator = torch.Generator().manual_seed(0)
     v = torch.randn(len(at), generator=generator, dtype=torch.float64).to(at)
     v = v * (float(at.norm()) or 1.0) / v.norm()
     with torch.no_grad():
-        wide, fine = (float(loss(at + h * v) - loss(at - h * v)) / (2 * h) for h in (1e-4, 1e-5))
-        noise = 1e-11 * abs(float(loss(at)))
+        here = float(loss(at))
+        noise = 1e-11 * abs(here)
+        sides = [((float(loss(at + h * v)) - here) / h, (here - float(loss(at - h * v))) / h) for h in (1e-4, 1e-5)]
+    (wide, wide_bend), (fine, bend) = (((a + b) / 2, abs(a - b)) for a, b in sides)
     told = float(grad(loss)(at) @ v)
-    if abs(wide - fine) <= 1e-3 * abs(fine) and abs(fine - told) > 0.05 * abs(fine) + 1e5 * noise:
+    kinked = bend > max(0.5 * wide_bend, 0.01 * abs(fine))
+    if not kinked and abs(wide - fine) <= 1e-3 * abs(fine) and abs(fine - told) > 0.05 * abs(fine) + 1e5 * noise:
         raise BadInput(
             f"{name}: along a direction the risk changes by {fine:.3g}, by its gradient {told:.3g}; part of it is "
             "detached (.detach(), .item(), .data, numpy): keep to differentiable torch operations"

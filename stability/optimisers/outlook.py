@@ -304,7 +304,10 @@ def judged(multipliers: Sequence[Multiplier], far: Sequence[float], radius: floa
 
 
 def largest(place: Scene, made: Setting, start: float, steps: int) -> float:
-    """The largest √E‖A_{E⊥}‖²/‖A‖ on the way, at powers of two and at the end, for a rule without preconditioner."""
+    """The largest √E‖A_{E⊥}‖²/‖A‖ on the way, at powers of two and at the end."""
+    if made.weights is not None:  # P mixes the eigenbasis
+        marks = sorted({*(2**i for i in range(steps.bit_length())), steps})
+        return max(distance(place, made, start, mark) for mark in marks)
     total: list[float] = []
     for block, noise in zip(made.blocks, made.noise, strict=True):
         first = isotropic(block, start, place.across)

@@ -5,7 +5,8 @@ r"""What keeps ‖A_{E⊥}‖/‖A‖ below a bound for the steps asked for: the
     elements      K of G a step
     batch         B samples a step
     step          shorter, and as many more of them
-    momentum      less, at the same step, and as many more steps as training slows down by: (1 − β')/(1 − β)
+    momentum      less, at the same step, and as many more steps as training slows down by: (1 − β')/(1 − β) for SGD,
+                  not at all for RMSprop's second moment or Adam, whose momentum is a mean
     projection    A_{E⊥} ← 0 every n steps
 
 The cost counts the gradients of samples that training as far takes, relative to the run as it is. What is found obeys
@@ -20,12 +21,13 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from stability.base.errors import BadInput
 from stability.base.record import Record
 from stability.optimisers.commutes import commutation
 from stability.optimisers.draws import Draws
-from stability.optimisers.multipliers import stable_range
+from stability.optimisers.multipliers import linear, stable_range
 from stability.optimisers.outlook import Setting, largest, setting
 from stability.optimisers.scene import Scene
 from stability.optimisers.updates import Update
@@ -105,6 +107,7 @@ class Case:
         start: the distance to E before the first step.
         steps: how many are taken.
         keep: the bound on the distance.
+        moment: v of an adaptive rule; None for that of its draws.
     """
 
     place: Scene
@@ -113,6 +116,11 @@ class Case:
     start: float
     steps: int
     keep: float
+    moment: Tensor | None = None
+
+    def made(self, update: Update | None = None, draws: Draws | None = None, gamma: float = 0.0) -> Setting:
+        """Spectra and noise with one thing changed; an adaptive rule's v follows its draws unless it was given."""
+        return setting(self.place, update or self.update, draws or self.draws, gamma=gamma, moment=self.moment)
 
     def reached(self, made: Setting, steps: int | None = None) -> float:
         """The largest distance on the way."""
@@ -120,11 +128,20 @@ class Case:
 
     def with_penalty(self, gamma: float, draws: Draws | None = None) -> float:
         """The same with a penalty."""
-        return self.reached(setting(self.place, self.update, draws or self.draws, gamma=gamma))
+        return self.reached(self.made(draws=draws, gamma=gamma))
 
 
-def prescription(place: Scene, update: Update, draws: Draws, *, start: float, steps: int, keep: float) -> Prescription:
-    """The table at a point, for rules without preconditioner.
+def prescription(
+    place: Scene,
+    update: Update,
+    draws: Draws,
+    *,
+    start: float,
+    steps: int,
+    keep: float,
+    moment: Tensor | None = None,
+) -> Prescription:
+    """The table at a point.
 
     Args:
         place: the point of E.
@@ -133,14 +150,12 @@ def prescription(place: Scene, update: Update, draws: Draws, *, start: float, st
         start: ‖A_{E⊥}‖² at the start, in a random direction.
         steps: for how long.
         keep: the bound on ‖A_{E⊥}‖/‖A‖.
+        moment: v of an adaptive rule; by default that of its draws, which changes with them.
 
     Raises:
-        BadInput: an adaptive rule, one that does not commute with G, or a start beyond the bound.
+        BadInput: Muon, a rule that does not commute with G, or a start beyond the bound.
     """
-    if update.adaptive or update.rule == "muon":
-        raise BadInput(
-            f"{update}: remedies are known in closed form for SGD only; ask forecast what each setting of yours does"
-        )
+    linear(update)
     if start**0.5 > keep * place.norm:
         raise BadInput(
             f"prescribe: the start is {start**0.5 / place.norm:.2g} of ‖A‖ away from E, beyond keep={keep:g}; project "
@@ -149,7 +164,7 @@ def prescription(place: Scene, update: Update, draws: Draws, *, start: float, st
     measured = commutation(place.problem, update, place.problem.space.project(place.at))
     if not measured.commutes:
         raise BadInput(f"{place.problem.name}: {measured}; use SGD or a representation by permutations")
-    case = Case(place, update, draws, start, steps, keep)
+    case = Case(place, update, draws, start, steps, keep, moment)
     as_is = case.with_penalty(0.0)
     listed = (_penalty, _decay, _elements, _batch, _step, _momentum, _projection)
     found = [] if as_is <= keep else [one for make in listed if (one := make(case)) is not None]
@@ -189,6 +204,9 @@ def least_whole(holds: Callable[[int], float], keep: float, first: int, last: in
 def _shifts(case: Case) -> np.ndarray:
     """Penalties worth trying: from a thousandth of the curvature at hand to where steps become too long."""
     top = stable_range(case.update)[1]
+    weights = case.made().weights
+    if weights is not None:  # γ is in units of the risk, the threshold in those of P
+        top = top / float(weights.max())
     scale = max(float(b.values.abs().max()) for b in case.place.blocks) or 1.0
     return np.geomspace(min(1e-3 * scale, 1e-2 * top), 0.98 * top, TRIED)
 
@@ -207,7 +225,7 @@ def _penalty(case: Case) -> Remedy:
 def _decay(case: Case) -> Remedy:
     def reached(extra: float) -> float:
         update = replace(case.update, decay=case.update.decay + extra)
-        return case.reached(setting(case.place, update, case.draws))
+        return case.reached(case.made(update))
 
     tried = _shifts(case)
     if case.update.decoupled:  # 1 − τμ must stay above −1
@@ -224,7 +242,7 @@ def _elements(case: Case) -> Remedy | None:
         return None
     now = case.draws.elements
     found = least_whole(
-        lambda k: case.reached(setting(case.place, case.update, replace(case.draws, elements=k))),
+        lambda k: case.reached(case.made(draws=replace(case.draws, elements=k))),
         case.keep,
         now,
         MOST_ELEMENTS,
@@ -239,7 +257,7 @@ def _batch(case: Case) -> Remedy | None:
         return None
     now = case.draws.batch
     found = least_whole(
-        lambda b: case.reached(setting(case.place, case.update, replace(case.draws, batch=b))),
+        lambda b: case.reached(case.made(draws=replace(case.draws, batch=b))),
         case.keep,
         now,
         len(case.place.problem.samples),
@@ -252,7 +270,7 @@ def _batch(case: Case) -> Remedy | None:
 def _slower(case: Case, updates: list[tuple[Update, float]]) -> tuple[Update, float, float] | None:
     """The first update that holds over as many more steps as it is slower, with what it reaches and its cost."""
     for update, slower in updates:
-        reached = case.reached(setting(case.place, update, case.draws), max(1, round(case.steps * slower)))
+        reached = case.reached(case.made(update), max(1, round(case.steps * slower)))
         if reached <= case.keep:
             return update, reached, slower
     return None
@@ -271,19 +289,31 @@ def _momentum(case: Case) -> Remedy | None:
     now = case.update.momentum
     if not now:
         return None
-    less = [
-        (replace(case.update, momentum=m, nesterov=case.update.nesterov and m > 0), (1 - m) / (1 - now))
-        for m in MOMENTA
-        if m < now
-    ]
+    less = [(with_momentum(case.update, m), pace(case.update) / pace(with_momentum(case.update, m))) for m in MOMENTA]
+    less = [(update, slower) for update, slower in less if update.momentum < now]
     found = _slower(case, less)
     pair = None if found is None else (found[0].momentum, found[1])
     return _remedy("momentum", pair, "momentum {:g}", "not even none of it", found[2] if found else 1.0)
 
 
+def with_momentum(update: Update, momentum: float) -> Update:
+    """The same rule with another β; Adam's m stays a mean."""
+    return replace(
+        update,
+        momentum=momentum,
+        nesterov=update.nesterov and momentum > 0,
+        dampening=momentum if update.rule == "adam" else update.dampening,
+    )
+
+
+def pace(update: Update) -> float:
+    """Flow time of a step over τ, (1 − d)/(1 − β)."""
+    return update.taken / (1 - update.momentum)
+
+
 def _projection(case: Case) -> Remedy:
     """The longest interval, a power of two, at whose end the distance from rest on E is still within the bound."""
-    made, most, reached = setting(case.place, case.update, case.draws), 0, 0.0
+    made, most, reached = case.made(), 0, 0.0
     start = case.start if case.draws.exact else 0.0
     for trial in (2**i for i in range(case.steps.bit_length())):
         there = largest(case.place, made, start, trial)

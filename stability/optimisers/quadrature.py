@@ -52,19 +52,48 @@ class Quadrature:
         return Quadrature(self.nodes + gamma, self.weights)
 
 
+@dataclass(frozen=True, eq=False)
+class Krylov:
+    """A Krylov run of a symmetric map from one start.
+
+    Attributes:
+        nodes: its Ritz values.
+        vectors: their vectors in the basis, as columns.
+        basis: orthonormal rows.
+        length: ‖s‖.
+    """
+
+    nodes: Tensor
+    vectors: Tensor
+    basis: Tensor
+    length: float
+
+    def square(self, f: Callable[[Tensor], Tensor]) -> float:
+        """‖f(H)s‖²."""
+        return self.length**2 * float(self.vectors[0].square() @ f(self.nodes).square())
+
+    def applied(self, f: Callable[[Tensor], Tensor]) -> Tensor:
+        """f(H)s."""
+        return self.length * (self.vectors @ (f(self.nodes) * self.vectors[0])) @ self.basis
+
+
+def krylov(product: Product, start: Tensor, steps: int) -> Krylov | None:
+    """From a start, by so many products; None from zero."""
+    if not float(start.norm()) > 0:
+        return None
+    state = lanczos(product, start, min(steps, len(start)))
+    values, vectors, _ = ritz(state)
+    basis = state.basis[: state.steps]
+    return Krylov(torch.as_tensor(values.copy()), torch.as_tensor(vectors.copy()), basis, float(start.norm()))
+
+
 def quadrature(product: Product, starts: Tensor, steps: int) -> Quadrature:
     """Of a symmetric map, from the rows of ``starts``, (m, n), by so many products each."""
-    nodes, weights = [], []
-    for start in starts:
-        if not float(start.norm()) > 0:
-            continue
-        state = lanczos(product, start, min(steps, len(start)))
-        values, vectors, _ = ritz(state)
-        nodes.append(torch.as_tensor(values.copy()))
-        weights.append(torch.as_tensor(vectors[0] ** 2) * float(start @ start) / len(starts))
-    if not nodes:
+    runs = [run for start in starts if (run := krylov(product, start, steps)) is not None]
+    if not runs:
         return Quadrature(*torch.zeros(2, 1, dtype=torch.float64))
-    return Quadrature(torch.cat(nodes), torch.cat(weights))
+    weights = [run.length**2 * run.vectors[0].square() / len(starts) for run in runs]
+    return Quadrature(torch.cat([run.nodes for run in runs]), torch.cat(weights))
 
 
 def drawn_noise(problem: Problem, seen: Tensor, draws: Draws, count: int, generator: torch.Generator) -> Tensor:
@@ -96,10 +125,10 @@ def drawn_noise(problem: Problem, seen: Tensor, draws: Draws, count: int, genera
 
 
 def kept(update: Update, steps: int) -> Callable[[Tensor], Tensor]:
-    """h ↦ what is left of a squared deviation."""
-    return lambda h: carried(update, h, steps).square()
+    """h ↦ (M^k)_yy, what is left of a deviation."""
+    return lambda h: carried(update, h, steps)
 
 
-def stirred(update: Update, steps: int, rest: int = 0) -> Callable[[Tensor], Tensor]:
-    """h ↦ what a unit of noise a step has stirred up in so many steps, after ``rest`` more without."""
-    return lambda h: sums(update, h, h, steps).total[..., 0] * carried(update, h, rest).square()
+def stirred(update: Update, steps: int) -> Callable[[Tensor], Tensor]:
+    """h ↦ √Σ_{t<k} (M^t k)_y², what a unit of noise a step has stirred up, as one deviation of that second moment."""
+    return lambda h: sums(update, h, h, steps).total[..., 0].clamp_min(0).sqrt()

@@ -59,6 +59,8 @@ CHAPTERS = (
     "replays.published_data",
     "replays.regularisation",
     "replays.after_projection",
+    "replays.fixed_hidden",
+    "replays.power_iteration",
 )
 SIZES = ("small", "medium", "paper")
 # Longer tables are folded away.

@@ -351,17 +351,17 @@ def section(rows: Sequence[dict]) -> Section:
     start = next(r["distance"][0] for r in rows if r["kind"] == "forecast")
     lowest = next(r["lowest"] for r in rows if r["kind"] == "forecast")
     ends = "; ".join(f"γ = 10^{one.power}: {one.foretold:.3g} and {one.seen:.3g}" for one in found)
-    count = str(runs[0]) if len(runs) == 1 else f"{runs[0]} to {runs[-1]}"
+    count = f"{runs[0]} run{'s' if runs[0] > 1 else ''}" if len(runs) == 1 else f"{runs[0]} to {runs[-1]} runs"
     return Section(
         title="Augmentation with a penalty, a second paper foretold",
         expected="What is descended is R/10 + γ/2‖A_{E⊥}‖²: with ∇²R^aug = λ a deviation shrinks by 1 − 10⁻³(λ/10 + γ) "
         "a step, and the turned batches stir up what that leaves.",
         measured=f"From ‖A_{{E⊥}}‖ = {start:.3g} the distance after the last step, as foretold and as the root mean "
-        f"square of {count} runs: {ends}. Over all steps the two differ by at most {worst.worst:.1%} (γ = "
+        f"square of {count}: {ends}. Over all steps the two differ by at most {worst.worst:.1%} (γ = "
         f"10^{worst.power}). The lowest Ritz value of ∇²R^aug on E⊥ along the path is {lowest:.3g}. The least γ that "
         f"ends below a tenth of the start is {least(found, 'forecast')} as foretold and {least(found, 'runs')} as run.",
-        means="How strong the penalty must be can be read off the start. Below it training is too short to come back: "
-        "the rate γ times the learning rate times the steps is less than the log ten that is asked for.",
+        means="How strong the penalty must be can be read off the start, for there is no stationary point to wait for: "
+        "weaker ones come back too slowly, or do not hold what the turned batches stir up.",
         finding=f"Foretold and seen distance differ by at most {worst.worst:.1%}; the least γ that leads back to a "
         f"tenth is {least(found, 'forecast')}, as run {least(found, 'runs')}.",
     )

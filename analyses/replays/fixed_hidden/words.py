@@ -58,6 +58,8 @@ def draw(rows: Sequence[dict]) -> Figure:
     _marks(low, fits, rows)
     low.axhline(0, color="black", linewidth=1)
     low.set_yscale("symlog", linthresh=1e-6)
+    if all(r["lambda_min_E_perp"] < 0 for r in stuck(rows)):
+        low.set_ylim(top=1e-6)
     low.set_ylabel(r"$\lambda_{\min}$ on $E^\perp$")
     low.legend(fontsize="small")
     fits.axhline(SOLVED, color="black", linestyle="--", linewidth=1)
@@ -137,21 +139,26 @@ def judged(rows: list[dict]) -> tuple[str, str]:
     free = [r for r in falling if freed(r)]
     own = [r for r in free if named(r) != "no permutation"]
     anyway = [r for r in held_back if freed(r)]
-    own_rep = stuck(rows, teacher=TEACHERS[0], student=TEACHERS[0]) + stuck(
-        rows, teacher=TEACHERS[1], student=TEACHERS[1]
-    )
+    same = [r for r in mine if r["teacher"] == r["student"]]
+    wider = held(rows, teacher=TEACHERS[0], student=STUDENTS[-1])
+    above = sum(r["misfit"] > SOLVED for r in wider)
     numbers = (
         f"of {len(mine)} minima on E above their teacher {len(falling)} are unstable across E, and from {len(free)} of "
         f"these R^aug leads to the teacher, at {len(own)} of them with hidden units that move by a permutation again"
     )
-    wider = [r for t in TEACHERS[:1] for r in held(rows, teacher=t, student=STUDENTS[-1])]
     said = "Reproduced and sharpened" if free and len(own) > len(free) / 2 else "Sharpened"
+    rest = (
+        f"At the other {len(held_back)} ∇²R^aug is not negative, and a push of 1e-3 ‖A‖ leads to the teacher from "
+        f"{len(anyway)}: where E⊥ has no negative mode another Γ has to be chosen by hand."
+        if held_back
+        else "None of these minima on E is a minimum of R^aug: what holds the student is the constraint, and the sign "
+        "of λ_min on E⊥ says so before anything is relaxed."
+    )
     return (
-        f"{said}: {numbers}. The sign on E⊥ tells the two kinds apart before anything is relaxed: at the other "
-        f"{len(held_back)} minima ∇²R^aug is not negative, and a push of 1e-3 ‖A‖ leads to the teacher from "
-        f"{len(anyway)}. Where the student has its teacher's Γ, {len(own_rep)} minima lie above it; with one copy of "
-        f"R³ more, {sum(r['misfit'] > SOLVED for r in wider)} of {len(wider)} for the first teacher. So relaxing helps "
-        "where E⊥ has a negative mode, and where it has none another Γ has to be chosen by hand.",
+        f"{said}: {numbers}. {rest} {len(falling) - len(free)} of the unstable ones end at another point above the "
+        f"teacher, so a way down need not be the way to it. Where the student has its teacher's Γ, {len(same)} minima "
+        f"lie above it ({sum(map(freed, same))} lead to it, onto another of the subspaces that belong to the same Γ); "
+        f"with one copy of R³ more than the first teacher, {above} of {len(wider)} do.",
         f"{numbers[0].upper()}{numbers[1:]}.",
     )
 

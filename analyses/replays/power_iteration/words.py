@@ -71,7 +71,7 @@ def _minimum(rows: Sequence[dict]) -> str:
     unstable = sum(r["E_perp"]["lowest"] < -r["E_perp"]["residual"] for r in mine)
     worst = max(max(r[k]["residual"] for k in ("own", "E_perp")) for r in rows)
     return (
-        f"At {len(mine)} minima on E that the group network leads to, ∇²R^aug on E is positive, from "
+        f"Where the group network leads to on E ({len(mine)} found), ∇²R^aug on E is positive, from "
         f"{_span([r['E']['lowest'] for r in mine])}; on E⊥ it is negative at {unstable} of them, down to "
         f"{min(r['E_perp']['lowest'] for r in mine):.2g}. The largest residual of all these eigenvalues is {worst:.1e}."
     )
@@ -94,16 +94,17 @@ def judged(rows: Sequence[dict]) -> tuple[str, str]:
         numbers += (
             f"; after training the first stands at place {_whole(places)} by modulus, its size {_span(deep)} of λ_max"
         )
+    deeper = sum(low < r["own"]["lowest"] for r in walked for low in r["lowest_of_batches"])
     batches = [batch for r in walked for batch in r["shown"]]
     quiet = sum(min(batch) >= 0 for batch in batches)
     return (
         f"Overturned as an inference: {numbers}. {quiet} of {len(batches)} mini-batches show no negative value among "
         f"{TOP}, and at {len(blind)} of {len(negative)} points with negative eigenvalues none of the mini-batches "
-        "does. Seeing none of five is what a saddle looks like to this method, and seeing one on a mini-batch does not "
-        "make the risk non-convex either: mini-batches have deeper ones than the whole. What the loss of the replayed "
-        "networks is like where they went is not decidable from what was published; one Lanczos run for λ_min with its "
-        "residual would decide it. Nor does convexity in the own weights of the group network speak for the others: on "
-        "E⊥ the same points have their own signs.",
+        "does. Seeing none of five is what a saddle looks like to this method. Seeing one on a mini-batch does not "
+        f"make the risk non-convex either: {deeper} of {len(batches)} mini-batches have a deeper one than all the "
+        "data. What the loss of the replayed networks is like where they went is not decidable from what was "
+        "published; one Lanczos run for λ_min with its residual would decide it. Nor does the sign in the own weights "
+        "of a group network speak for free weights, which see E⊥ as well.",
         f"{numbers[0].upper()}{numbers[1:]}; {quiet} of {len(batches)} looks of the replayed method show none.",
     )
 

@@ -200,6 +200,7 @@ def draw(rows: Sequence[dict]) -> Figure:
     left.axvline(AHEAD, color="black", linestyle=":")
     left.set_xlabel("steps from the alarm to the doubled error")
     left.set_ylabel("unstable runs")
+    left.yaxis.get_major_locator().set_params(integer=True)
     for kind, level in (("unstable", unstable), ("stable", stable)):
         values = np.sort([r["lowest"] for r in level])
         right.plot(
@@ -209,7 +210,7 @@ def draw(rows: Sequence[dict]) -> Figure:
     right.plot(wrong, [0.5] * len(wrong), "x", color="#d55e00", label="false alarm" if wrong else None)
     right.set_xscale("symlog", linthresh=1e-3)
     right.axvline(0, color="black", linewidth=0.8)
-    right.set_xlabel("λ_min of ∇²R^aug on E⊥ at the start")
+    right.set_xlabel(r"$\lambda_{\min}$ of $\nabla^2 R^{\mathrm{aug}}$ on $E^\perp$ at the start")
     right.set_ylabel("share of runs")
     right.legend(frameon=False, fontsize="small")
     return figure
@@ -237,7 +238,9 @@ def section(rows: Sequence[dict]) -> Section:
         measured=f"Of {len(unstable)} unstable runs {told} were announced {AHEAD} steps or more before the "
         f"equivariance error had doubled ({middle}; later or never: {late or 'none'}). Of {len(stable)} stable runs "
         f"{len(false)} raised an alarm. {others} points had no network, were too slow, or ended as neither.",
-        means="What the monitor says of instability can be acted on while the network is still equivariant.",
+        means="What the monitor says of instability can be acted on while the network is still equivariant. What counts "
+        "as stable was made stricter once, and those runs were made again: of 39 that the first rule let end too early "
+        "27 had raised an alarm, all of them with λ_min < 0 by the full matrix.",
         finding=f"{told} of {len(unstable)} unstable runs announced {AHEAD} steps ahead, {len(false)} false alarms in "
         f"{len(stable)} stable ones.",
     )

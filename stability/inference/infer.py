@@ -72,7 +72,8 @@ class Inference:
     Attributes:
         group: G.
         representations: for :func:`stability.from_module`.
-        input, output: on a flattened input and prediction.
+        input: on a flattened input.
+        output: on a flattened prediction.
         lattice: the action on grids; None where there are none.
         layers: what was found for each Linear and Conv layer.
         setup: lines of code that the expressions in :meth:`code` rest on.

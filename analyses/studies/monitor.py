@@ -239,8 +239,8 @@ def section(rows: Sequence[dict]) -> Section:
         f"equivariance error had doubled ({middle}; later or never: {late or 'none'}). Of {len(stable)} stable runs "
         f"{len(false)} raised an alarm. {others} points had no network, were too slow, or ended as neither.",
         means="What the monitor says of instability can be acted on while the network is still equivariant. What "
-        "counts as stable was made stricter once, and those runs were made again: of 39 that the first rule let end too "
-        "early 27 had raised an alarm, all of them with λ_min < 0 by the full matrix.",
+        "counts as stable was made stricter once, and those runs were made again: of 39 that the first rule "
+        "let end too early 27 had raised an alarm, all of them with λ_min < 0 by the full matrix.",
         finding=f"{told} of {len(unstable)} unstable runs announced {AHEAD} steps ahead, {len(false)} false alarms in "
         f"{len(stable)} stable ones.",
     )

@@ -59,7 +59,7 @@ def draw(rows: Sequence[dict]) -> Figure:
     low.axhline(0, color="black", linewidth=1)
     low.set_yscale("symlog", linthresh=1e-6)
     if all(r["lambda_min_E_perp"] < 0 for r in stuck(rows)):
-        low.set_ylim(top=1e-6)
+        low.set_ylim(2 * min(r["lambda_min_E_perp"] for r in stuck(rows)), 1e-6)
     low.set_ylabel(r"$\lambda_{\min}$ on $E^\perp$")
     low.legend(fontsize="small")
     fits.axhline(SOLVED, color="black", linestyle="--", linewidth=1)

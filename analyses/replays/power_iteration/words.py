@@ -13,8 +13,7 @@ from analyses.replays.power_iteration.networks import NETWORKS
 CAPTION = (
     "Left, for every network and time: what the replayed method shows (grey, the five eigenvalues of largest modulus "
     "of each mini-batch), the lowest eigenvalue of the network's own weights on all data, and the lowest on E⊥. Right: "
-    "how many eigenvalues by modulus have to be computed until the first negative one, in the own weights and on E⊥. "
-    "Seeds side by side."
+    "how many eigenvalues by modulus have to be computed until the first negative one, in the own weights and on E⊥."
 )
 
 

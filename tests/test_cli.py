@@ -191,3 +191,61 @@ def test_without_shtab_completion_says_how_to_get_it(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "shtab", None)
     assert main(["--completion", "bash"]) == 2
     assert "pip install shtab" in capsys.readouterr().err
+
+
+AUDITED = """
+import torch
+from torch import nn
+
+from stability.groups import Cyclic
+
+
+def make():
+    torch.manual_seed(0)
+    x = torch.randn(6, 1, 6, 6)
+    x = torch.cat([torch.rot90(x, k, (2, 3)) for k in range(4)])
+    pool = [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    net = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), *pool, nn.Linear(4, 2))
+    return net, (x, (x.mean((1, 2, 3)) > 0).long()), Cyclic(4)
+
+
+def fewer():
+    return make()[:2]
+
+
+def odd():
+    return dict(zip(("module", "data", "group"), make())) | {"colour": 1}
+"""
+
+
+def test_audit_says_whose_fault_it_is_at_the_weights_given(tmp_path, capsys):
+    (tmp_path / "mine.py").write_text(AUDITED)
+    assert main(["audit", "mine.py:make", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["cause"] == "weights" and found["error"] > 1e-6
+    namespace: dict = {}
+    exec(AUDITED, namespace)
+    module, data, group = namespace["make"]()
+    assert stability.audit(module, data, group).cause == found["cause"]
+    with torch.no_grad():  # kernels that are alike in every direction
+        module[0].weight.copy_(module[0].weight.mean((2, 3), keepdim=True).expand_as(module[0].weight))
+    torch.save(module.state_dict(), "even.pt")
+    assert main(["audit", "mine.py:make", "--weights", "even.pt"]) == 0
+    assert "weights" not in capsys.readouterr().out.splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["mine.py"], "give mine.py:FACTORY"),
+        (["mine.py:none"], "defines no function 'none'"),
+        (["mine.py:fewer"], "returned tuple"),
+        (["mine.py:odd"], "returned 'colour'; known are module"),
+        (["mine.py:make", "--weights", "no.pt"], "no.pt"),
+    ],
+)
+def test_audit_refuses_what_it_cannot_take_in_one_line(arguments, said, tmp_path, capsys):
+    (tmp_path / "mine.py").write_text(AUDITED)
+    assert main(["audit", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1

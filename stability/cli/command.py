@@ -3,6 +3,7 @@
     stability spectrum …                 python -m stability.spectrum …
     stability diagnose [WEIGHTS] …       stability.diagnose(problem, weights)
     stability check …                    stability.check(problem)
+    stability audit FILE.py:FACTORY      stability.audit(module, data, group)
     stability follow FOLDER …            stability.follow(problem, folder)
     stability report DIR…                python -m stability.report DIR…
     stability compare DIR DIR…           one page that puts runs side by side
@@ -15,23 +16,31 @@ tolerance.
 from __future__ import annotations
 
 import argparse
+import copy
+import inspect
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from torch import nn
+
 from stability import api
 from stability.api.diagnosis import diagnose
 from stability.api.trajectory import follow
+from stability.base.checkpoints import load_weights
 from stability.base.errors import BadInput
 from stability.base.record import Record
 from stability.base.storage import write
+from stability.inference.audit import audit
 from stability.report import __main__ as rendering
 from stability.report.many.gallery import write_gallery
 from stability.spectrum import command as whole
+from stability.tasks import made
 from stability.version import __version__
 
+AUDITED = "(module, data, group), with the loss behind them, or a dict of the arguments of stability.audit"
 SHELLS = ("bash", "zsh", "tcsh")
 
 
@@ -74,6 +83,12 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("weights", nargs="?", metavar="WEIGHTS", help="state_dict or checkpoint; else the module's own")
     one.add_argument("--eigenvalues", type=int, default=3, help="at each end of a sector")
     add("check", checked, "the assumptions, measured", posing())
+    what = "whose fault it is that an equivariance test fails: action, architecture, loss, data, weights, precision"
+    fault = add("audit", audited, what)
+    fault.add_argument("place", metavar="FILE.py:FACTORY", help=f"a function that returns {AUDITED}")
+    fault.add_argument("--weights", metavar="FILE", help="state_dict or checkpoint; else the module's own")
+    fault.add_argument("--seed", **whole.OPTIONS["--seed"])
+    fault.add_argument("--json", action="store_true", help="print the result as JSON on one line")
     run = add("follow", followed, "a training run that stability.Recorder kept, snapshot by snapshot", posing())
     run.add_argument("folder", metavar="FOLDER", help="of the snapshots")
     run.add_argument("--every", type=int, default=1, help="judge one snapshot in so many, and the last")
@@ -128,6 +143,35 @@ def checked(options: argparse.Namespace, rest: Sequence[str]) -> int:
         print(f"{name:<{width}}  {violation:.1e}")
     print("every assumption holds to rounding")
     return 0
+
+
+def audited(options: argparse.Namespace, rest: Sequence[str]) -> int:
+    """What ``stability.audit`` finds."""
+    given = made(options.place, "audit", AUDITED)
+    if isinstance(given, tuple) and len(given) in (3, 4):
+        given = dict(zip(("module", "data", "group", "loss"), given, strict=False))
+    if not isinstance(given, dict):
+        raise BadInput(f"audit: {options.place} returned {type(given).__name__}; return {AUDITED}")
+    known = inspect.signature(audit).parameters
+    if missing := {"module", "data", "group"} - set(given):
+        raise BadInput(f"audit: {options.place} returned no {sorted(missing)[0]!r}; return {AUDITED}")
+    if unknown := set(given) - set(known):
+        raise BadInput(f"audit: {options.place} returned {sorted(unknown)[0]!r}; known are {', '.join(known)}")
+    if options.weights is not None:
+        given["module"] = _trained(given["module"], options.weights)
+    return shown(audit(**{"seed": options.seed} | given), options)
+
+
+def _trained(module: object, weights: str) -> nn.Module:
+    """A copy of the module with the weights of a file."""
+    if not isinstance(module, nn.Module):
+        raise BadInput(f"audit: 'module' is {type(module).__name__}; give a torch.nn.Module")
+    copied = copy.deepcopy(module)
+    try:
+        copied.load_state_dict(load_weights(weights))
+    except RuntimeError as error:
+        raise BadInput(f"--weights {weights!r}: {' '.join(str(error).split())}") from error
+    return copied
 
 
 def followed(options: argparse.Namespace, rest: Sequence[str]) -> int:

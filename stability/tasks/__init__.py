@@ -33,15 +33,34 @@ def load(task: str, options: TaskOptions) -> Problem:
     if task in TASKS:
         return TASKS[task](options)
     path, colon, factory = task.rpartition(":")
-    if task.endswith(".py"):
-        raise BadInput(f"--task {task!r} names no factory; give {task}:FACTORY, FACTORY returning a stability.Problem")
-    if not colon or not path.endswith(".py"):
+    if not task.endswith(".py") and not (colon and path.endswith(".py")):
         raise BadInput(f"--task {task!r} is unknown; choose from {', '.join(TASKS)}, or give FILE.py:FACTORY")
+    problem = made(task, "--task", "a stability.Problem")
+    if not isinstance(problem, Problem):
+        raise BadInput(f"--task: {factory}() returned {type(problem).__name__}, not a stability.Problem")
+    return problem
+
+
+def made(place: str, what: str, returns: str) -> object:
+    """What the FACTORY of FILE.py:FACTORY returns.
+
+    Args:
+        place: FILE.py:FACTORY.
+        what: the argument, for messages.
+        returns: what FACTORY should return, for messages.
+
+    Raises:
+        BadInput: no such file or factory, or one that fails.
+    """
+    path, colon, factory = place.rpartition(":")
+    if not colon or not path.endswith(".py"):
+        file = place if place.endswith(".py") else "FILE.py"
+        raise BadInput(f"{what} {place!r} names no factory; give {file}:FACTORY, FACTORY returning {returns}")
     if not Path(path).is_file():
-        raise BadInput(f"--task: there is no file {path!r}; check the path before the colon")
+        raise BadInput(f"{what}: there is no file {path!r}; check the path before the colon")
     spec = importlib.util.spec_from_file_location("stability_user_task", path)
     if spec is None or spec.loader is None:
-        raise BadInput(f"--task: {path!r} cannot be loaded as a module; give a file of Python")
+        raise BadInput(f"{what}: {path!r} cannot be loaded as a module; give a file of Python")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     try:
@@ -49,19 +68,16 @@ def load(task: str, options: TaskOptions) -> Problem:
     except BadInput:
         raise
     except Exception as error:
-        raise BadInput(f"--task: {path} fails on import with {type(error).__name__}: {error}; mend the file") from error
+        raise BadInput(f"{what}: {path} fails on import with {type(error).__name__}: {error}; mend the file") from error
     make = getattr(module, factory, None)
     if not callable(make):
-        raise BadInput(f"--task: {path} defines no function {factory!r}; it must return a stability.Problem")
+        raise BadInput(f"{what}: {path} defines no function {factory!r}; it must return {returns}")
     try:
-        problem = make()
+        return make()
     except BadInput:
         raise
     except Exception as error:
-        raise BadInput(f"--task: {factory}() fails with {type(error).__name__}: {error}; mend the factory") from error
-    if not isinstance(problem, Problem):
-        raise BadInput(f"--task: {factory}() returned {type(problem).__name__}, not a stability.Problem")
-    return problem
+        raise BadInput(f"{what}: {factory}() fails with {type(error).__name__}: {error}; mend the factory") from error
 
 
-__all__ = ["TASKS", "TaskOptions", "load"]
+__all__ = ["TASKS", "TaskOptions", "load", "made"]

@@ -112,7 +112,7 @@ def counts(rows: Sequence[dict]) -> dict[str, Counter]:
 def draw(rows: Sequence[dict]) -> Figure:
     """Shares by family as bars, told apart without colour."""
     by_family = counts(rows)
-    figure = Figure(figsize=(7.2, 4.2), layout="constrained")
+    figure = Figure(figsize=(7.2, 1.6 + 0.19 * len(by_family)), layout="constrained")
     axes = figure.subplots()
     left = np.zeros(len(by_family))
     styles = {"right": ("0.85", ""), "undecided": ("0.55", "//"), "wrong": ("black", "")}
@@ -124,10 +124,11 @@ def draw(rows: Sequence[dict]) -> Figure:
         )
         left += shares
     axes.invert_yaxis()
+    axes.margins(y=0.01)
     axes.set_xlim(0, 100)
     axes.set_xlabel("share of the verdicts (%)")
     axes.set_title(
         f"{len(rows):,} problems whose answer is known, {sum(c.total() for c in by_family.values()):,} verdicts"
     )
-    axes.legend(loc="lower left", bbox_to_anchor=(0, -0.32), ncols=3, frameon=False)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
     return figure

@@ -73,30 +73,38 @@ def rough_hessian(dense: Dense, seed: int) -> float:
     with stage("rounding inside the risk"):
         # Products are held against differences at A; where steps make the two contradict each other, they are measured.
         nominal_hessian(dense.problem, here, searching=True)(probe)
+        product = dense.nominal(probe)
         roughest, most = unit * length, float(_rough(dense, unit * length)(probe).norm())
-        while (length := LONGER * length) <= longest and _nearby(dense, 4 * length * unit, probe):
-            left, further = (float(_rough(dense, k * length * unit)(probe).norm()) for k in (1, 2))
+        while (length := LONGER * length) <= longest:
+            seen = {k: _displaced(dense, k * length * unit)(probe) for k in (4, -4)}
+            if not max(float((far - product).norm()) for far in seen.values()) <= NEARBY * float(product.norm()):
+                break
+            seen |= {k: _displaced(dense, k * length * unit)(probe) for k in (1, 2, -2)}
+            left, further = (float(_third(seen[k], seen[2 * k], seen[-2 * k], product).norm()) for k in (1, 2))
             if most < left and further <= 4 * left:
                 roughest, most = unit * length, left
         return certificates.norm_bound(_rough(dense, roughest), here, seed)
 
 
+def _displaced(dense: Dense, step: Tensor) -> Operator:
+    """∇²R(A + δ)."""
+    return nominal_hessian(dense.problem, dense.weights + step, searching=True)
+
+
+def _third(one: Tensor, two: Tensor, back: Tensor, here: Tensor) -> Tensor:
+    """Over A + δ, A + 2δ, A − 2δ and A; it is odd and even, for steps on both sides of A may be alike."""
+    return one - 0.375 * two + 0.125 * back - 0.75 * here
+
+
 def _rough(dense: Dense, step: Tensor) -> Operator:
-    """The third difference for a displacement δ. It is odd and even: steps on both sides of A may be alike."""
+    """The third difference of ∇²R for a displacement δ."""
     nominal = dense.nominal
-    one, two, back = (nominal_hessian(dense.problem, dense.weights + k * step, searching=True) for k in (1, 2, -2))
+    one, two, back = (_displaced(dense, k * step) for k in (1, 2, -2))
 
     def apply(v: Tensor) -> Tensor:
-        return one(v) - 0.375 * two(v) + 0.125 * back(v) - 0.75 * nominal(v)
+        return _third(one(v), two(v), back(v), nominal(v))
 
     return Operator(nominal.dim, apply, "what is rough of ∇²R", batch=nominal.batch)
-
-
-def _nearby(dense: Dense, step: Tensor, probe: Tensor) -> bool:
-    """Whether Hv changes little within a displacement."""
-    here = dense.nominal(probe)
-    far = (nominal_hessian(dense.problem, dense.weights + k * step, searching=True)(probe) for k in (1, -1))
-    return max(float((f - here).norm()) for f in far) <= NEARBY * float(here.norm())
 
 
 def product_error(
